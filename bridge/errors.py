@@ -1,0 +1,36 @@
+"""The exception tree. Expected outcomes are values (`Verdict`, `Change`, `Fault`); these mean "cannot go on".
+
+TocsinError
+├── PayloadError      a request body that can never be good (HTTP 400); the message is safe to send back
+├── ConfigError       a configuration that cannot be used; carries every fault found, each with its place
+└── StorageError      a store that cannot be opened, is of a newer schema, or failed to commit
+    └── StoreFullError    there is no room on the disk (temporary: HTTP 503)
+
+Rule: no secret and no URL query ever enters a message.
+"""
+
+from __future__ import annotations
+
+
+class TocsinError(Exception):
+    """Anything Tocsin raises on purpose."""
+
+
+class PayloadError(TocsinError):
+    """The body of a request can never be used; the message says why in a few words."""
+
+
+class ConfigError(TocsinError):
+    """The configuration cannot be used; `faults` has one line per fault, with file, line and key."""
+
+    def __init__(self, faults: tuple[str, ...]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+class StorageError(TocsinError):
+    """A store cannot be opened or did not commit; nothing of the failed batch was kept."""
+
+
+class StoreFullError(StorageError):
+    """The disk has no room; the same write may succeed later."""

@@ -1,0 +1,198 @@
+"""What the pure rooms and the connectors ask of the world, as protocols and values.
+
+Rule: nothing here does anything. A connector is pure (`render`, `judge`, `seal`); a sender moves bytes; the
+dispatcher in between owns order, waiting, retrying and giving up.
+
+Decision: the frozen part of a request never holds a secret. `render` writes what may be stored for days;
+`seal` adds address secrets, credentials and signatures for one attempt and its result is never stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal, Protocol
+
+import msgspec
+
+from bridge.model import Event, Verdict, Word
+
+Memory = dict[str, str]
+
+
+class Caps(Word, frozen=True, kw_only=True):
+    """The static truth about one destination kind; drives the dispatcher, the docs and the contract suite."""
+
+    mode: Literal["every", "newest"]  # every event, or the newest state per incident (chat, paging)
+    max_events: int  # in one request
+    max_bytes: int  # of one request's body
+    idempotency: Literal["native", "window", "none"]
+    delivery_class: Literal["exactly-once effect", "at least once, deduplicate on event_id", "best effort"]
+    updates: bool = False  # can change a message it already sent
+    acks: Literal["sync", "async", "none"] = "sync"
+    atomic: bool = False  # a batch is taken whole or not at all, in order
+    pages: bool = False  # wakes people: an incident that opened and closed unseen is not told
+    wait_s: float = 0.0  # the route's default `wait` for this kind
+
+
+# ---- requests: one type per protocol, one sender each ----------------------------------------------------
+
+
+class Http(Word, tag="http", frozen=True, kw_only=True):
+    """One HTTP request. `url` is absolute; `seal` may replace it by one that holds a secret."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    body: bytes
+    ca_file: str = ""  # certificates to trust; "" is the system's own
+
+
+class Frames(Word, tag="frames", frozen=True, kw_only=True):
+    """Messages for one stream connection, already framed except for what the transport numbers (RELP)."""
+
+    address: str  # host:port
+    transport: Literal["tcp", "tls", "relp", "relp+tls"]
+    frames: tuple[bytes, ...]  # one per event, without framing; none: only connect
+    ca_file: str = ""  # certificates to trust; "" is the system's own
+
+
+class Append(Word, tag="append", frozen=True, kw_only=True):
+    """Lines for one local file, each ending in a newline."""
+
+    path: str
+    lines: bytes
+
+
+Request = Http | Frames | Append
+
+
+class Rendered(Word, frozen=True, kw_only=True):
+    """A request and the events it carries, in order. Its bytes freeze at the first claim.
+
+    `event_ids` may be only the first few of what `render` was given, at least one: the others would have made
+    the body larger than `caps.max_bytes`. `step` is the one that `render` was given.
+    """
+
+    request: Request
+    event_ids: tuple[str, ...]
+    step: str = ""
+
+
+# ---- responses -------------------------------------------------------------------------------------------
+
+
+class HttpResponse(Word, tag="http", frozen=True, kw_only=True):
+    """What came back. Header names are lower case; the body is cut at 64 KiB."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class FramesResponse(Word, tag="frames", frozen=True, kw_only=True):
+    """How many frames were accepted, in order. Without RELP "accepted" means handed to the kernel."""
+
+    accepted: int
+    refused: str = ""  # why the next one was not; "" when all were
+    final: bool = False  # the receiver answered that it will never take the next one (RELP 5xx)
+
+
+class Appended(Word, tag="appended", frozen=True, kw_only=True):
+    """The lines are in the file and fsynced."""
+
+
+class Unreached(Word, tag="unreached", frozen=True, kw_only=True):
+    """No answer. `maybe_sent`: the bytes may have arrived (a timeout or reset after sending)."""
+
+    reason: str
+    maybe_sent: bool
+    #: "local" faults (no space, no permission) and refused certificates do not pass by waiting a second.
+    kind: Literal["connect", "timeout", "reset", "tls", "local"] = "connect"
+
+
+Response = HttpResponse | FramesResponse | Appended | Unreached
+
+
+class Connector(Protocol):
+    """One destination kind, configured. Pure: no I/O, no clock, no randomness; same input, same bytes.
+
+    `caps` of the class is what holds for the kind's usual settings; `caps` of the object is the truth (syslog
+    is "best effort" over TCP and "at least once" over RELP).
+    """
+
+    caps: Caps
+
+    def wants(self, event: Event, memory: Memory | None) -> bool:  # noqa: ARG002 (for those who override it)
+        """Return whether `event` needs a request at all; without one it counts as delivered at once.
+
+        Asked at the first step and before coalescing: what is not wanted supersedes nothing.
+        """
+        return True
+
+    def render(self, events: Sequence[Event], memory: Memory | None, step: str) -> Rendered:
+        """Return the request for `events` (at most `caps.max_events`, in order).
+
+        `memory` is what an earlier `Delivered` left for the incident of the first event; None if nothing.
+        `step` is "" at first, else the `next_step` of a verdict. No secret may be in the result.
+        """
+        ...
+
+    def judge(self, rendered: Rendered, response: Response) -> Sequence[Verdict]:
+        """Return one verdict per event id, in order. Never raises for what a destination may answer.
+
+        Looks at nothing but its arguments: what it must know of an event stands in the frozen request.
+        """
+        ...
+
+    def seal(self, request: Request, event_ids: Sequence[str], now: datetime) -> Request:
+        """Return the request with address, credentials and signatures for one attempt at `now`.
+
+        Addresses are written anew from the settings, so that a corrected configuration heals what is frozen.
+        """
+        ...
+
+    def ask(self, token: str) -> Request | None:  # noqa: ARG002 (for those who override it)
+        """Return the request that asks for an asynchronous acknowledgement; None where there is none."""
+        return None
+
+    def probe(self) -> Request | None:
+        """Return a harmless request that shows whether address and credentials work; None if none exists.
+
+        It is sealed like any other; its answer is judged with one made-up event id in `Rendered`, and
+        `Delivered` means that the way is clear.
+        """
+        return None
+
+
+class Sender(Protocol):
+    """Moves one request of one protocol. The only code that opens sockets or files for a destination."""
+
+    async def send(self, request: Request, *, timeout_s: float) -> Response:
+        """Return what came back; a remote fault is an `Unreached`, never an exception."""
+        ...
+
+    async def close(self) -> None:
+        """Close connections that are kept open."""
+        ...
+
+
+class Encoder(Protocol):
+    """Turns template texts into unit vectors."""
+
+    model: str
+
+    def encode(self, texts: Sequence[str]) -> Sequence[bytes]:
+        """Return one vector per text: 384 little-endian float16, unit length, one text encoded at a time."""
+        ...
+
+
+def encode_request(request: Request) -> bytes:
+    """Return the stored form of a request."""
+    return msgspec.msgpack.encode(request)
+
+
+def decode_request(stored: bytes) -> Request:
+    """Return the request that `encode_request` stored."""
+    request: Request = msgspec.msgpack.decode(stored, type=Request)
+    return request
