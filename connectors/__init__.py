@@ -1,0 +1,64 @@
+"""The destinations: one file per kind, each pure, and `transport/`, the only sockets.
+
+A kind is one class. What it offers:
+
+* `Settings`: the pydantic model of its block in the configuration (strict, no unknown keys, secrets with a
+  `_file` twin); `example`: such a block, valid as it stands, used by the docs and the tests;
+* `caps`: what holds for the kind's usual settings (an object's own is the truth, see `ports.Connector`);
+* `Kind(settings)`: the connector itself, made from validated settings; it does no I/O.
+
+Rules: a kind knows the words, the ports, `common` and `credentials`, and no other kind; `render` freezes the
+body, `seal` writes the address and the credentials anew for each attempt.
+
+Decision: a table of strings rather than imports, so that a destination nobody configured costs nothing and
+one whose extra is not installed breaks nobody else. Third parties add kinds by the entry-point group
+`tocsin.connectors`; a name of ours cannot be taken over.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, Protocol, cast
+
+from bridge.errors import ConfigError
+from bridge.ports import Connector
+
+ENTRY_POINTS = "tocsin.connectors"
+
+KINDS: dict[str, str] = {
+    "callback": "connectors.callback:Callback",
+    "file": "connectors.file:File",
+    "pagerduty": "connectors.pagerduty:PagerDuty",
+    "slack": "connectors.slack:Slack",
+    "splunk": "connectors.splunk:Splunk",
+    "syslog": "connectors.syslog:Syslog",
+}
+
+
+class Kind(Connector, Protocol):
+    """What `load` returns is a class of this shape."""
+
+    Settings: ClassVar[type[Any]]
+    example: ClassVar[dict[str, Any]]
+
+    def __init__(self, settings: Any) -> None: ...
+
+
+def kinds() -> tuple[str, ...]:
+    """Return the names of all kinds that are installed, third parties' included, sorted."""
+    return tuple(sorted({*KINDS, *(point.name for point in entry_points(group=ENTRY_POINTS))}))
+
+
+def load(kind: str) -> type[Kind]:
+    """Return the class of a kind; imports it now.
+
+    Raises:
+        ConfigError: there is no such kind; the message lists those that exist.
+    """
+    if kind in KINDS:
+        module, _, attribute = KINDS[kind].partition(":")
+        return cast("type[Kind]", getattr(import_module(module), attribute))
+    for point in entry_points(group=ENTRY_POINTS, name=kind):
+        return cast("type[Kind]", point.load())
+    raise ConfigError((f"there is no destination of kind {kind!r}; there are: {', '.join(kinds())}",))

@@ -1,0 +1,103 @@
+"""Kind `callback`: a signed HTTP POST per event, after Standard Webhooks v1.
+
+The body is `{"type": "incident.<kind>", "timestamp": RFC 3339, "data": <tocsin.event/1>}`; `webhook-id` is
+the event id and stays the same on every attempt, timestamp and signatures are made per attempt. Any 2xx is
+success.
+
+Rule: the URL is treated as a secret (many carry a token in path or query); only scheme and host are stored.
+Source: https://github.com/standard-webhooks/standard-webhooks, spec version 1.0.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, ClassVar, Literal
+
+import msgspec
+from typing_extensions import override
+
+from bridge.model import Blocked, Event, Verdict
+from bridge.ports import Caps, Connector, Http, HttpResponse, Memory, Rendered, Request, Response
+from connectors.common import encode, fit, judge_http, rfc3339
+from connectors.credentials import (
+    DestinationSettings,
+    SecretUrl,
+    SecretUrlFromFile,
+    SigningSecret,
+    SigningSecretFromFile,
+    origin,
+    signatures,
+)
+
+GONE = 410
+ENVELOPE_BYTES = 200  # room for type and timestamp around the event
+
+
+class CallbackSettings(DestinationSettings):
+    """Where to post and what to sign with; several keys apart by white space all sign (rotation)."""
+
+    kind: Literal["callback"] = "callback"
+    url: SecretUrl | None = None
+    url_file: SecretUrlFromFile | None = None
+    secret: SigningSecret | None = None
+    secret_file: SigningSecretFromFile | None = None
+    ca_file: str = ""
+
+
+class Callback(Connector):
+    """Posts each event, signed."""
+
+    Settings: ClassVar[type[CallbackSettings]] = CallbackSettings
+    example: ClassVar[dict[str, Any]] = {
+        "name": "automation",
+        "kind": "callback",
+        "url": "https://automation.example.com/hooks/tocsin",
+        "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    }
+    caps = Caps(
+        mode="every",
+        max_events=1,
+        max_bytes=256 * 1024,
+        idempotency="none",
+        delivery_class="at least once, deduplicate on event_id",
+    )
+
+    def __init__(self, settings: CallbackSettings) -> None:
+        self._settings = settings
+        self._url = settings.needed("url")
+        self._secret = settings.needed("secret")
+
+    @override
+    def render(self, events: Sequence[Event], memory: Memory | None, step: str) -> Rendered:
+        event = events[0]
+        body = {
+            "type": f"incident.{event.kind.value}",
+            "timestamp": rfc3339(event.at),
+            "data": msgspec.Raw(fit(event, self.caps.max_bytes - ENVELOPE_BYTES)),
+        }
+        request = Http(
+            method="POST",
+            url=origin(self._url),
+            headers={"content-type": "application/json"},
+            body=encode(body),
+        )
+        return Rendered(request=request, event_ids=(event.event_id,), step=step)
+
+    @override
+    def judge(self, rendered: Rendered, response: Response) -> Sequence[Verdict]:
+        verdict = judge_http(response, (self._url, self._secret))
+        if isinstance(response, HttpResponse) and response.status == GONE:
+            verdict = Blocked(
+                reason="HTTP 410: the endpoint has disabled this callback; remove or replace it"
+            )
+        return (verdict,) * len(rendered.event_ids)
+
+    @override
+    def seal(self, request: Request, event_ids: Sequence[str], now: datetime) -> Request:
+        if not isinstance(request, Http):
+            return request
+        headers = request.headers | signatures(self._secret, event_ids[0], now, request.body)
+        return msgspec.structs.replace(
+            request, url=self._url.reveal(), headers=headers, ca_file=self._settings.ca_file
+        )

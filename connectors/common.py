@@ -1,0 +1,310 @@
+"""What all destinations share: judging answers, fitting texts into limits, the JSON form of an event.
+
+Rule: pure. Nothing here raises for what a destination may answer.
+
+Decision: the status tables stand here once and a kind adds only the rule of its own body. Where a refusal may
+come from the configuration rather than from the event (401, 403, 404, a redirect) the verdict is `Blocked`:
+nothing is thrown away for a mistake that a person can correct.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import msgspec
+
+from bridge.model import (
+    Blocked,
+    Delivered,
+    Event,
+    EventEpisode,
+    IncidentView,
+    Reject,
+    Retry,
+    Severity,
+    Split,
+    Verdict,
+)
+from bridge.ports import HttpResponse, Response, Unreached
+from connectors.credentials import Secret, hidden
+
+RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
+#: Of those, the ones that tell of the destination rather than of this event.
+IN_TROUBLE = frozenset({429, 503})
+BLOCKED = {
+    401: "the credentials were refused",
+    403: "the credentials may not do this",
+    404: "the address does not exist there",
+}
+OK, MULTIPLE_CHOICES, BAD_REQUEST, TOO_LARGE, ABOVE_CLIENT = 200, 300, 400, 413, 500
+EXCERPT_CHARACTERS = 200
+ELLIPSIS = "…"
+
+#: 0..10 of CEF and 1..10 of LEEF.
+TEN_SEVERITY: dict[Severity, int] = {"critical": 10, "warning": 6, "info": 3}
+#: RFC 5424 section 6.2.1: critical, warning, informational.
+SYSLOG_SEVERITY: dict[Severity, int] = {"critical": 2, "warning": 4, "info": 6}
+
+
+# ---- answers ---------------------------------------------------------------------------------------------
+
+
+def judge_http(response: Response, secrets: Iterable[Secret | None] = ()) -> Verdict:
+    """Return what the status alone says; 2xx is `Delivered`, and then the body has its say at the caller's.
+
+    `secrets` are taken out of the excerpt of the answer that becomes the reason.
+    """
+    match response:
+        case HttpResponse():
+            return _judge_status(response, secrets)
+        case Unreached():
+            return judge_unreached(response)
+        case _:
+            return Reject(reason="the answer is of another protocol")
+
+
+def _judge_status(response: HttpResponse, secrets: Iterable[Secret | None]) -> Verdict:
+    status = response.status
+    reason = f"HTTP {status}{excerpt(response.body, secrets)}"
+    if OK <= status < MULTIPLE_CHOICES:
+        return Delivered()
+    if status in RETRIED:
+        return Retry(reason=reason, after_s=retry_after_s(response), whole_destination=status in IN_TROUBLE)
+    if status == TOO_LARGE:
+        return Split(reason=reason)
+    if MULTIPLE_CHOICES <= status < BAD_REQUEST:
+        return Blocked(reason=f"HTTP {status}: redirects are never followed; give the final address")
+    if status in BLOCKED:
+        return Blocked(reason=f"{reason} ({BLOCKED[status]})")
+    if BAD_REQUEST <= status < ABOVE_CLIENT:
+        return Reject(reason=reason)
+    # 1xx, 501, 505 and beyond: a proxy or a server that is not what it should be; it may become one.
+    return Retry(reason=reason)
+
+
+def judge_unreached(response: Unreached) -> Verdict:
+    """Return the verdict on no answer: wait, except for what waiting does not heal."""
+    if response.kind in {"tls", "local"}:
+        return Blocked(reason=response.reason)
+    return Retry(
+        reason=response.reason, maybe_sent=response.maybe_sent, whole_destination=response.kind != "reset"
+    )
+
+
+def excerpt(body: bytes, secrets: Iterable[Secret | None] = ()) -> str:
+    """Return ": " and the first words of an answer, printable and without `secrets`; "" for an empty one."""
+    text = hidden(body[: 8 * EXCERPT_CHARACTERS].decode("utf-8", "replace"), secrets)
+    text = clip(" ".join(one_line(text).split()), EXCERPT_CHARACTERS)
+    return f": {text}" if text else ""
+
+
+def retry_after_s(response: HttpResponse) -> float | None:
+    """Return how long the destination asks to wait, in seconds; None if it does not say.
+
+    The header counts in seconds or gives a date, which is measured against the answer's own `Date` because
+    nothing here knows the time. Without a header the JSON fields `retry_after` (s) and `retry_after_ms` do.
+    """
+    header = response.headers.get("retry-after", "").strip()
+    if header:
+        seconds = _number(header)
+        return seconds if seconds is not None else _until(header, response.headers.get("date", ""))
+    fields = json_object(response.body)
+    seconds, milliseconds = _number(fields.get("retry_after")), _number(fields.get("retry_after_ms"))
+    if seconds is not None:
+        return seconds
+    return None if milliseconds is None else milliseconds / 1000
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def _until(date: str, own_date: str) -> float | None:
+    try:
+        until, sent = parsedate_to_datetime(date), parsedate_to_datetime(own_date)
+        return max(0.0, (_aware(until) - _aware(sent)).total_seconds())
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+
+
+def _aware(time: datetime) -> datetime:
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object in an answer; {} where there is none."""
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+# ---- texts and limits ------------------------------------------------------------------------------------
+
+
+def one_line(text: str) -> str:
+    """Return `text` with every control character (line ends, NUL, ANSI escapes, C1) made a space."""
+    return "".join(each if each.isprintable() or each == " " else " " for each in text)
+
+
+def clip(text: str, characters: int) -> str:
+    """Return at most `characters` of `text`; what is missing shows as an ellipsis."""
+    return text if len(text) <= characters else text[: max(0, characters - 1)] + ELLIPSIS[:characters]
+
+
+def clip_bytes(text: str, size_bytes: int) -> str:
+    """Return as much of `text` as UTF-8 puts into `size_bytes`, never half a character."""
+    encoded = text.encode()
+    if len(encoded) <= size_bytes:
+        return text
+    room = size_bytes - len(ELLIPSIS.encode())
+    return "" if room < 0 else encoded[:room].decode("utf-8", "ignore") + ELLIPSIS
+
+
+def clip_escaped(
+    text: str, limit: int, escape: Callable[[str], str], size: Callable[[str], int] = len
+) -> str:
+    """Return `escape(text)`, cut before escaping so that no escape sequence is torn and the limit holds.
+
+    `size` measures what the limit counts: characters by default, `utf8_size` for bytes.
+    """
+    head = text[:limit]
+    escaped = escape(head)
+    if len(head) == len(text) and size(escaped) <= limit:
+        return escaped
+    room, kept = limit - size(ELLIPSIS), 0
+    for each in head:
+        room -= size(escape(each))
+        if room < 0:
+            break
+        kept += 1
+    return escape(head[:kept]) + ELLIPSIS if limit >= size(ELLIPSIS) else ""
+
+
+def utf8_size(text: str) -> int:
+    """Return the length of `text` in bytes of UTF-8."""
+    return len(text.encode())
+
+
+def rfc3339(time: datetime) -> str:
+    """Return `time` in UTC with microseconds and `Z`."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def milliseconds(time: datetime) -> int:
+    """Return whole milliseconds since the epoch."""
+    return (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+
+
+# ---- the event as JSON -----------------------------------------------------------------------------------
+
+
+def encode(value: object) -> bytes:
+    """Return JSON that is the same for the same value, whatever order its dicts were filled in."""
+    return msgspec.json.encode(value, order="deterministic")
+
+
+def fit(event: Event, size_bytes: int) -> bytes:
+    """Return the event as JSON of at most `size_bytes`, shortened as little as it takes.
+
+    First long texts are cut, then episodes are left out from the end (the worst stand first; `truncated`
+    counts them), at last the incident keeps only its ids, counts and a short title. Below about 2 KiB nothing
+    can be promised. Cost: the event is encoded once, or a few times if it is too large.
+    """
+    encoded = encode(event)
+    for characters in (4096, 1024):
+        if len(encoded) <= size_bytes:
+            return encoded
+        event = _shortened(event, characters)
+        encoded = encode(event)
+    for characters in (1024, 256, 24):
+        if len(encoded) <= size_bytes:
+            return encoded
+        event = _fewer_episodes(_shortened(event, characters), size_bytes)
+        encoded = encode(event)
+    return encoded if len(encoded) <= size_bytes else encode(_bare(event))
+
+
+def _shortened(event: Event, characters: int) -> Event:
+    view = event.incident
+    episodes = tuple(_short_episode(episode, characters) for episode in view.episodes)
+    view = msgspec.structs.replace(
+        view,
+        title=clip(view.title, characters),
+        summary=clip(view.summary, characters),
+        anomaly_reason=clip(view.anomaly_reason, characters),
+        common_labels=_short_texts(view.common_labels, characters),
+        root=tuple(msgspec.structs.replace(each, why=clip(each.why, characters)) for each in view.root),
+        episodes=episodes,
+    )
+    return msgspec.structs.replace(event, incident=view)
+
+
+def _short_episode(episode: EventEpisode, characters: int) -> EventEpisode:
+    return msgspec.structs.replace(
+        episode,
+        labels=_short_texts(episode.labels, characters),
+        annotations=_short_texts(episode.annotations, characters),
+        generator_url=episode.generator_url if len(episode.generator_url) <= characters else "",
+        why=clip(episode.why, characters),
+    )
+
+
+def _short_texts(texts: dict[str, str], characters: int) -> dict[str, str]:
+    return {clip(key, characters): clip(value, characters) for key, value in texts.items()}
+
+
+def _fewer_episodes(event: Event, size_bytes: int) -> Event:
+    view = event.incident
+    sizes = [len(encode(episode)) + 1 for episode in view.episodes]
+    room = size_bytes - len(encode(_with(event, episodes=(), truncated=view.truncated + len(sizes))))
+    kept = 0
+    while kept < len(sizes) and room >= sizes[kept]:
+        room -= sizes[kept]
+        kept += 1
+    return _with(event, episodes=view.episodes[:kept], truncated=view.truncated + len(sizes) - kept)
+
+
+def _bare(event: Event) -> Event:
+    view = event.incident
+    return _with(
+        event,
+        episodes=(), truncated=view.truncated + len(view.episodes), common_labels={}, root=(), url="",
+    )  # fmt: skip
+
+
+def _with(event: Event, **changes: Any) -> Event:
+    view: IncidentView = msgspec.structs.replace(event.incident, **changes)
+    return msgspec.structs.replace(event, incident=view)
+
+
+def first_that_fit(bodies: Sequence[bytes], size_bytes: int, joint_bytes: int = 0) -> int:
+    """Return how many of `bodies` fit one request of `size_bytes`, `joint_bytes` between two; at least 1."""
+    total = 0
+    for count, body in enumerate(bodies):
+        total += len(body) + (joint_bytes if count else 0)
+        if count and total > size_bytes:
+            return count
+    return len(bodies)
+
+
+def alert_line(episode: EventEpisode) -> str:
+    """Return one episode in a few words: its name and where it is."""
+    name = episode.labels.get("alertname") or "unnamed alert"
+    where = next((episode.labels[label] for label in PLACES if episode.labels.get(label)), "")
+    return f"{name} ({where})" if where else name
+
+
+#: The label that tells a person where an alert is, the most precise first.
+PLACES = ("instance", "pod", "node", "host", "device", "service", "job", "namespace", "cluster")

@@ -1,0 +1,213 @@
+"""The secrets of a destination: where they come from, how they are hidden, how they sign.
+
+Rules: a secret is a `Secret` from the moment the configuration is read; its text is seen only by `reveal`,
+which only a `seal` calls. No secret is stored, logged or put into a message.
+
+Decision: a type of our own rather than pydantic's `SecretStr`: it refuses what cannot stand in an HTTP header
+(control characters, empty text) when the configuration is read instead of at the first incident, and it can
+take itself out of a text that a destination echoes.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import SplitResult, urlsplit
+
+import pydantic
+from pydantic import AfterValidator, BeforeValidator, ConfigDict
+from pydantic_core import CoreSchema, core_schema
+from standardwebhooks import Webhook
+from typing_extensions import override
+
+STARS = "********"
+SEGMENT_CHARACTERS = 8  # shorter parts of an URL ("hooks", "v1") are words, not secrets
+MIN_KEY_BYTES, MAX_KEY_BYTES = 24, 64  # Source: Standard Webhooks, "Signature scheme"
+
+
+class Secret:
+    """A text that shows itself only to `reveal`; compared by value."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        if not text or not text.isascii() or not all(each.isprintable() or each == "\n" for each in text):
+            raise ValueError("a secret is printable ASCII text and not empty")
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the text itself."""
+        return self._text
+
+    def each(self) -> tuple[Secret, ...]:
+        """Return the secrets that stand in this one, apart by white space: several while one is rotated."""
+        return tuple(Secret(part) for part in self._text.split())
+
+    @override
+    def __repr__(self) -> str:
+        return STARS
+
+    __str__ = __repr__
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    @override
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    @classmethod
+    def _of(cls, value: object) -> Secret:
+        if isinstance(value, Secret):  # read from a file already
+            return value
+        if not isinstance(value, str):
+            raise ValueError("expected a text")  # noqa: TRY004 (pydantic collects ValueError)
+        return cls(value)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> CoreSchema:
+        from_text = core_schema.no_info_after_validator_function(cls, core_schema.str_schema(strict=True))
+        return core_schema.json_or_python_schema(
+            json_schema=from_text,
+            python_schema=core_schema.no_info_plain_validator_function(cls._of),
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda _secret: STARS),
+        )
+
+
+def _read(path: object) -> object:
+    if not isinstance(path, str):
+        return path
+    try:
+        return Secret(Path(path).read_text(encoding="utf-8").strip())
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text") from error
+
+
+#: A setting that names a file; its value is the secret in it, white space around it taken off.
+FromFile = Annotated[Secret, BeforeValidator(_read)]
+
+
+def _split(url: str) -> SplitResult:
+    parts = urlsplit(url)
+    if any(each.isspace() for each in url):
+        raise ValueError("an URL has no white space")
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
+        raise ValueError("expected http://host... or https://host...")
+    return parts
+
+
+def _check_url(url: str) -> str:
+    _split(url)
+    return url
+
+
+def _check_secret_url(url: Secret) -> Secret:
+    _split(url.reveal())
+    return url
+
+
+HttpUrl = Annotated[str, AfterValidator(_check_url)]
+SecretUrl = Annotated[Secret, AfterValidator(_check_secret_url)]
+SecretUrlFromFile = Annotated[Secret, BeforeValidator(_read), AfterValidator(_check_secret_url)]
+
+
+def origin(url: Secret) -> str:
+    """Return the part of a secret URL that is none: scheme, host and port."""
+    parts = _split(url.reveal())
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "") + "/"
+
+
+class DestinationSettings(pydantic.BaseModel):
+    """What every block under `destinations:` has. A secret `x` has a twin `x_file`; one of the two is set."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    name: Annotated[str, pydantic.Field(min_length=1, max_length=100)]
+
+    @pydantic.model_validator(mode="after")
+    def _one_of_the_twins(self) -> Self:
+        for twin in type(self).model_fields:
+            field = twin.removesuffix("_file")
+            if field != twin and field in type(self).model_fields:
+                self._check_twins(field, twin)
+        return self
+
+    def _check_twins(self, field: str, twin: str) -> None:
+        given = [key for key in (field, twin) if getattr(self, key) is not None]
+        if len(given) > 1 or (not given and field in self.required()):
+            raise ValueError(f"give exactly one of {field} and {twin}")
+
+    def required(self) -> frozenset[str]:
+        """Return the secrets that must be given, in either form; all, unless a kind says otherwise."""
+        return frozenset(type(self).model_fields)
+
+    def credential(self, field: str) -> Secret | None:
+        """Return the secret `field`, wherever it was given; None if it was not."""
+        inline, from_file = getattr(self, field), getattr(self, f"{field}_file")
+        secret: Secret | None = inline if inline is not None else from_file
+        return secret
+
+    def needed(self, field: str) -> Secret:
+        """Return the secret `field`, which validation has made sure of."""
+        secret = self.credential(field)
+        if secret is None:
+            raise ValueError(f"{field} is not set")
+        return secret
+
+
+def hidden(text: str, secrets: Iterable[Secret | None]) -> str:
+    """Return `text` with every secret in it replaced by stars: some destinations echo what they were sent."""
+    for part in sorted(
+        {part for secret in secrets if secret for part in _parts(secret)}, key=len, reverse=True
+    ):
+        text = text.replace(part, STARS)
+    return text
+
+
+def _parts(secret: Secret) -> set[str]:
+    # Web servers answer with the path that was asked for ("Cannot POST /hooks/..."): it is the secret, then.
+    text = secret.reveal()
+    url = urlsplit(text) if text.startswith(("http://", "https://")) else None
+    within = {url.path, url.query, *url.path.split("/")} if url else set()
+    return {text, *text.split(), *(part for part in within if len(part) >= SEGMENT_CHARACTERS)}
+
+
+def check_signing(secret: Secret) -> Secret:
+    """Return `secret` if each key in it is one of Standard Webhooks: `whsec_`, base64 of 24 to 64 bytes."""
+    for key in secret.each():
+        try:
+            size = len(base64.b64decode(key.reveal().removeprefix("whsec_"), validate=True))
+        except binascii.Error as error:
+            raise ValueError("a signing secret is whsec_ and base64") from error
+        if not MIN_KEY_BYTES <= size <= MAX_KEY_BYTES:
+            raise ValueError(
+                f"a signing secret has {MIN_KEY_BYTES} to {MAX_KEY_BYTES} bytes, this has {size}"
+            )
+    return secret
+
+
+SigningSecret = Annotated[Secret, AfterValidator(check_signing)]
+SigningSecretFromFile = Annotated[Secret, BeforeValidator(_read), AfterValidator(check_signing)]
+
+
+def signatures(secret: Secret, message_id: str, now: datetime, body: bytes) -> dict[str, str]:
+    """Return the three headers of Standard Webhooks v1 for one attempt at `now`.
+
+    All keys sign while one is rotated: the receiver accepts a message as soon as one signature fits.
+    """
+    # The library takes the wall clock of whatever zone it is given for UTC, so it must be given UTC.
+    at = now.astimezone(UTC)
+    signed = (Webhook(key.reveal()).sign(message_id, at, body.decode()) for key in secret.each())
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": " ".join(signed),
+    }

@@ -1,0 +1,208 @@
+"""Kind `pagerduty`: pages through the Events API v2, one PagerDuty alert per page of an incident.
+
+`dedup_key` is `<incident>/e<n>`, n = how often the incident escalated: an escalation pages anew, anything
+else about an open page changes nothing and is not sent (`wants`). Remembered is the highest n that was
+triggered (`open`); when the incident closes, or goes into another one, the pages n, n-1, ... 0 are resolved
+one by one. A key that was never triggered is resolved in vain, which PagerDuty ignores.
+
+Rules: a page is never resolved because a resolve did not come (`expired`), unless `resolve_on_expiry`. The
+routing key is the secret; it stands in the body, so `seal` puts it there and `render` leaves it out.
+Source: developer.pagerduty.com, "Events API v2": 202 accepted, 400 invalid, 429 wait "a few minutes".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, ClassVar, Literal
+
+import msgspec
+from typing_extensions import override
+
+from bridge.model import Blocked, Delivered, Event, EventKind, IncidentState, Retry, Verdict
+from bridge.ports import Caps, Connector, Http, HttpResponse, Memory, Rendered, Request, Response
+from connectors.common import PLACES, alert_line, clip, encode, json_object, judge_http, one_line, rfc3339
+from connectors.credentials import DestinationSettings, FromFile, HttpUrl, Secret
+
+INVALID, TOO_MANY = 400, 429
+WAIT_S = 120.0  # "a few minutes", where PagerDuty does not say how long
+SUMMARY_CHARACTERS, SOURCE_CHARACTERS, DETAIL_CHARACTERS, LISTED = 1024, 255, 2000, 20
+PAGING_STATES = frozenset({IncidentState.OPEN, IncidentState.QUIET})
+
+Action = Literal["trigger", "acknowledge", "resolve", ""]
+
+
+class PagerDutySettings(DestinationSettings):
+    """Which service to page."""
+
+    kind: Literal["pagerduty"] = "pagerduty"
+    routing_key: Secret | None = None
+    routing_key_file: FromFile | None = None
+    url: HttpUrl = "https://events.pagerduty.com/v2/enqueue"
+    resolve_on_expiry: bool = False
+    ca_file: str = ""
+
+
+class PagerDuty(Connector):
+    """Triggers, acknowledges and resolves pages."""
+
+    Settings: ClassVar[type[PagerDutySettings]] = PagerDutySettings
+    example: ClassVar[dict[str, Any]] = {
+        "name": "pager",
+        "kind": "pagerduty",
+        "routing_key": "0123456789abcdef0123456789abcdef",
+    }
+    caps = Caps(
+        mode="newest",
+        max_events=1,
+        max_bytes=512 * 1024,
+        idempotency="native",
+        delivery_class="exactly-once effect",
+        updates=True,
+        pages=True,
+        wait_s=30.0,
+    )
+
+    def __init__(self, settings: PagerDutySettings) -> None:
+        self._settings = settings
+        self._key = settings.needed("routing_key")
+
+    @override
+    def wants(self, event: Event, memory: Memory | None) -> bool:
+        return self._action(event, memory) != ""
+
+    def _action(self, event: Event, memory: Memory | None) -> Action:
+        view, is_open = event.incident, _highest(memory) is not None
+        if view.state not in PAGING_STATES:
+            keeps = view.expired and not self._settings.resolve_on_expiry
+            return "resolve" if is_open and not keeps else ""
+        if event.kind is EventKind.ACKNOWLEDGED:
+            return "acknowledge" if is_open else ""
+        highest = _highest(memory)
+        return "trigger" if highest is None or view.escalations > highest else ""
+
+    @override
+    def render(self, events: Sequence[Event], memory: Memory | None, step: str) -> Rendered:
+        event = events[0]
+        action = self._action(event, memory) or _usual_action(event)
+        number = _page_number(event, memory, action, step)
+        body: dict[str, Any] = {"event_action": action, "dedup_key": _dedup_key(event, number)}
+        if action == "trigger":
+            body |= _trigger(event)
+        request = Http(
+            method="POST",
+            url=self._settings.url,
+            headers={"content-type": "application/json"},
+            body=encode(body),
+        )
+        return Rendered(request=request, event_ids=(event.event_id,), step=step)
+
+    @override
+    def judge(self, rendered: Rendered, response: Response) -> Sequence[Verdict]:
+        verdict = judge_http(response, (self._key,))
+        if isinstance(rendered.request, Http) and isinstance(verdict, Delivered):
+            verdict = _accepted(rendered.request)
+        if isinstance(response, HttpResponse):
+            verdict = _refused(response, verdict)
+        return (verdict,) * len(rendered.event_ids)
+
+    @override
+    def seal(self, request: Request, event_ids: Sequence[str], now: datetime) -> Request:
+        if not isinstance(request, Http):
+            return request
+        # The frozen body is a JSON object that is never empty: the key becomes its first member.
+        body = b'{"routing_key":' + encode(self._key.reveal()) + b"," + request.body[1:]
+        return msgspec.structs.replace(
+            request, url=self._settings.url, body=body, ca_file=self._settings.ca_file
+        )
+
+
+def _highest(memory: Memory | None) -> int | None:
+    """Return the number of the newest page that is open; None if none is."""
+    number = (memory or {}).get("open", "")
+    return int(number) if number.isascii() and number.isdigit() else None
+
+
+def _usual_action(event: Event) -> Action:
+    """Return what an event means where nothing is remembered."""
+    if event.incident.state not in PAGING_STATES:
+        return "resolve"
+    return "acknowledge" if event.kind is EventKind.ACKNOWLEDGED else "trigger"
+
+
+def _page_number(event: Event, memory: Memory | None, action: Action, step: str) -> int:
+    """Return which page this call is about; later steps go down from the newest one to 0."""
+    if step:
+        return int(step)
+    highest = _highest(memory)
+    return event.incident.escalations if action == "trigger" or highest is None else highest
+
+
+def _dedup_key(event: Event, number: int) -> str:
+    return f"{clip(event.incident.id, 200)}/e{number}"
+
+
+def _accepted(request: Http) -> Delivered:
+    """Return what is remembered, and whether another page of the incident is to be treated alike."""
+    sent = json_object(request.body)
+    number = int(str(sent["dedup_key"]).rpartition("/e")[2])
+    if sent["event_action"] == "trigger":
+        return Delivered(memory={"open": str(number)})
+    if number > 0:
+        return Delivered(next_step=str(number - 1))
+    return Delivered(memory={} if sent["event_action"] == "resolve" else None)
+
+
+def _refused(response: HttpResponse, verdict: Verdict) -> Verdict:
+    if response.status == TOO_MANY and isinstance(verdict, Retry):
+        after_s = verdict.after_s if verdict.after_s is not None else WAIT_S
+        return msgspec.structs.replace(verdict, after_s=after_s)
+    if response.status == INVALID and b"routing_key" in response.body:
+        return Blocked(reason="HTTP 400: PagerDuty does not accept the routing key")
+    return verdict
+
+
+# ---- what people read ------------------------------------------------------------------------------------
+
+
+def _trigger(event: Event) -> dict[str, Any]:
+    view = event.incident
+    body: dict[str, Any] = {"payload": _payload(event), "client": "Tocsin"}
+    if view.url.startswith(("http://", "https://")):
+        body |= {"client_url": view.url, "links": [{"href": view.url, "text": "Incident in Tocsin"}]}
+    return body
+
+
+def _payload(event: Event) -> dict[str, Any]:
+    view = event.incident
+    return {
+        "summary": one_line(clip(view.title, SUMMARY_CHARACTERS)).strip() or f"Incident {view.id}",
+        "source": one_line(clip(_source(event), SOURCE_CHARACTERS)),
+        "severity": view.severity,
+        "timestamp": rfc3339(view.opened_at),
+        "group": clip(event.tenant, SOURCE_CHARACTERS),
+        "class": view.origin,
+        "custom_details": _details(event),
+    }
+
+
+def _source(event: Event) -> str:
+    """Return the place that the incident is about; PagerDuty demands one."""
+    labels = event.incident.common_labels
+    return next((labels[place] for place in PLACES if labels.get(place)), f"tocsin/{event.tenant}")
+
+
+def _details(event: Event) -> dict[str, Any]:
+    view = event.incident
+    return {
+        "summary": clip(view.summary, DETAIL_CHARACTERS),
+        "incident": view.id,
+        "event_id": event.event_id,
+        "alerts": f"{view.alerts_firing} of {view.alerts_total} firing",
+        "anomaly": "unknown" if view.anomaly is None else f"{view.anomaly:.2f}",
+        "degraded": event.degraded,
+        "common_labels": {
+            clip(key, 100): clip(value, 200) for key, value in sorted(view.common_labels.items())[:50]
+        },
+        "worst_alerts": [clip(alert_line(episode), 200) for episode in view.episodes[:LISTED]],
+    }

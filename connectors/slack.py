@@ -1,0 +1,318 @@
+"""Kind `slack`: one message per incident, kept up to date; changes are told in its thread.
+
+With a bot token: `chat.postMessage` once, then `chat.update` of the same message (remembered as `channel`
+and `ts`); what a person should notice (escalated, closed, ...) goes into the thread as well, since an update
+makes no sound. With the URL of an incoming webhook there is nothing to update: one message per event.
+
+Rules: a 2xx is not success, `ok` is. The kind of the event stands in the message's `metadata`, so that
+`judge` knows whether a reply follows. A message that was deleted is posted anew.
+Sources: docs.slack.dev, methods chat.postMessage and chat.update; "Formatting message text"; Block Kit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal
+
+import msgspec
+import pydantic
+from typing_extensions import override
+
+from bridge.model import Blocked, Delivered, Event, EventKind, IncidentState, Reject, Retry, Severity, Verdict
+from bridge.ports import Caps, Connector, Http, HttpResponse, Memory, Rendered, Request, Response
+from connectors.common import (
+    alert_line,
+    clip,
+    clip_escaped,
+    encode,
+    json_object,
+    judge_http,
+    one_line,
+    retry_after_s,
+)
+from connectors.credentials import (
+    DestinationSettings,
+    FromFile,
+    HttpUrl,
+    Secret,
+    SecretUrl,
+    SecretUrlFromFile,
+    origin,
+)
+
+POST, UPDATE, TEST = "chat.postMessage", "chat.update", "auth.test"
+HEADER_CHARACTERS, FALLBACK_CHARACTERS = 150, 300
+#: Both below the 3000 characters of a section, escapes included.
+SUMMARY_CHARACTERS, LINE_CHARACTERS, LISTED = 2900, 200, 10
+GONE = 410
+
+#: Kinds that only change the message; all others are also told in the thread.
+QUIET_KINDS = frozenset({EventKind.OPENED, EventKind.UPDATED})
+#: The message we want to change is not there any more, or not ours.
+LOST = frozenset({"message_not_found", "cant_update_message", "edit_window_closed"})
+PASSING = frozenset(
+    {"ratelimited", "rate_limited", "internal_error", "fatal_error", "service_unavailable", "request_timeout"}
+)
+#: What a person has to put right, at Slack or in the settings.
+BLOCKING = frozenset(
+    {
+        "access_denied", "account_inactive", "channel_not_found", "ekm_access_denied", "invalid_auth",
+        "is_archived", "missing_scope", "no_permission", "not_allowed_token_type", "not_authed",
+        "not_in_channel", "org_login_required", "restricted_action", "team_access_not_granted",
+        "token_expired", "token_revoked",
+    }
+)  # fmt: skip
+MARKS: dict[Severity, str] = {"critical": "🔴", "warning": "🟠", "info": "🔵"}
+
+
+class SlackSettings(DestinationSettings):
+    """A bot token and a channel, or the URL of an incoming webhook."""
+
+    kind: Literal["slack"] = "slack"
+    token: Secret | None = None
+    token_file: FromFile | None = None
+    channel: Annotated[str, pydantic.Field(min_length=1)] | None = None
+    url: SecretUrl | None = None
+    url_file: SecretUrlFromFile | None = None
+    api_url: HttpUrl = "https://slack.com/api"
+    ca_file: str = ""
+
+    @override
+    def required(self) -> frozenset[str]:
+        return frozenset()
+
+    @pydantic.model_validator(mode="after")
+    def _one_way(self) -> SlackSettings:
+        has_token, has_url = self.credential("token") is not None, self.credential("url") is not None
+        if has_token == has_url or has_token != (self.channel is not None):
+            raise ValueError("give either token and channel (a bot), or url (an incoming webhook)")
+        return self
+
+
+class Slack(Connector):
+    """Keeps one message per incident."""
+
+    Settings: ClassVar[type[SlackSettings]] = SlackSettings
+    example: ClassVar[dict[str, Any]] = {
+        "name": "chat",
+        "kind": "slack",
+        "token": "xoxb-0000-example",
+        "channel": "#incidents",
+    }
+    caps = Caps(
+        mode="newest",
+        max_events=1,
+        max_bytes=64 * 1024,
+        idempotency="none",
+        delivery_class="at least once, deduplicate on event_id",
+        updates=True,
+        wait_s=30.0,
+    )
+
+    def __init__(self, settings: SlackSettings) -> None:
+        self._settings = settings
+        self._token, self._url = settings.credential("token"), settings.credential("url")
+        if self._url is not None:
+            self.caps = msgspec.structs.replace(self.caps, updates=False)
+
+    @override
+    def render(self, events: Sequence[Event], memory: Memory | None, step: str) -> Rendered:
+        event = events[0]
+        body: dict[str, Any] = {"text": _fallback(event), "unfurl_links": False, "unfurl_media": False}
+        if self._url is not None:
+            request = _post(origin(self._url), body | {"blocks": _blocks(event)})
+        else:
+            body["metadata"] = _metadata(event)
+            request = _post(*self._call(event, body, memory if step != "post" else None, step))
+        return Rendered(request=request, event_ids=(event.event_id,), step=step)
+
+    def _call(
+        self, event: Event, body: dict[str, Any], memory: Memory | None, step: str
+    ) -> tuple[str, dict[str, Any]]:
+        if memory is None or "ts" not in memory:
+            return self._method(POST), body | {"channel": self._settings.channel, "blocks": _blocks(event)}
+        body = body | {"channel": memory["channel"]}
+        if step == "thread":
+            loud = event.kind is EventKind.ESCALATED
+            return self._method(POST), body | {"thread_ts": memory["ts"], "reply_broadcast": loud}
+        return self._method(UPDATE), body | {"ts": memory["ts"], "blocks": _blocks(event)}
+
+    @override
+    def judge(self, rendered: Rendered, response: Response) -> Sequence[Verdict]:
+        verdict = judge_http(response, (self._token, self._url))
+        if isinstance(response, HttpResponse) and response.status == GONE:
+            verdict = Blocked(reason="HTTP 410: the channel of this webhook is archived")
+        if (
+            self._url is None
+            and isinstance(verdict, Delivered)
+            and isinstance(response, HttpResponse)
+            and isinstance(rendered.request, Http)
+        ):
+            verdict = _judge_answer(rendered.request, response)
+        return (verdict,) * len(rendered.event_ids)
+
+    @override
+    def seal(self, request: Request, event_ids: Sequence[str], now: datetime) -> Request:
+        if not isinstance(request, Http):
+            return request
+        url, headers = request.url, request.headers
+        if self._url is not None:
+            url = self._url.reveal()
+        elif self._token is not None:
+            url = self._method(_method_of(request))
+            headers = headers | {"authorization": f"Bearer {self._token.reveal()}"}
+        return msgspec.structs.replace(request, url=url, headers=headers, ca_file=self._settings.ca_file)
+
+    @override
+    def probe(self) -> Request | None:
+        # An incoming webhook can only be tried by writing into the channel.
+        return _post(self._method(TEST), {}) if self._url is None else None
+
+    def _method(self, method: str) -> str:
+        return f"{self._settings.api_url.rstrip('/')}/{method}"
+
+
+def _post(url: str, body: dict[str, Any]) -> Http:
+    headers = {"content-type": "application/json; charset=utf-8"}
+    return Http(method="POST", url=url, headers=headers, body=encode(body))
+
+
+def _method_of(request: Http) -> str:
+    return request.url.rpartition("/")[2]
+
+
+# ---- answers ---------------------------------------------------------------------------------------------
+
+
+def _judge_answer(request: Http, response: HttpResponse) -> Verdict:
+    """Return the verdict on a 2xx of the Web API."""
+    answer = json_object(response.body)
+    if answer.get("ok") is True:
+        return _accepted(request, answer)
+    error = answer.get("error")
+    if not isinstance(error, str):
+        return Blocked(reason="the answer is not Slack's; is a proxy in between?")
+    sent = json_object(request.body)
+    if "thread_ts" in sent and error in {"thread_not_found", *LOST}:
+        return Delivered()  # the message itself was changed before; there is nothing left to reply to
+    if error in LOST and _method_of(request) == UPDATE:
+        return Delivered(memory={}, next_step="post")
+    reason = f"Slack answered {clip(one_line(error), 100)}"
+    if error in PASSING:
+        return Retry(reason=reason, after_s=retry_after_s(response), whole_destination=True)
+    if error in BLOCKING:
+        return Blocked(reason=reason)
+    return Reject(reason=reason)
+
+
+def _accepted(request: Http, answer: dict[str, Any]) -> Verdict:
+    sent = json_object(request.body)
+    channel, ts = answer.get("channel"), answer.get("ts")
+    if _method_of(request) == TEST or "thread_ts" in sent:
+        return Delivered()
+    if not isinstance(channel, str) or not isinstance(ts, str):
+        return Delivered()
+    is_update = _method_of(request) == UPDATE
+    return Delivered(
+        memory={"channel": channel, "ts": ts},
+        next_step="thread" if is_update and _kind_of(sent) not in QUIET_KINDS else "",
+    )
+
+
+def _kind_of(sent: dict[str, Any]) -> str:
+    kind = sent.get("metadata", {}).get("event_payload", {}).get("kind", "")
+    return kind if isinstance(kind, str) else ""
+
+
+# ---- what people read ------------------------------------------------------------------------------------
+
+
+def escape(text: str) -> str:
+    """Return `text` for Slack's mrkdwn: `&`, `<` and `>` as entities, so that nothing becomes a mention."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _metadata(event: Event) -> dict[str, Any]:
+    payload = {
+        "event_id": event.event_id,
+        "incident": event.incident.id,
+        "kind": event.kind.value,
+        "seq": event.seq,
+    }
+    return {"event_type": "tocsin_incident", "event_payload": payload}
+
+
+def _fallback(event: Event) -> str:
+    """Return the one line of notifications and of replies in the thread."""
+    title = clip_escaped(one_line(event.incident.title[:500]), FALLBACK_CHARACTERS, escape)
+    return f"{_mark(event)} {event.kind.value.capitalize()}: {title}"
+
+
+def _mark(event: Event) -> str:
+    is_over = event.incident.state in {IncidentState.CLOSED, IncidentState.MERGED}
+    return "✅" if is_over else MARKS[event.incident.severity]
+
+
+def _blocks(event: Event) -> list[dict[str, Any]]:
+    view = event.incident
+    title = clip(one_line(f"{_mark(event)} {view.title[:500]}"), HEADER_CHARACTERS)
+    header = {"type": "plain_text", "text": title, "emoji": False}
+    blocks: list[dict[str, Any]] = [{"type": "header", "text": header}]
+    if view.summary.strip():
+        lines = (one_line(line) for line in view.summary[:SUMMARY_CHARACTERS].splitlines())
+        blocks.append(_section(clip_escaped("\n".join(lines), SUMMARY_CHARACTERS, escape)))
+    if view.episodes:
+        blocks.append(_section(_list(event)))
+    # The id of the event as the block's: it also finds a message that was posted twice through a webhook.
+    facts = {"type": "context", "block_id": event.event_id, "elements": [_mrkdwn(_facts(event))]}
+    blocks.append(facts)
+    return blocks
+
+
+def _section(text: str) -> dict[str, Any]:
+    return {"type": "section", "text": _mrkdwn(text)}
+
+
+def _mrkdwn(text: str) -> dict[str, Any]:
+    return {"type": "mrkdwn", "text": text}
+
+
+def _list(event: Event) -> str:
+    view = event.incident
+    lines = [
+        f"{'•' if episode.ends_at is None else '◦'} "
+        + clip_escaped(one_line(alert_line(episode)[:LINE_CHARACTERS]), LINE_CHARACTERS, escape)
+        for episode in view.episodes[:LISTED]
+    ]
+    more = len(view.episodes) - LISTED + view.truncated
+    return "\n".join([*lines, f"and {more} more"] if more > 0 else lines)
+
+
+def _facts(event: Event) -> str:
+    view = event.incident
+    facts = [
+        f"*{view.severity}*",
+        view.state.value,
+        f"{view.alerts_firing} of {view.alerts_total} alerts firing",
+        f"since {_date(view.opened_at)}",
+    ]
+    if view.closed_at is not None:
+        facts.append(f"closed {_date(view.closed_at)}")
+    if view.anomaly is not None:
+        facts.append(f"anomaly {view.anomaly:.2f}")
+    if event.degraded:
+        facts.append("decided without models")
+    facts.append(_link(view.url) or f"`{escape(clip(view.id, 100))}`")
+    return " · ".join(facts)
+
+
+def _date(time: datetime) -> str:
+    """Return a time that Slack shows in each reader's own zone."""
+    written = time.strftime("%Y-%m-%d %H:%M UTC")
+    return f"<!date^{int(time.timestamp())}^{{date_short_pretty}} {{time}}|{written}>"
+
+
+def _link(url: str) -> str:
+    is_plain = url.startswith(("http://", "https://")) and not set(url) & set("<>| \n")
+    return f"<{escape(url)}|open in Tocsin>" if is_plain and len(url) <= LINE_CHARACTERS * 5 else ""

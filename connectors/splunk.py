@@ -1,0 +1,173 @@
+"""Kind `splunk`: events to Splunk's HTTP Event Collector (HEC), JSON objects back to back.
+
+HEC does not deduplicate: `fields.event_id` is indexed, so that `| dedup event_id` finds what came twice. Its
+200 comes before the event is indexed; indexer acknowledgement (Splunk Enterprise only) will be asked for
+through `Pending` and `ask`, which is why a token that demands it is told apart below.
+
+Rule: a refusal that the settings caused (token, index, channel) blocks the destination and loses nothing;
+only what Splunk says about one event rejects that event. A 2xx without a collector's JSON is a proxy's.
+Source: help.splunk.com, "Troubleshoot HTTP Event Collector", table of status codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal
+
+import msgspec
+import pydantic
+from typing_extensions import override
+
+from bridge.model import Blocked, Delivered, Event, Reject, Retry, Split, Verdict
+from bridge.ports import Caps, Connector, Http, HttpResponse, Memory, Rendered, Request, Response
+from connectors.common import encode, excerpt, first_that_fit, fit, json_object, judge_http, milliseconds
+from connectors.credentials import DestinationSettings, FromFile, HttpUrl, Secret
+
+COLLECT, HEALTH = "/services/collector/event", "/services/collector/health/1.0"
+ENVELOPE_BYTES = 2048  # room for the fields around the event
+
+#: Codes that tell of our settings or of the receiver's; waiting for a person loses nothing.
+BLOCKING = {
+    1: "the token is disabled",
+    2: "the token is missing",
+    3: "the token is not in the form that Splunk expects",
+    4: "the token is not known",
+    7: "the token may not write to this index; change `index` or the token's list",
+    10: "the token demands indexer acknowledgement; switch that off for it",
+    11: "the token demands indexer acknowledgement; switch that off for it",
+    14: "indexer acknowledgement is switched off there",
+    16: "the token was refused",
+    21: "the token is not known",
+    22: "the token is disabled",
+}
+#: Codes that pass: internal error, busy, queues full, shutting down.
+PASSING = frozenset({8, 9, 18, 19, 20, 23, 24, 25, 26, 27})
+#: Codes that tell of one event in the batch: no data, format, event missing or blank, indexed fields.
+OF_ONE_EVENT = frozenset({5, 6, 12, 13, 15})
+#: What a 2xx may say: success, healthy.
+GOOD = frozenset({0, 17})
+
+
+class SplunkSettings(DestinationSettings):
+    """Which collector, and what the events are called there."""
+
+    kind: Literal["splunk"] = "splunk"
+    url: HttpUrl  # scheme, host and port, usually https://...:8088
+    token: Secret | None = None
+    token_file: FromFile | None = None
+    index: str | None = None  # None: the token's own
+    host: Annotated[str, pydantic.Field(max_length=255)] = "tocsin"
+    source: Annotated[str, pydantic.Field(max_length=255)] = "tocsin"
+    sourcetype: Annotated[str, pydantic.Field(max_length=255)] = "tocsin:event"
+    ca_file: str = ""
+
+
+class Splunk(Connector):
+    """Sends events to a collector."""
+
+    Settings: ClassVar[type[SplunkSettings]] = SplunkSettings
+    example: ClassVar[dict[str, Any]] = {
+        "name": "siem",
+        "kind": "splunk",
+        "url": "https://splunk.example.com:8088",
+        "token": "0aa11bb2-0000-4000-8000-0123456789ab",
+        "index": "incidents",
+    }
+    caps = Caps(
+        mode="every",
+        max_events=100,
+        max_bytes=1_000_000,
+        idempotency="none",
+        delivery_class="at least once, deduplicate on event_id",
+    )
+
+    def __init__(self, settings: SplunkSettings) -> None:
+        self._settings = settings
+        self._token = settings.needed("token")
+
+    @override
+    def render(self, events: Sequence[Event], memory: Memory | None, step: str) -> Rendered:
+        records = [self._record(event) for event in events]
+        count = first_that_fit(records, self.caps.max_bytes, joint_bytes=1)
+        request = Http(
+            method="POST",
+            url=self._address(COLLECT),
+            headers={"content-type": "application/json"},
+            body=b"\n".join(records[:count]),
+        )
+        event_ids = tuple(event.event_id for event in events[:count])
+        return Rendered(request=request, event_ids=event_ids, step=step)
+
+    def _record(self, event: Event) -> bytes:
+        at_ms = milliseconds(event.at)
+        record = {
+            "time": f"{at_ms // 1000}.{at_ms % 1000:03d}",
+            "host": self._settings.host,
+            "source": self._settings.source,
+            "sourcetype": self._settings.sourcetype,
+            "event": msgspec.Raw(fit(event, self.caps.max_bytes - ENVELOPE_BYTES)),
+            "fields": {
+                "event_id": event.event_id,
+                "incident": event.incident.id,
+                "kind": event.kind.value,
+                "severity": event.incident.severity,
+                "tenant": event.tenant,
+            },
+        }
+        return encode(record if self._settings.index is None else record | {"index": self._settings.index})
+
+    @override
+    def judge(self, rendered: Rendered, response: Response) -> Sequence[Verdict]:
+        count = len(rendered.event_ids)
+        verdict = judge_http(response, (self._token,))
+        answer = json_object(response.body) if isinstance(response, HttpResponse) else {}
+        if not isinstance(response, HttpResponse):
+            return (verdict,) * count
+        code = answer.get("code") if type(answer.get("code")) is int else None
+        reason = f"HTTP {response.status}{excerpt(response.body, (self._token,))}"
+        if code in OF_ONE_EVENT:
+            return _only_one(count, answer.get("invalid-event-number"), reason)
+        return (_by_code(code, verdict, reason),) * count
+
+    @override
+    def seal(self, request: Request, event_ids: Sequence[str], now: datetime) -> Request:
+        if not isinstance(request, Http):
+            return request
+        path = HEALTH if request.method == "GET" else COLLECT
+        headers = request.headers | {"authorization": f"Splunk {self._token.reveal()}"}
+        return msgspec.structs.replace(
+            request, url=self._address(path), headers=headers, ca_file=self._settings.ca_file
+        )
+
+    @override
+    def probe(self) -> Request:
+        return Http(method="GET", url=self._address(HEALTH), headers={}, body=b"")
+
+    def _address(self, path: str) -> str:
+        return self._settings.url.rstrip("/") + path
+
+
+def _by_code(code: int | None, verdict: Verdict, reason: str) -> Verdict:
+    """Return what Splunk's code makes of the verdict on the status."""
+    if code in BLOCKING:
+        return Blocked(reason=f"{reason} ({BLOCKING[code]})")
+    if code in PASSING and not isinstance(verdict, Retry):
+        return Retry(reason=reason, whole_destination=True)
+    if isinstance(verdict, Delivered) and code not in GOOD:
+        return Blocked(reason=f"{reason} (not the answer of a collector; is a proxy in between?)")
+    return verdict
+
+
+def _only_one(count: int, number: object, reason: str) -> tuple[Verdict, ...]:
+    """Return the verdicts when one event of a batch was refused; `number` counts from 0.
+
+    Those before it may have been taken, those after it were not read: all others go again. Where it is not
+    said which one it was, smaller batches find it.
+    """
+    if count == 1:
+        return (Reject(reason=reason),)
+    if not isinstance(number, int) or not 0 <= number < count:
+        return (Split(reason=reason),) * count
+    others = Retry(reason=f"sent with an event that was refused: {reason}", after_s=0.0, maybe_sent=True)
+    return tuple(Reject(reason=reason) if each == number else others for each in range(count))

@@ -1,0 +1,71 @@
+"""What the senders share: trying a connection again within one attempt, and trust in certificates."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import tenacity
+from tenacity.wait import wait_base
+
+from bridge.ports import Response, Unreached
+
+TRIES, WITHIN_S = 3, 5.0
+CONNECT_S = 5.0  # a host that does not answer a SYN within this is not there
+
+
+def short_wait() -> wait_base:
+    """Return the wait between two tries of one attempt; tests inject `tenacity.wait_none()`."""
+    return tenacity.wait_random_exponential(multiplier=0.1, max=1.0)
+
+
+def _not_connected(response: Response) -> bool:
+    # Only where certainly nothing was sent: anything else could arrive twice.
+    return isinstance(response, Unreached) and response.kind == "connect" and not response.maybe_sent
+
+
+async def attempt(send: Callable[[], Awaitable[Response]], wait: wait_base) -> Response:
+    """Return the answer of `send`, called again while it cannot connect, at most 3 times in 5 s."""
+    retrying = tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_result(_not_connected),
+        stop=tenacity.stop_after_attempt(TRIES) | tenacity.stop_after_delay(WITHIN_S),
+        wait=wait,
+        retry_error_callback=_last,
+    )
+
+    async def once() -> Response:  # tenacity awaits only what is a coroutine function by its looks
+        return await send()
+
+    return await retrying(once)
+
+
+def _last(state: tenacity.RetryCallState) -> Response:
+    outcome = state.outcome
+    if outcome is None:
+        raise RuntimeError("tenacity gave up before it began")
+    response: Response = outcome.result()
+    return response
+
+
+class Trust:
+    """TLS contexts, one per file of certificates; a file that changed is read anew.
+
+    Host names are always checked and nothing below TLS 1.2 is spoken; there is no setting to weaken that.
+    """
+
+    def __init__(self) -> None:
+        self._contexts: dict[tuple[str, int], ssl.SSLContext] = {}
+
+    def context(self, ca_file: str) -> ssl.SSLContext:
+        """Return the context that trusts `ca_file`, or the system's authorities for "".
+
+        Raises:
+            OSError: the file cannot be read or holds no certificate.
+        """
+        key = (ca_file, Path(ca_file).stat().st_mtime_ns if ca_file else 0)
+        if key not in self._contexts:
+            context = ssl.create_default_context(cafile=ca_file or None)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            self._contexts[key] = context
+        return self._contexts[key]

@@ -1,0 +1,166 @@
+"""The frames sender: syslog over TCP and TLS with octet counting (RFC 6587, RFC 5425), and RELP.
+
+One connection per address is kept and opened anew when it broke; one request at a time uses it.
+
+Rule: over plain TCP and TLS "accepted" means no more than "handed to the kernel": 500 of 500 messages were
+lost when a receiver was killed at the wrong moment. Only RELP answers for each message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+
+from tenacity.wait import wait_base
+from typing_extensions import override
+
+from bridge.ports import Frames, FramesResponse, Request, Response, Sender, Unreached
+from connectors.transport.attempts import CONNECT_S, Trust, attempt, short_wait
+from connectors.transport.relp import RelpError, RelpSession
+
+Key = tuple[str, str, str]  # address, transport, ca_file
+
+
+class FramesSender(Sender):
+    """Sends `Frames` requests. Close it in the loop that it was used in."""
+
+    def __init__(self, *, wait: wait_base | None = None) -> None:
+        self._wait = wait if wait is not None else short_wait()
+        self._trust = Trust()
+        self._links: dict[Key, _Link] = {}
+        self._turns: dict[Key, asyncio.Lock] = {}
+
+    @override
+    async def send(self, request: Request, *, timeout_s: float) -> Response:
+        if not isinstance(request, Frames):
+            return Unreached(reason="not frames", maybe_sent=False, kind="local")
+        key = (request.address, request.transport, request.ca_file)
+        turn = self._turns.setdefault(key, asyncio.Lock())
+        try:
+            async with asyncio.timeout(timeout_s):
+                await turn.acquire()
+        except TimeoutError:
+            return Unreached(reason=f"{request.address} is busy", maybe_sent=False, kind="timeout")
+        try:
+            return await attempt(lambda: self._once(key, request, timeout_s), self._wait)
+        finally:
+            turn.release()
+
+    async def _once(self, key: Key, request: Frames, timeout_s: float) -> Response:
+        link = await self._link(key, min(CONNECT_S, timeout_s))
+        if isinstance(link, Unreached):
+            return link
+        try:
+            async with asyncio.timeout(timeout_s):
+                response = await link.send(request.frames)
+        except TimeoutError:
+            reason = f"{request.address} did not take the messages within {timeout_s:g} s"
+            response = Unreached(reason=reason, maybe_sent=True, kind="timeout")
+        except (OSError, EOFError, RelpError) as error:
+            reason = f"{request.address} broke off: {_words(error)}"
+            response = Unreached(reason=reason, maybe_sent=True, kind="reset")
+        finally:
+            if not link.is_idle:
+                self._drop(key)
+        return response
+
+    async def _link(self, key: Key, timeout_s: float) -> _Link | Unreached:
+        """Return the kept connection, or a new one, or why there is none."""
+        address = key[0]
+        kept = self._links.get(key)
+        if kept is not None:
+            await asyncio.sleep(0)  # lets the loop read the end that the far side may have sent
+            if kept.is_usable:
+                return kept
+            self._drop(key)
+        try:
+            context = self._trust.context(key[2]) if key[1].endswith("tls") else None
+        except OSError as error:
+            reason = f"ca_file cannot be used: {_words(error)}"
+            return Unreached(reason=reason, maybe_sent=False, kind="local")
+        try:
+            async with asyncio.timeout(timeout_s):
+                link = await _connect(address, context, is_relp=key[1].startswith("relp"))
+        except TimeoutError:
+            return Unreached(reason=f"no connection to {address} in time", maybe_sent=False, kind="connect")
+        except ssl.SSLError as error:
+            return Unreached(reason=f"TLS with {address}: {_words(error)}", maybe_sent=False, kind="tls")
+        except (OSError, EOFError, RelpError, ValueError) as error:
+            reason = f"no connection to {address}: {_words(error)}"
+            return Unreached(reason=reason, maybe_sent=False, kind="connect")
+        self._links[key] = link
+        return link
+
+    def _drop(self, key: Key) -> None:
+        link = self._links.pop(key, None)
+        if link is not None:
+            link.abort()
+
+    @override
+    async def close(self) -> None:
+        for key in tuple(self._links):
+            async with self._turns.setdefault(key, asyncio.Lock()):
+                link = self._links.pop(key, None)
+                if link is not None:
+                    await link.close()
+
+
+async def _connect(address: str, context: ssl.SSLContext | None, *, is_relp: bool) -> _Link:
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host.strip("[]"), int(port), ssl=context)
+    link = _Link(reader, writer, is_relp=is_relp)
+    try:
+        await link.open()
+    except BaseException:
+        link.abort()
+        raise
+    return link
+
+
+class _Link:
+    """One open connection, with or without RELP on it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_relp: bool) -> None:
+        self._reader, self._writer = reader, writer
+        self._relp = RelpSession(reader, writer) if is_relp else None
+        self.is_idle = True  # False while something was begun and not brought to its end
+
+    @property
+    def is_usable(self) -> bool:
+        return self.is_idle and not self._reader.at_eof() and not self._writer.is_closing()
+
+    async def open(self) -> None:
+        if self._relp is not None:
+            await self._relp.open()
+
+    async def send(self, frames: Sequence[bytes]) -> Response:
+        self.is_idle = False
+        if self._relp is not None:
+            response = await self._relp.send(frames)
+            self.is_idle = not response.refused or response.final
+            return response
+        for frame in frames:
+            self._writer.write(b"%d %b" % (len(frame), frame))  # octet counting, RFC 6587 section 3.4.1
+            await self._writer.drain()
+        self.is_idle = True
+        return FramesResponse(accepted=len(frames))
+
+    def abort(self) -> None:
+        self._writer.transport.abort()
+
+    async def close(self) -> None:
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                if self._relp is not None and self.is_usable:
+                    await self._relp.close()
+                self._writer.close()
+                await self._writer.wait_closed()
+        except (OSError, EOFError, RelpError, TimeoutError):
+            self.abort()
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,0 +1,121 @@
+"""The HTTP sender: one kept session, no redirects, no proxies from the environment, answers cut at 64 KiB.
+
+Rule: no URL, header or body enters a reason; they may hold secrets. Only the host does.
+
+Decision: answers are asked for without compression, so that "cut at 64 KiB" bounds memory, not just the wire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import urlsplit
+
+import aiohttp
+from tenacity.wait import wait_base
+from typing_extensions import override
+
+from bridge.ports import Http, HttpResponse, Request, Response, Sender, Unreached
+from connectors.transport.attempts import CONNECT_S, Trust, attempt, short_wait
+
+BODY_BYTES = 64 * 1024
+CONNECTIONS, CONNECTIONS_PER_HOST = 100, 16
+KEPT_S = 4.0  # shorter than the idle limit of common servers (5 s), so that a kept connection is rarely dead
+
+
+class HttpSender(Sender):
+    """Sends `Http` requests. Close it in the loop that it was used in."""
+
+    def __init__(self, *, wait: wait_base | None = None) -> None:
+        self._wait = wait if wait is not None else short_wait()
+        self._trust = Trust()
+        self._session: aiohttp.ClientSession | None = None
+
+    @override
+    async def send(self, request: Request, *, timeout_s: float) -> Response:
+        if not isinstance(request, Http):
+            return Unreached(reason="not an HTTP request", maybe_sent=False, kind="local")
+        return await attempt(lambda: self._once(request, timeout_s), self._wait)
+
+    async def _once(self, request: Http, timeout_s: float) -> Response:
+        host = _host(request.url)
+        try:
+            return await self._exchange(request, timeout_s)
+        except aiohttp.ConnectionTimeoutError:
+            return Unreached(reason=f"no connection to {host} in time", maybe_sent=False, kind="connect")
+        except TimeoutError:
+            reason = f"no answer from {host} within {timeout_s:g} s"
+            return Unreached(reason=reason, maybe_sent=True, kind="timeout")
+        except aiohttp.ClientSSLError as error:
+            return Unreached(reason=f"TLS with {host}: {_tls(error)}", maybe_sent=False, kind="tls")
+        except aiohttp.ClientConnectorError as error:
+            reason = f"no connection to {host}: {error.os_error.strerror or type(error.os_error).__name__}"
+            return Unreached(reason=reason, maybe_sent=False, kind="connect")
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError):
+            reason = f"the address or a header of the request to {host} cannot be sent"
+            return Unreached(reason=reason, maybe_sent=False, kind="local")
+        except (aiohttp.ClientError, OSError) as error:
+            reason = f"{host} broke off: {type(error).__name__}"
+            return Unreached(reason=reason, maybe_sent=True, kind="reset")
+
+    async def _exchange(self, request: Http, timeout_s: float) -> Response:
+        try:
+            context = self._trust.context(request.ca_file)
+        except OSError as error:
+            reason = f"ca_file cannot be used: {error.strerror or type(error).__name__}"
+            return Unreached(reason=reason, maybe_sent=False, kind="local")
+        async with self._opened().request(
+            request.method,
+            request.url,
+            headers=request.headers,
+            data=request.body or None,
+            ssl=context,
+            timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(CONNECT_S, timeout_s)),
+            allow_redirects=False,
+        ) as answer:
+            body = await _first(answer.content, BODY_BYTES)
+            headers = {name.lower(): value for name, value in answer.headers.items()}
+            return HttpResponse(status=answer.status, headers=headers, body=body)
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=CONNECTIONS, limit_per_host=CONNECTIONS_PER_HOST, keepalive_timeout=KEPT_S
+                ),
+                headers={"User-Agent": "tocsin", "Accept-Encoding": "identity"},
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=False,
+            )
+        return self._session
+
+    @override
+    async def close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+            await asyncio.sleep(0)  # one turn for the transports to see that they are closed
+
+
+async def _first(content: aiohttp.StreamReader, size_bytes: int) -> bytes:
+    parts, room = [], size_bytes
+    while room > 0:
+        part = await content.read(room)
+        if not part:
+            break
+        parts.append(part)
+        room -= len(part)
+    return b"".join(parts)
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or "the destination"
+    except ValueError:
+        return "the destination"
+
+
+def _tls(error: aiohttp.ClientSSLError) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return getattr(error.certificate_error, "verify_message", "") or "the certificate was refused"
+    return getattr(error.os_error, "reason", "") or "the handshake failed"

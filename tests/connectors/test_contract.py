@@ -1,0 +1,302 @@
+"""What every destination promises, whatever its kind: one suite, all configurations."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from builders import START, at, event
+from destinations import CASES, NASTY, SECRETS, build, nasty_event, payload, wire
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import connectors
+from bridge.errors import ConfigError
+from bridge.model import (
+    Blocked,
+    Delivered,
+    Duplicate,
+    EventKind,
+    Pending,
+    Reject,
+    Retry,
+    Split,
+)
+from bridge.ports import (
+    Appended,
+    FramesResponse,
+    HttpResponse,
+    Rendered,
+    Unreached,
+    decode_request,
+    encode_request,
+)
+
+VERDICTS = (Delivered, Duplicate, Retry, Split, Reject, Blocked, Pending)
+EVERY = pytest.mark.parametrize("case", CASES)
+OF_KIND = {case: settings["kind"] for case, settings in CASES.items()}
+OVER_HTTP = pytest.mark.parametrize(
+    "case", [case for case in CASES if OF_KIND[case] not in {"file", "syslog"}]
+)
+WHOLE_EVENTS = pytest.mark.parametrize("case", ["file", "callback", "splunk", "syslog_json"])
+PROBED = pytest.mark.parametrize("case", [case for case in CASES if build(case).probe() is not None])
+HUGE = nasty_event()
+
+responses = st.one_of(
+    st.builds(
+        HttpResponse,
+        status=st.integers(100, 599),
+        headers=st.dictionaries(st.sampled_from(["retry-after", "date", "location"]), st.text(max_size=40)),
+        body=st.one_of(
+            st.binary(max_size=200),
+            st.recursive(
+                st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+                lambda inner: (
+                    st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3)
+                ),
+                max_leaves=6,
+            ).map(lambda value: json.dumps(value).encode()),
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "ok": st.booleans() | st.none(),
+                    "error": st.sampled_from(["ratelimited", "invalid_auth", "message_not_found", "x"])
+                    | st.integers(),
+                    "code": st.integers(-1, 30) | st.booleans() | st.text(max_size=3),
+                    "invalid-event-number": st.integers(-2, 5) | st.text(max_size=2),
+                    "retry_after": st.floats() | st.text(max_size=5),
+                    "channel": st.text(max_size=5) | st.integers(),
+                    "ts": st.text(max_size=5) | st.none(),
+                },
+            ).map(lambda value: json.dumps(value).encode()),
+        ),
+    ),
+    st.builds(FramesResponse, accepted=st.integers(-1, 6), refused=st.text(max_size=5), final=st.booleans()),
+    st.just(Appended()),
+    st.builds(
+        Unreached,
+        reason=st.text(max_size=20),
+        maybe_sent=st.booleans(),
+        kind=st.sampled_from(["connect", "timeout", "reset", "tls", "local"]),
+    ),
+)
+
+
+def batch(case: str, count: int = 3) -> list:
+    size = min(count, build(case).caps.max_events)
+    return [event(EventKind.UPDATED, seq) for seq in range(1, size + 1)]
+
+
+def test_every_kind_can_be_loaded_and_its_example_is_valid():
+    for kind in connectors.kinds():
+        assert connectors.load(kind).Settings(**connectors.load(kind).example).kind == kind
+
+
+def test_a_kind_that_does_not_exist_is_answered_with_those_that_do():
+    with pytest.raises(ConfigError, match="callback, file, pagerduty, slack, splunk, syslog"):
+        connectors.load("smoke-signal")
+
+
+@EVERY
+def test_the_same_input_gives_the_same_bytes(case):
+    events = batch(case)
+
+    assert build(case).render(events, None, "") == build(case).render(events, None, "")
+
+
+@EVERY
+def test_a_frozen_request_survives_its_storage(case):
+    request = build(case).render(batch(case), None, "").request
+
+    assert decode_request(encode_request(request)) == request
+
+
+@EVERY
+def test_no_secret_is_in_what_is_stored_or_shown(case):
+    connector = build(case)
+    rendered = connector.render(batch(case), None, "")
+    seen = wire(rendered.request).decode() + repr(connector.Settings(**CASES[case])) + repr(vars(connector))
+
+    assert not [secret for secret in SECRETS if secret in seen]
+
+
+@EVERY
+def test_an_echo_of_what_was_sent_brings_no_secret_into_a_reason(case):
+    connector = build(case)
+    rendered = connector.render(batch(case), None, "")
+    sealed = connector.seal(rendered.request, rendered.event_ids, START)
+    echo = HttpResponse(status=400, headers={}, body=f"{SECRETS} {getattr(sealed, 'headers', '')}".encode())
+    own = [secret for secret in SECRETS if secret in wire(sealed).decode() or secret in str(CASES[case])]
+
+    reasons = str(connector.judge(rendered, echo))
+
+    assert not [secret for secret in own if secret in reasons]
+
+
+@EVERY
+def test_sealing_keeps_what_was_frozen_and_differs_only_in_what_it_must(case):
+    connector = build(case)
+    rendered = connector.render(batch(case), None, "")
+    first = connector.seal(rendered.request, rendered.event_ids, START)
+
+    assert payload(first).endswith(payload(rendered.request)[1:])
+    assert first == connector.seal(rendered.request, rendered.event_ids, START)
+    assert payload(first) == payload(connector.seal(rendered.request, rendered.event_ids, at(3600)))
+
+
+@EVERY
+@given(response=responses)
+@settings(max_examples=150, deadline=None)
+def test_every_answer_gets_one_verdict_per_event_and_nothing_raises(case, response):
+    connector = build(case)
+    for memory, step in (
+        (None, ""),
+        ({"channel": "C1", "ts": "1.2", "open": "1"}, ""),
+        ({"channel": "C1", "ts": "1.2"}, "1"),
+    ):
+        rendered = connector.render(batch(case), memory, step)
+
+        verdicts = connector.judge(rendered, response)
+
+        assert len(verdicts) == len(rendered.event_ids)
+        assert all(isinstance(verdict, VERDICTS) for verdict in verdicts)
+
+
+@OVER_HTTP
+def test_every_status_is_judged_as_the_table_says(case):
+    """The verdicts that all HTTP destinations share; a body may only make them more precise."""
+    connector = build(case)
+    rendered = connector.render(batch(case), None, "")
+    expected = dict.fromkeys(range(300, 400), Blocked) | dict.fromkeys(range(400, 500), Reject)
+    expected |= dict.fromkeys((408, 425, 429, 500, 502, 503, 504), Retry)
+    expected |= {401: Blocked, 403: Blocked, 404: Blocked, 413: Split}
+    expected.pop(410)  # "gone" has a meaning of its own for some
+
+    for status, verdict in expected.items():
+        judged = connector.judge(rendered, HttpResponse(status=status, headers={}, body=b""))
+
+        assert {type(each) for each in judged} == {verdict}, status
+
+
+@OVER_HTTP
+def test_a_redirect_is_refused_and_the_reason_says_so(case):
+    connector = build(case)
+    rendered = connector.render(batch(case), None, "")
+
+    verdict = connector.judge(
+        rendered, HttpResponse(status=302, headers={"location": "http://elsewhere"}, body=b"")
+    )[0]
+
+    assert "redirects are never followed" in verdict.reason
+
+
+@EVERY
+@pytest.mark.parametrize(
+    ("kind", "verdict"),
+    [("connect", Retry), ("timeout", Retry), ("reset", Retry), ("tls", Blocked), ("local", Blocked)],
+)
+def test_no_answer_is_waited_for_unless_waiting_does_not_help(case, kind, verdict):
+    connector = build(case)
+    rendered = connector.render(batch(case), None, "")
+
+    judged = connector.judge(rendered, Unreached(reason="why", maybe_sent=True, kind=kind))
+
+    assert {type(each) for each in judged} == {verdict}
+    assert all(each.maybe_sent for each in judged if isinstance(each, Retry))
+
+
+@EVERY
+def test_the_largest_event_stays_within_the_limit_and_parses_for_the_receiver(case):
+    connector = build(case)
+
+    rendered = connector.render([HUGE], None, "")
+
+    sent = payload(connector.seal(rendered.request, rendered.event_ids, START))
+    assert len(sent) <= connector.caps.max_bytes
+    assert rendered.event_ids == (HUGE.event_id,)
+    assert HUGE.event_id in sent.decode()
+    parse(case, sent)
+
+
+def parse(case: str, sent: bytes) -> None:
+    """Read what was sent as its receiver does."""
+    text = sent.decode()
+    if case.startswith("syslog"):
+        assert not set(text) & {"\r", "\n", "\x00", "\x1b", "\x85", "\u2028"} or case == "syslog_json"
+        assert "\n" not in text
+        assert len(sent) <= CASES[case].get("max_message_bytes", 8192)
+        assert re.match(r"<13[0-7]>1 2026-11-23T22:00:07\.\d+Z tocsin ", text)
+        if case == "syslog_json":
+            assert json.loads(text[text.index("] {") + 2 :])["event_id"] == HUGE.event_id
+    elif case == "splunk":
+        record, end = json.JSONDecoder().raw_decode(text)
+        assert end == len(text)
+        assert record["event"]["event_id"] == record["fields"]["event_id"] == HUGE.event_id
+    else:
+        assert isinstance(json.loads(text), dict)
+
+
+@EVERY
+def test_a_batch_that_is_too_large_goes_in_parts(case):
+    connector = build(case)
+    events = [HUGE] * min(connector.caps.max_events, 20)
+
+    rendered = connector.render(events, None, "")
+
+    assert 1 <= len(rendered.event_ids) <= len(events)
+    assert len(payload(rendered.request)) <= connector.caps.max_bytes
+
+
+@WHOLE_EVENTS
+def test_what_is_left_out_is_counted(case):
+    text = payload(build(case).render([HUGE], None, "").request).decode()
+    value = json.loads(text[text.index("] {") + 2 :] if case == "syslog_json" else text)
+    incident = value.get("data", value.get("event", value))["incident"]
+
+    assert len(incident["episodes"]) + incident["truncated"] == 141
+    assert incident["alerts_total"] == 100
+
+
+@EVERY
+def test_a_corrected_address_heals_what_is_frozen(case):
+    """An operator fixes a typo; what waited since before goes to the right place."""
+    wrong, changed = build(case), {"path": "./right.jsonl"}
+    if CASES[case]["kind"] == "syslog":
+        changed = {"address": "right.example.com:7"}
+    elif case == "slack":
+        changed = {"api_url": "https://right.example.com/api"}
+    elif case != "file":
+        changed = {"url": "https://right.example.com/x"}
+    rendered = wrong.render(batch(case), None, "")
+
+    sealed = build(case, **changed).seal(rendered.request, rendered.event_ids, START)
+
+    assert "right" in str(
+        getattr(sealed, "url", "") or getattr(sealed, "address", "") or getattr(sealed, "path", "")
+    )
+
+
+@PROBED
+def test_a_probe_is_harmless_and_its_good_answer_is_delivered(case):
+    connector = build(case)
+    probe = connector.probe()
+    assert HUGE.event_id not in wire(probe).decode()
+    good = {
+        "file": Appended(),
+        "splunk": HttpResponse(status=200, headers={}, body=b'{"text":"HEC is healthy","code":17}'),
+        "slack": HttpResponse(status=200, headers={}, body=b'{"ok":true,"team":"T"}'),
+    }.get(CASES[case]["kind"], FramesResponse(accepted=0))
+
+    assert connector.judge(Rendered(request=connector.seal(probe, (), START), event_ids=("x",)), good) == (
+        Delivered(),
+    )
+
+
+def test_hostile_text_cannot_begin_a_second_line():
+    assert "\n" in NASTY
+    for case in ("syslog", "syslog_cef", "syslog_json"):
+        frames = build(case).render([nasty_event(size=100)] * 3, None, "").request.frames
+
+        assert len(frames) == 3
+        assert not any(b"\n" in frame or b"\r" in frame for frame in frames)

@@ -1,0 +1,150 @@
+"""Secrets stay secret, files are read, signatures fit what the world verifies them with."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from destinations import CASES, SIGNING_SECRET
+from pydantic import ValidationError
+
+import connectors
+from connectors.callback import CallbackSettings
+from connectors.credentials import STARS, Secret, hidden, origin, signatures
+from connectors.slack import SlackSettings
+from connectors.splunk import SplunkSettings
+
+SPLUNK = {"name": "siem", "kind": "splunk", "url": "https://splunk.example.com:8088"}
+
+
+def test_a_secret_shows_itself_only_when_asked():
+    secret = Secret("hunter2")
+
+    assert (repr(secret), str(secret), f"{secret}", f"{[secret]}") == (STARS, STARS, STARS, f"[{STARS}]")
+    assert secret.reveal() == "hunter2"
+    assert secret == Secret("hunter2") != Secret("other")
+
+
+@pytest.mark.parametrize("text", ["", "a\rb", "a\x00", "schlüssel"])
+def test_a_secret_that_no_header_can_carry_is_refused(text):
+    with pytest.raises(ValueError, match="printable ASCII"):
+        Secret(text)
+
+
+def test_the_published_vector_of_standard_webhooks_is_reproduced():
+    now = datetime.fromtimestamp(1614265330, tz=UTC)
+
+    headers = signatures(Secret(SIGNING_SECRET), "msg_p5jXN8AQM9LWM0D4loKWxJek", now, b'{"test": 2432232314}')
+
+    assert headers == {
+        "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        "webhook-timestamp": "1614265330",
+        "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+    }
+
+
+def test_the_zone_of_now_does_not_change_the_signature():
+    """The library would take the wall clock of +02:00 for UTC."""
+    now = datetime.fromtimestamp(1614265330, tz=timezone(timedelta(hours=2)))
+
+    assert signatures(Secret(SIGNING_SECRET), "m", now, b"x") == signatures(
+        Secret(SIGNING_SECRET), "m", now.astimezone(UTC), b"x"
+    )
+
+
+def test_a_secret_in_a_file_is_read_without_its_line_end(tmp_path):
+    (tmp_path / "token").write_text("s3cret\n")
+
+    settings = SplunkSettings(**SPLUNK, token_file=str(tmp_path / "token"))
+
+    assert settings.needed("token").reveal() == "s3cret"
+    assert "s3cret" not in repr(settings)
+    assert "s3cret" not in settings.model_dump_json()
+
+
+def test_a_file_that_is_missing_is_told_with_its_key(tmp_path):
+    with pytest.raises(ValidationError) as raised:
+        SplunkSettings(**SPLUNK, token_file=str(tmp_path / "nowhere"))
+
+    assert [error["loc"] for error in raised.value.errors()] == [("token_file",)]
+    assert "No such file" in str(raised.value)
+
+
+@pytest.mark.parametrize("given", [{}, {"token": "a", "token_file": "/dev/null"}])
+def test_exactly_one_of_a_secret_and_its_twin_is_taken(given):
+    with pytest.raises(ValidationError, match="token_file"):
+        SplunkSettings(**SPLUNK, **given)
+
+
+def test_a_validation_error_does_not_show_the_secret():
+    with pytest.raises(ValidationError) as raised:
+        SplunkSettings(**SPLUNK, token="hunter2\x00", index=5)
+
+    assert "hunter2" not in str(raised.value)
+    assert {error["loc"] for error in raised.value.errors()} == {("token",), ("index",)}
+
+
+@pytest.mark.parametrize("kind", connectors.KINDS)
+def test_every_kind_has_a_schema(kind):
+    assert "name" in connectors.load(kind).Settings.model_json_schema()["properties"]
+
+
+@pytest.mark.parametrize("kind", connectors.KINDS)
+def test_an_unknown_key_is_an_error(kind):
+    with pytest.raises(ValidationError, match="tokn"):
+        connectors.load(kind).Settings(**CASES[kind], tokn="x")
+
+
+@pytest.mark.parametrize(
+    "url", ["", "splunk:8088", "ftp://splunk", "https://", "https://h:99999", "https://a b/", "https://[::1"]
+)
+def test_a_url_that_leads_nowhere_is_refused(url):
+    with pytest.raises(ValidationError):
+        SplunkSettings(name="siem", url=url, token="t")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://10.0.0.1:8088", "http://localhost", "https://[::1]:1", "http://169.254.1.1/x"]
+)
+def test_private_addresses_are_allowed_in_the_configuration(url):
+    assert SplunkSettings(name="siem", url=url, token="t").url == url
+
+
+@pytest.mark.parametrize(
+    ("secret", "words"),
+    [("whsec_!!!", "base64"), ("whsec_c2hvcnQ=", "24 to 64 bytes"), ("whsec_" + "A" * 100, "24 to 64")],
+)
+def test_a_signing_secret_of_another_form_is_refused(secret, words):
+    with pytest.raises(ValidationError, match=words):
+        CallbackSettings(name="c", url="https://example.com/", secret=secret)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"token": "t"},
+        {"channel": "#c"},
+        {"token": "t", "channel": "#c", "url": "https://hooks.slack.com/x"},
+        {"url": "https://hooks.slack.com/x", "channel": "#c"},
+    ],
+)
+def test_slack_wants_a_bot_or_a_webhook(given):
+    with pytest.raises(ValidationError, match="either token and channel"):
+        SlackSettings(name="chat", **given)
+
+
+def test_only_the_origin_of_a_secret_url_is_stored():
+    assert (
+        origin(Secret("https://user:pw@host.example.com:8443/path/secret?token=t"))
+        == "https://host.example.com:8443/"
+    )
+    assert origin(Secret("http://[2001:db8::1]/x")) == "http://[2001:db8::1]/"
+
+
+def test_parts_of_a_secret_url_are_hidden_as_well():
+    url = Secret("https://host.example.com/hooks/T00/abcdefghijk?key=1234567890")
+
+    text = hidden("Cannot POST /hooks/T00/abcdefghijk with key=1234567890, not abcdefghijk", [url])
+
+    assert text == f"Cannot POST {STARS} with {STARS}, not {STARS}"

@@ -1,0 +1,189 @@
+"""PagerDuty: who is woken, once per page, and every page resolved in the end."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from builders import START, event
+from destinations import build, nasty_event
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.model import Blocked, Delivered, EventKind, IncidentState, Reject, Retry
+from bridge.ports import HttpResponse
+
+ACCEPTED = HttpResponse(status=202, headers={}, body=b'{"status":"success","message":"Event processed"}')
+K = EventKind
+
+
+class Service:
+    """A fake of the Events API: which keys are open, which were triggered how often."""
+
+    def __init__(self, **settings) -> None:
+        self.connector = build("pagerduty", **settings)
+        self.memory = None
+        self.open: set[str] = set()
+        self.pages: list[str] = []
+        self.acknowledged: set[str] = set()
+        self.requests = 0
+
+    def take(self, kind, seq=1, **changes) -> bool:
+        """Deliver one event as the dispatcher does; return whether it was wanted."""
+        each = event(kind, seq, **changes)
+        if not self.connector.wants(each, self.memory):
+            return False
+        step = None
+        while step != "":
+            step = step or ""
+            rendered = self.connector.render([each], self.memory, step)
+            self._enqueue(self.connector.seal(rendered.request, rendered.event_ids, START).body)
+            (verdict,) = self.connector.judge(rendered, ACCEPTED)
+            assert isinstance(verdict, Delivered)
+            self.memory = self.memory if verdict.memory is None else verdict.memory
+            step = verdict.next_step
+        return True
+
+    def _enqueue(self, body: bytes) -> None:
+        sent = json.loads(body)
+        self.requests += 1
+        assert sent["routing_key"] == "0123456789abcdef0123456789abcdef"
+        key = sent["dedup_key"].rpartition("/")[2]
+        match sent["event_action"]:
+            case "trigger" if key not in self.open:
+                self.open.add(key)
+                self.pages.append(key)
+            case "resolve":
+                self.open.discard(key)
+            case "acknowledge":
+                self.acknowledged |= {key} & self.open
+
+
+def test_an_incident_pages_once_until_it_escalates_and_all_is_resolved_on_close():
+    service = Service()
+    wanted = [
+        service.take(K.OPENED, 1),
+        service.take(K.UPDATED, 2),
+        service.take(K.REMINDER, 3),
+        service.take(K.ESCALATED, 4, escalations=1),
+        service.take(K.UPDATED, 5, escalations=1),
+        service.take(K.CLOSED, 6, escalations=1),
+        service.take(K.UPDATED, 7, escalations=1, state=IncidentState.CLOSED),
+    ]
+
+    assert wanted == [True, False, False, True, False, True, False]
+    assert (service.pages, service.open) == (["e0", "e1"], set())
+    assert service.requests == 4
+
+
+def test_an_update_pages_when_it_took_the_place_of_the_opening():
+    service = Service()
+
+    assert service.take(K.UPDATED, 5, escalations=2)
+    assert service.pages == ["e2"]
+
+    service.take(K.CLOSED, 6, escalations=2)
+
+    assert service.open == set()
+
+
+def test_what_reopens_pages_anew():
+    service = Service()
+    for seq, kind in enumerate([K.OPENED, K.CLOSED, K.REOPENED, K.CLOSED], 1):
+        assert service.take(kind, seq)
+
+    assert (service.pages, service.open) == (["e0", "e0"], set())
+
+
+def test_an_incident_that_went_into_another_is_resolved_not_triggered():
+    service = Service()
+    service.take(K.OPENED, 1)
+
+    assert service.take(K.MERGED, 2)
+    assert (service.pages, service.open) == (["e0"], set())
+
+
+def test_nobody_hears_of_what_opened_and_closed_unseen():
+    assert not Service().take(K.CLOSED, 2)
+    assert not Service().take(K.MERGED, 2)
+
+
+def test_an_acknowledgement_reaches_every_open_page():
+    service = Service()
+    service.take(K.OPENED, 1)
+    service.take(K.ESCALATED, 2, escalations=1)
+
+    assert service.take(K.ACKNOWLEDGED, 3, escalations=1)
+    assert service.acknowledged == {"e0", "e1"}
+    assert not service.take(K.UPDATED, 4, escalations=1)  # and it stays remembered that they are open
+
+
+def test_an_acknowledgement_of_nothing_is_not_sent():
+    assert not Service().take(K.ACKNOWLEDGED, 1)
+
+
+@pytest.mark.parametrize("resolve", [False, True])
+def test_a_resolve_that_never_came_leaves_the_page_unless_told_otherwise(resolve):
+    service = Service(resolve_on_expiry=resolve)
+    service.take(K.OPENED, 1)
+
+    assert service.take(K.CLOSED, 2, expired=True) is resolve
+    assert service.open == (set() if resolve else {"e0"})
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([K.OPENED, K.UPDATED, K.ESCALATED, K.ACKNOWLEDGED, K.REMINDER, K.REOPENED]),
+            st.booleans(),
+        ),
+        max_size=12,
+    )
+)
+def test_no_history_leaves_a_page_open_or_pages_twice_for_one_escalation(history):
+    """Some events are swallowed (`lost`), as coalescing does."""
+    service, escalations = Service(), 0
+    for seq, (kind, lost) in enumerate(history, 1):
+        escalations += kind is K.ESCALATED
+        if not lost:
+            service.take(kind, seq, escalations=escalations)
+
+    assert len(service.pages) == len(set(service.pages)) <= escalations + 1
+
+    service.take(K.CLOSED, 99, escalations=escalations)
+
+    assert service.open == set()
+
+
+def judge(response: HttpResponse):
+    connector = build("pagerduty")
+    (verdict,) = connector.judge(connector.render([event()], None, ""), response)
+    return verdict
+
+
+def test_without_a_word_on_how_long_a_rate_limit_is_waited_out_for_minutes():
+    assert judge(HttpResponse(status=429, headers={}, body=b"")).after_s == 120.0
+    assert judge(HttpResponse(status=429, headers={"retry-after": "7"}, body=b"")).after_s == 7.0
+
+
+def test_a_wrong_routing_key_blocks_and_another_fault_of_the_event_rejects():
+    errors = b'{"status":"invalid event","errors":["Length of \'routing_key\' is incorrect"]}'
+
+    assert isinstance(judge(HttpResponse(status=400, headers={}, body=errors)), Blocked)
+    assert isinstance(judge(HttpResponse(status=400, headers={}, body=b'{"errors":["summary"]}')), Reject)
+    assert isinstance(judge(HttpResponse(status=500, headers={}, body=b"")), Retry)
+
+
+@pytest.mark.parametrize(
+    "each", [event(), nasty_event(), event(title="", summary="", url="", common_labels={})]
+)
+def test_a_trigger_keeps_the_documented_limits(each):
+    connector = build("pagerduty")
+    rendered = connector.render([each], None, "")
+    sent = json.loads(connector.seal(rendered.request, rendered.event_ids, START).body)
+    payload = sent["payload"]
+
+    assert 1 <= len(payload["summary"]) <= 1024
+    assert payload["source"]
+    assert payload["severity"] in {"critical", "error", "warning", "info"}
+    assert len(sent["dedup_key"]) <= 255
