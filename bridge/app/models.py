@@ -1,0 +1,400 @@
+"""The models' process: one niced child that encodes texts and fits families, and its owner in the analyst.
+
+Rules: the child does the heavy work (`bridge.app.models_child`). The owner never waits: the analyst
+submits, polls between batches, and passes on what is ready as bodies of inbox rows. The child can be killed
+at any time with nothing lost but time: the owner starts it anew and asks again. What killed it twice, or
+makes it raise, is given up on and named.
+
+Decision: one job at a time is with the child and the owner keeps the queue. So a death has exactly one
+suspect, tenants take turns, and a newer fit replaces a waiting one. Loading the model is a job of its own,
+for which nobody's text is blamed.
+
+Decision: a fit's model lives in the child only, and the owner keeps the ask it came from. A fit is a pure
+function of its ask, so after a death the child makes the same model again; pickled models (4 to 15 MB for
+each tenant) would have to travel and be kept.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnContext, SpawnProcess
+from typing import Any, Literal
+
+import msgspec
+
+from bridge import encoder
+from bridge.analysis.families import FitAsk
+from bridge.app import models_child as child
+from bridge.model import RowKind, Template, Word
+
+Templates = tuple[Template, ...]
+
+#: Texts in one call of the child: at 10 to 25 ms each, vectors come every quarter of a second.
+CHUNK = 16
+#: Texts of one tenant that may wait; more are refused, so that a flood of texts cannot fill the memory.
+MAX_WAITING = 20_000
+#: Vectors younger than the last fit that are kept per tenant, to be placed in the next one.
+MAX_FRESH = 5_000
+#: Deaths of the child after which the item it was busy with is given up on.
+MAX_DEATHS = 2
+#: How long the child may be busy with one job before it is taken for hung, seconds. It is niced: be patient.
+DEADLINES_S = {"load": 300.0, "encode": 120.0, "predict": 120.0, "fit": 1800.0}
+#: Pause before the child is started again after it failed to load, doubled each time, seconds.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 300.0
+
+
+# ---- what comes out --------------------------------------------------------------------------------------
+
+
+class ModelRow(Word, frozen=True, kw_only=True):
+    """A finished result, ready to become an inbox row of `kind` VECTORS or FAMILIES with `body` (JSON)."""
+
+    tenant: str
+    kind: RowKind
+    body: str
+
+
+class GaveUp(Word, frozen=True, kw_only=True):
+    """Something that will not be done. After a failed "load" nothing works; it is tried again and again."""
+
+    tenant: str
+    asked: Literal["load", "encode", "fit", "predict"]
+    templates: tuple[str, ...]  # ids of those that were to be encoded or predicted
+    reason: str
+
+
+Result = ModelRow | GaveUp
+
+
+# ---- the queue -------------------------------------------------------------------------------------------
+
+
+class _Encode(Word, frozen=True, kw_only=True):
+    tenant: str
+    templates: Templates
+    deaths: int = 0
+    asked: Literal["encode"] = "encode"
+
+
+class _Predict(Word, frozen=True, kw_only=True):
+    tenant: str
+    templates: child.Vectors
+    deaths: int = 0
+    asked: Literal["predict"] = "predict"
+
+
+class _Fit(Word, frozen=True, kw_only=True):
+    tenant: str
+    ask: FitAsk
+    again: bool = False  # makes a lost model anew; its answer is known already
+    deaths: int = 0
+    asked: Literal["fit"] = "fit"
+
+
+class _Load(Word, frozen=True, kw_only=True):
+    tenant: str = ""
+    deaths: int = 0
+    asked: Literal["load"] = "load"
+
+
+_Job = _Encode | _Predict | _Fit | _Load
+
+
+class _Queue:
+    """Jobs in order per tenant; tenants take turns."""
+
+    def __init__(self) -> None:
+        self._jobs: OrderedDict[str, deque[_Job]] = OrderedDict()
+
+    def texts(self, tenant: str) -> int:
+        """Return how many texts of `tenant` wait to be encoded."""
+        return sum(len(job.templates) for job in self._jobs.get(tenant, ()) if isinstance(job, _Encode))
+
+    def __len__(self) -> int:
+        return sum(map(len, self._jobs.values()))
+
+    def put(self, job: _Job) -> None:
+        """Add a job behind the tenant's others; a fit takes the place of one that still waits."""
+        jobs = self._jobs.setdefault(job.tenant, deque())
+        if isinstance(job, _Fit):
+            jobs = self._jobs[job.tenant] = deque(
+                waiting for waiting in jobs if not isinstance(waiting, _Fit) or waiting.again
+            )
+        jobs.append(job)
+
+    def put_first(self, jobs: Sequence[_Job]) -> None:
+        """Add jobs of one tenant that come next of all, in this order."""
+        for job in reversed(jobs):
+            self._jobs.setdefault(job.tenant, deque()).appendleft(job)
+            self._jobs.move_to_end(job.tenant, last=False)
+
+    def take_open_chunk(self, tenant: str) -> Templates:
+        """Take back what waits last of `tenant` if it is a chunk of texts with room for more; else ()."""
+        jobs = self._jobs.get(tenant)
+        if (
+            not jobs
+            or not isinstance(jobs[-1], _Encode)
+            or len(jobs[-1].templates) >= CHUNK
+            or jobs[-1].deaths
+        ):
+            return ()
+        job = jobs.pop()
+        if not jobs:
+            del self._jobs[tenant]
+        return job.templates if isinstance(job, _Encode) else ()
+
+    def take(self) -> _Job | None:
+        """Return the next job and move its tenant behind the others."""
+        if not self._jobs:
+            return None
+        tenant, jobs = self._jobs.popitem(last=False)
+        job = jobs.popleft()
+        if jobs:
+            self._jobs[tenant] = jobs
+        return job
+
+
+# ---- the owner -------------------------------------------------------------------------------------------
+
+
+class _Context(SpawnContext):
+    """A spawn context that remembers the process the executor made, to name and to end it."""
+
+    process: SpawnProcess | None = None
+
+    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override,explicit-override]  # noqa: N802
+        self.process = SpawnProcess(*args, **kwargs)
+        return self.process
+
+
+class ModelsProcess:
+    """Owns the child. All methods return at once, except `close`, which waits for the killed child."""
+
+    def __init__(self, folder: str = "", *, load: child.Loader | None = None) -> None:
+        """Prepare; the child starts with the first `poll`.
+
+        Args:
+            folder: A sentence-transformers model; "" for the packaged all-MiniLM-L6-v2.
+            load: Makes another encoder, in the child; must be picklable.
+        """
+        self._load: child.Loader = load or partial(encoder.load, folder)
+        self._queue = _Queue()
+        self._asks: dict[str, FitAsk] = {}  # what the fit in force was made of
+        self._fresh: dict[str, dict[str, bytes]] = {}  # vectors made since the last fit was asked for
+        self._executor: ProcessPoolExecutor | None = None
+        self._context = _Context()
+        self._running: tuple[_Job, Future[tuple[Any, int]], float] | None = None
+        self._model = ""
+        self._failed_loads = 0
+        self._start_at_s = 0.0  # on the monotonic clock
+        self.deaths = 0
+        self.rss_bytes = 0  # of the child after its last answer
+
+    @property
+    def ready(self) -> bool:
+        """Whether the child has loaded its model and lives as far as is known."""
+        return bool(self._model)
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, None before it has one."""
+        return self._context.process.pid if self._executor and self._context.process else None
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs are not finished."""
+        return len(self._queue) + (self._running is not None)
+
+    def submit_encode(self, tenant: str, templates: Iterable[Template]) -> bool:
+        """Ask for vectors. False: too many texts of this tenant wait already and none of these was taken.
+
+        Asks for single texts are put together: they come at short intervals and a call costs a round trip.
+        """
+        asked = tuple(templates)
+        if self._queue.texts(tenant) + len(asked) > MAX_WAITING:
+            return False
+        asked = self._queue.take_open_chunk(tenant) + asked
+        for start in range(0, len(asked), CHUNK):
+            self._queue.put(_Encode(tenant=tenant, templates=asked[start : start + CHUNK]))
+        return True
+
+    def submit_fit(self, ask: FitAsk) -> None:
+        """Ask for families. Replaces a fit of this tenant that has not begun."""
+        self._queue.put(_Fit(tenant=ask.tenant, ask=ask))
+
+    def poll(self) -> list[Result]:
+        """Return what was finished since the last call, per tenant in the order asked; start what is next."""
+        results: list[Result] = []
+        if self._running is not None:
+            job, future, until_s = self._running
+            if future.done():
+                self._running = None
+                results = self._settle(job, future)
+            elif time.monotonic() > until_s:
+                self._kill()  # the executor notices; the next poll sees a death
+        if self._running is None:
+            self._begin()
+        return results
+
+    def close(self) -> None:
+        """End the child whatever it does. What was not finished is forgotten."""
+        self._running = None
+        self._stop_child()
+
+    # -- one job at a time
+
+    def _begin(self) -> None:
+        if self._died_idle():
+            self.deaths += 1
+            self._stop_child()
+        now_s = time.monotonic()
+        if not self._model and now_s < self._start_at_s:
+            return
+        job = self._queue.take() if self._model else _Load()
+        if job is None:
+            return
+        call = self._call(job)
+        if call is None:
+            return
+        if self._executor is None:
+            self._executor = ProcessPoolExecutor(1, mp_context=self._context, initializer=child.enter_child)
+        try:
+            future = self._executor.submit(child.work, *call)
+        except (BrokenProcessPool, OSError) as error:  # it died just now, or no process could be made
+            future = Future()
+            future.set_exception(error)
+        self._running = (job, future, now_s + DEADLINES_S[job.asked])
+
+    def _call(self, job: _Job) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
+        """Return the child's function and its arguments; None where there is nothing to do any more."""
+        match job:
+            case _Load():
+                return child.load_encoder, (self._load,)
+            case _Encode():
+                return child.encode_texts, ([template.text for template in job.templates],)
+            case _Fit():
+                return child.fit_families, (job.ask,)
+            case _Predict():
+                ask = self._asks.get(job.tenant)
+                return None if ask is None else (child.predict_families, (job.tenant, ask.fit, job.templates))
+
+    def _settle(self, job: _Job, future: Future[tuple[Any, int]]) -> list[Result]:
+        try:
+            answer, self.rss_bytes = future.result()
+        except BrokenProcessPool:
+            return self._after_death(job)
+        except Exception as error:  # noqa: BLE001  (whatever a library raises over there)
+            return self._after_error(job, f"{type(error).__name__}: {error}"[:300])
+        match job:
+            case _Load():
+                self._model, self._failed_loads = answer, 0
+                return []
+            case _Encode():
+                return [self._encoded(job, answer)]
+            case _Fit():
+                return self._fitted(job, answer)
+            case _Predict():
+                return self._predicted(job, answer)
+
+    # -- when it went well
+
+    def _encoded(self, job: _Encode, vectors: list[bytes]) -> ModelRow:
+        made = {template.id: vector for template, vector in zip(job.templates, vectors, strict=True)}
+        fresh = self._fresh.setdefault(job.tenant, {})
+        fresh.update(made)
+        while len(fresh) > MAX_FRESH:
+            del fresh[next(iter(fresh))]
+        if job.tenant in self._asks:
+            self._queue.put_first([_Predict(tenant=job.tenant, templates=tuple(made.items()))])
+        told = {template_id: base64.b64encode(vector).decode() for template_id, vector in made.items()}
+        return _row(job.tenant, RowKind.VECTORS, {"model": self._model, "vectors": told})
+
+    def _fitted(self, job: _Fit, assign: dict[str, str]) -> list[Result]:
+        if job.again:
+            return []
+        self._asks[job.tenant] = job.ask
+        # Texts encoded after the snapshot was taken are not in it: place them in the new families.
+        fresh = {key: vector for key, vector in self._fresh.get(job.tenant, {}).items() if key not in assign}
+        self._fresh[job.tenant] = fresh
+        left = tuple(fresh.items())
+        parts = [left[start : start + CHUNK] for start in range(0, len(left), CHUNK)]
+        self._queue.put_first([_Predict(tenant=job.tenant, templates=part) for part in parts])
+        return [_row(job.tenant, RowKind.FAMILIES, {"fit": job.ask.fit, "assign": assign})]
+
+    def _predicted(self, job: _Predict, assign: dict[str, str] | None) -> list[Result]:
+        ask = self._asks[job.tenant]
+        if assign is None:  # a new child, or one that made room for other tenants
+            self._queue.put_first([_Fit(tenant=job.tenant, ask=ask, again=True), job])
+            return []
+        return [_row(job.tenant, RowKind.FAMILIES, {"fit": ask.fit, "assign": assign})]
+
+    # -- when it did not
+
+    def _after_death(self, job: _Job) -> list[Result]:
+        self.deaths += 1
+        self._stop_child()
+        job = msgspec.structs.replace(job, deaths=job.deaths + 1)
+        if isinstance(job, _Load) or job.deaths >= MAX_DEATHS:
+            return self._give_up(job, f"the models' process died {job.deaths} times over it")
+        self._queue.put_first(_single(job))
+        return []
+
+    def _after_error(self, job: _Job, reason: str) -> list[Result]:
+        parts = _single(job)
+        if len(parts) > 1:
+            self._queue.put_first(parts)
+            return []
+        return self._give_up(job, reason)
+
+    def _give_up(self, job: _Job, reason: str) -> list[Result]:
+        ids: tuple[str, ...] = ()
+        match job:
+            case _Load():
+                pause_s = min(FIRST_PAUSE_S * 2**self._failed_loads, LONGEST_PAUSE_S)
+                self._start_at_s = time.monotonic() + pause_s
+                self._failed_loads += 1
+                self._stop_child()
+            case _Encode():
+                ids = tuple(template.id for template in job.templates)
+            case _Predict():
+                ids = tuple(template_id for template_id, _ in job.templates)
+            case _Fit() if job.again:
+                self._asks.pop(job.tenant, None)  # there is no model to predict with until the next fit
+            case _Fit():
+                pass
+        return [GaveUp(tenant=job.tenant, asked=job.asked, templates=ids, reason=reason)]
+
+    def _died_idle(self) -> bool:
+        """Whether the child ended while it had nothing to do."""
+        process = self._context.process
+        return process is not None and process.pid is not None and bool(wait([process.sentinel], 0))
+
+    def _kill(self) -> None:
+        process = self._context.process
+        if process is not None and process.pid is not None:
+            process.kill()
+
+    def _stop_child(self) -> None:
+        if self._executor is not None:
+            self._kill()
+            self._executor.shutdown(wait=True, cancel_futures=True)
+        self._executor, self._context, self._model = None, _Context(), ""
+        self.rss_bytes = 0
+
+
+def _single(job: _Job) -> list[_Job]:
+    """Return one job per text, so that one bad text does not take others with it."""
+    if isinstance(job, _Encode | _Predict):
+        return [msgspec.structs.replace(job, templates=(template,)) for template in job.templates]
+    return [job]
+
+
+def _row(tenant: str, kind: RowKind, body: dict[str, Any]) -> ModelRow:
+    return ModelRow(tenant=tenant, kind=kind, body=msgspec.json.encode(body).decode())
