@@ -28,7 +28,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 
 from bridge.auth import Grant, Keyring
 from bridge.errors import PayloadError, StorageError, StoreFullError
-from bridge.model import RowKind, Word
+from bridge.model import OWN_SOURCE, RowKind, Word
 from bridge.webhooks import envelope
 
 DEFAULT_SOURCE = "default"
@@ -268,6 +268,8 @@ def _source(request: web.Request) -> str:
         raise _RefusedError(
             "source", "a source is named by 1 to 64 letters, digits, dots, dashes, underscores"
         )
+    if source == OWN_SOURCE:
+        raise _RefusedError("source", f"the source {OWN_SOURCE} is Tocsin's own, choose another name")
     return source
 
 

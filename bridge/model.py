@@ -26,6 +26,8 @@ Severity = Literal["critical", "warning", "info"]
 #: Higher is worse.
 SEVERITY_RANK: dict[str, int] = {"info": 0, "warning": 1, "critical": 2}
 Origin = Literal["alerts", "anomaly", "heartbeat", "tocsin"]
+#: The source of alerts about Tocsin itself; nobody else may send as it.
+OWN_SOURCE = "tocsin"
 
 
 class Word(msgspec.Struct, frozen=True):

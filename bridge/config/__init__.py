@@ -10,11 +10,10 @@ are handed in, so that this room knows no connector.
 
 from __future__ import annotations
 
-from bridge.config.loading import OWN_SOURCE, default, is_loopback, load, schema
+from bridge.config.loading import default, is_loopback, load, schema
 from bridge.config.settings import DestinationKind, DestinationSettings, Settings, Token
 
 __all__ = [
-    "OWN_SOURCE",
     "DestinationKind",
     "DestinationSettings",
     "Settings",

@@ -37,9 +37,8 @@ from bridge.config.models import (
 from bridge.config.parts import Entry, Parts
 from bridge.config.settings import DestinationKind, DestinationSettings, Settings, Token
 from bridge.errors import ConfigError
+from bridge.model import OWN_SOURCE
 
-#: The source of Tocsin's own troubles; nobody else may send as it.
-OWN_SOURCE = "tocsin"
 #: Without any token there is one tenant, and this machine speaks for it.
 _OPEN = ["default"]
 #: The line of what stands on the command line instead of in the file.

@@ -1,0 +1,70 @@
+"""How an event reaches a destination: the legal moves, what follows a verdict, what a newer state replaces.
+
+Rules: pure; the time and the luck of the draw are arguments, every value is frozen, and what a value becomes
+is a new value. `steps` is about one delivery, `coalescing` about the deliveries of one incident, `flow` about
+one whole destination. Nothing is waited for here: a wait is a `next_at` or a `resume_at` in the future.
+
+Decision: a delivery's state lives in the store and not in an object of a worker, so that a process that is
+killed between any two lines loses nothing but time.
+"""
+
+from __future__ import annotations
+
+from bridge.delivery.coalescing import Coalesced, Line, LineKey, Told, coalesce, told_after
+from bridge.delivery.flow import BatchSize, Concurrency, Gate
+from bridge.delivery.settling import settle
+from bridge.delivery.steps import (
+    FINAL,
+    MOVES,
+    OPEN,
+    Policy,
+    dropped,
+    move,
+    next_step,
+    overdue,
+    retried,
+    unanswered,
+)
+from bridge.delivery.work import (
+    Backlog,
+    Claim,
+    Due,
+    Frozen,
+    LineChange,
+    OutboxRow,
+    Retention,
+    Settlement,
+    Tidied,
+)
+
+__all__ = [
+    "FINAL",
+    "MOVES",
+    "OPEN",
+    "Backlog",
+    "BatchSize",
+    "Claim",
+    "Coalesced",
+    "Concurrency",
+    "Due",
+    "Frozen",
+    "Gate",
+    "Line",
+    "LineChange",
+    "LineKey",
+    "OutboxRow",
+    "Policy",
+    "Retention",
+    "Settlement",
+    "Tidied",
+    "Told",
+    "coalesce",
+    "dropped",
+    "move",
+    "next_step",
+    "overdue",
+    "retried",
+    "settle",
+    "told_after",
+    "unanswered",
+]

@@ -1,0 +1,160 @@
+"""One whole destination: how much may be under way, whether it is asked at all, how large a batch may be.
+
+Three small values, each replaced by the next after every attempt.
+
+`Concurrency` is the adaptive request concurrency of Vector (its adaptive_concurrency/controller.rs): one more
+while answers stay as quick as they were and the limit was reached, a tenth less on back pressure or when
+answers get slow. Vector goes to 200; 16 is enough for incidents, and kind.
+
+`Gate` is the circuit breaker and the pause of a destination that refuses us. Half open it lets one attempt
+through at a time.
+
+`BatchSize` halves when a request was too large and grows by one with each success.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timedelta
+from typing import Literal
+
+from msgspec.structs import replace
+
+from bridge.delivery.steps import Policy
+from bridge.model import Word
+
+MAX_CONCURRENCY = 16
+_ALPHA = 0.4  # weight of the newest interval in the moving mean and variance
+_KEPT_RATIO = 0.9  # of the limit, after back pressure
+_DEVIATIONS = 2.5  # answers slower than the mean by this much are back pressure
+
+
+class Concurrency(Word, frozen=True, kw_only=True):
+    """How many requests may be under way at once; `limit` is 1..`max_limit`."""
+
+    limit: int = 1
+    max_limit: int = MAX_CONCURRENCY
+    reached: bool = False  # the limit was in the way during this interval
+    pressed: bool = False  # the destination asked for less during this interval
+    total_s: float = 0.0  # of this interval's answers
+    answers: int = 0
+    mean_s: float | None = None  # of past intervals
+    variance: float = 0.0
+    next_at: datetime | None = None  # when this interval ends
+
+    def full(self) -> Concurrency:
+        """Return the value after the limit was reached."""
+        return self if self.reached else replace(self, reached=True)
+
+    def answered(self, took_s: float | None, now: datetime, *, pressed: bool = False) -> Concurrency:
+        """Return the value after an attempt ended; `took_s` is None unless it succeeded."""
+        seen = replace(
+            self,
+            pressed=self.pressed or pressed,
+            total_s=self.total_s + (0.0 if took_s is None else max(took_s, 0.0)),
+            answers=self.answers + (took_s is not None),
+        )
+        if seen.mean_s is not None and (seen.next_at is None or now >= seen.next_at):
+            return _interval_ended(replace(seen, limit=_adjusted(seen)), now)
+        if seen.mean_s is None and seen.answers:
+            return _interval_ended(seen, now)
+        return seen
+
+
+def _adjusted(seen: Concurrency) -> int:
+    mean_s = seen.mean_s or 0.0
+    current_s = seen.total_s / seen.answers if seen.answers else None
+    slow = current_s is not None and current_s > mean_s + _DEVIATIONS * math.sqrt(seen.variance)
+    quick = current_s is not None and current_s <= mean_s
+    if seen.reached and quick and not seen.pressed:
+        return min(seen.limit + 1, seen.max_limit)
+    if seen.pressed or slow:
+        return max(1, int(seen.limit * _KEPT_RATIO))
+    return seen.limit
+
+
+def _interval_ended(seen: Concurrency, now: datetime) -> Concurrency:
+    mean_s, variance = seen.mean_s, seen.variance
+    if seen.answers:
+        current_s = seen.total_s / seen.answers
+        if mean_s is None:
+            mean_s = current_s
+        else:
+            # Finch, "Incremental calculation of weighted mean and variance" (2009), section 9.
+            increment = _ALPHA * (current_s - mean_s)
+            variance = (1 - _ALPHA) * (variance + (current_s - mean_s) * increment)
+            mean_s += increment
+    return replace(
+        seen, mean_s=mean_s, variance=variance, next_at=now + timedelta(seconds=mean_s or 0.0),
+        total_s=0.0, answers=0, reached=False, pressed=False,
+    )  # fmt: skip
+
+
+class Gate(Word, frozen=True, kw_only=True):
+    """Whether a destination is asked now. Blocked (it refuses us) and tripped (it fails) are told apart."""
+
+    failures: int = 0  # in a row, those under way at the same time counted once
+    failing_since: datetime | None = None
+    counted_at: datetime | None = None
+    resume_at: datetime | None = None  # nothing starts before
+    blocked: str = ""  # why it refuses us, "" if it does not
+    reason: str = ""  # of the last failure
+    tripped: bool = False
+
+    def room(self, now: datetime) -> Literal["none", "one", "all"]:
+        """Return how much may be under way: "one" is a trial after a pause."""
+        if self.resume_at is not None and now < self.resume_at:
+            return "none"
+        return "one" if self.blocked or self.tripped else "all"
+
+    def failed(
+        self, reason: str, after_s: float | None, started_at: datetime, now: datetime, jitter: float,
+        policy: Policy,
+    ) -> Gate:  # fmt: skip
+        """Return the gate after an attempt of `started_at` told of trouble of the whole destination.
+
+        `after_s` is the destination's own Retry-After; it holds for everything that would go there.
+        """
+        stale = self.counted_at is not None and started_at < self.counted_at
+        failures = self.failures if stale else self.failures + 1
+        tripped = failures >= policy.trip_after
+        wait_s = 0.0 if after_s is None else min(max(after_s, 0.0), policy.max_after_s)
+        if tripped and not stale:
+            wait_s = max(wait_s, policy.backoff_s(failures - policy.trip_after + 1, jitter))
+        resume_at = now + timedelta(seconds=wait_s)
+        return replace(
+            self, failures=failures, failing_since=self.failing_since or now, reason=reason,
+            tripped=tripped, counted_at=self.counted_at if stale else now,
+            resume_at=max(resume_at, self.resume_at or resume_at),
+        )  # fmt: skip
+
+    def refused(self, reason: str, now: datetime, policy: Policy) -> Gate:
+        """Return the gate after the destination refused us, for the first time or again."""
+        return replace(
+            self, blocked=reason, failing_since=self.failing_since or now, reason=reason, counted_at=now,
+            resume_at=now + timedelta(seconds=policy.probe_every_s),
+        )  # fmt: skip
+
+    def passed(self, started_at: datetime) -> Gate:
+        """Return the gate after the destination took something that was begun since the last trouble."""
+        return self if self.counted_at is not None and started_at < self.counted_at else Gate()
+
+
+class BatchSize(Word, frozen=True, kw_only=True):
+    """How many events one request may carry, 1..`max_events`."""
+
+    max_events: int
+    limit: int
+
+    @classmethod
+    def of(cls, max_events: int) -> BatchSize:
+        """Return the size to begin with."""
+        return cls(max_events=max_events, limit=max_events)
+
+    def too_large(self, events: int) -> BatchSize:
+        """Return the size after a request of `events` was too large."""
+        return replace(self, limit=max(1, min(self.limit, events // 2)))
+
+    def taken(self) -> BatchSize:
+        """Return the size after a success."""
+        return self if self.limit == self.max_events else replace(self, limit=self.limit + 1)

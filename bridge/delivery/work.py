@@ -1,0 +1,109 @@
+"""What the dispatcher and the delivery store hand each other.
+
+Decision: a request is frozen as one row with its events, rather than bytes per event. A batch is retried as
+the batch that it was: same bytes, same signature id, so that a destination can recognise the repeat.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from bridge.delivery.coalescing import Line, LineKey, Told
+from bridge.model import Delivery, EventKind, Word
+from bridge.ports import Memory
+
+
+class OutboxRow(Word, frozen=True, kw_only=True):
+    """One event for one destination as the analyst wrote it. `id` never goes back."""
+
+    id: int
+    tenant: str
+    destination: str
+    event_id: str
+    incident: str
+    seq: int
+    kind: EventKind
+    at: datetime
+    not_before: datetime
+
+
+class Frozen(Word, frozen=True, kw_only=True):
+    """A request that was claimed before: its bytes (`ports.encode_request`) and its events, in order.
+
+    `deliveries` are those that still need it; fewer than `event_ids` if some have ended.
+    """
+
+    id: int
+    destination: str
+    request: bytes
+    event_ids: tuple[str, ...]
+    step: str
+    deliveries: tuple[Delivery, ...]
+    told: dict[LineKey, Told]
+    overtaken: bool = False  # a newer event of one of its incidents waits behind it
+
+
+class Due(Word, frozen=True, kw_only=True):
+    """What a destination can start now, and when the next thing is due (None: nothing waits)."""
+
+    frozen: tuple[Frozen, ...] = ()
+    lines: tuple[Line, ...] = ()
+    next_at: datetime | None = None
+
+
+class Claim(Word, frozen=True, kw_only=True):
+    """A request about to be sent for the first time."""
+
+    destination: str
+    request: bytes
+    event_ids: tuple[str, ...]
+    step: str
+    deliveries: tuple[Delivery, ...]  # as they were read; one per event id, in order
+
+
+class LineChange(Word, frozen=True, kw_only=True):
+    """What an answer changes about a line. `memory` None: keep."""
+
+    key: LineKey
+    told: Told
+    memory: Memory | None = None
+
+
+class Settlement(Word, frozen=True, kw_only=True):
+    """What became of a request's deliveries; all of it is committed together.
+
+    `keep_until` is when the same bytes go again, or their acknowledgement is asked for; None: the request is
+    done with, and what is left of its events is rendered anew.
+    """
+
+    destination: str
+    request: int
+    deliveries: tuple[Delivery, ...]
+    lines: tuple[LineChange, ...] = ()
+    keep_until: datetime | None = None
+
+
+class Backlog(Word, frozen=True, kw_only=True):
+    """What one destination does not have yet. `lost`: dead letters deleted since the store was made."""
+
+    waiting: int = 0
+    dead: int = 0
+    lost: int = 0
+    oldest_at: datetime | None = None  # when the oldest waiting event was made
+
+
+class Retention(Word, frozen=True, kw_only=True):
+    """How long what has ended is kept."""
+
+    ended_s: float = 30 * 86400.0  # delivered, superseded and dropped
+    dead_s: float = 30 * 86400.0
+    max_dead: int = 10_000  # per destination; the oldest make room
+    memory_s: float = 90 * 86400.0  # of an incident that nothing was sent about
+
+
+class Tidied(Word, frozen=True, kw_only=True):
+    """What was deleted. `lost` counts dead letters per destination, which nobody can retry any more."""
+
+    ended: int
+    lost: dict[str, int]
+    more: bool = False  # not all of it was deleted yet

@@ -1,0 +1,214 @@
+"""Starts the workers, takes in the outbox, measures, tidies, and ends all of it cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from datetime import datetime, timedelta
+
+from bridge.delivery import Backlog, OutboxRow
+from bridge.dispatch.alarms import Alarms
+from bridge.dispatch.surroundings import (
+    Book,
+    Clock,
+    DispatchMeter,
+    DispatchSettings,
+    OnTrouble,
+    Outbox,
+    Pause,
+    SilentMeter,
+    Surroundings,
+    pause_by,
+)
+from bridge.dispatch.worker import OWN_WAIT, Worker
+from bridge.errors import StorageError
+from bridge.ports import Connector, Request, Sender
+
+_LOG = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """Brings every event to its destinations. `run` it in a TaskGroup; `stop` lets it end by itself.
+
+    Args:
+        store: Where deliveries are kept; open as long as this runs.
+        outbox: What the analyst has committed; asked in a thread of its own.
+        connectors: One per destination. What waits for a name that is not here waits on.
+        senders: One per kind of request. They are not closed here.
+        clock: The time, aware UTC.
+        jitter: 0..1, drawn anew for each wait.
+        on_trouble: See `OnTrouble`.
+        settings: How patient and how eager to be.
+        meter: Counts; nothing if not given.
+        pause: How to wait; by the real clock if not given.
+        thread: Where blocking calls run; a thread of its own if not given.
+    """
+
+    def __init__(  # noqa: PLR0913 (the one place where everything comes together; most have a default)
+        self,
+        store: Book,
+        outbox: Outbox,
+        connectors: Mapping[str, Connector],
+        senders: Mapping[type[Request], Sender],
+        *,
+        clock: Clock,
+        jitter: Callable[[], float],
+        on_trouble: OnTrouble,
+        settings: DispatchSettings | None = None,
+        meter: DispatchMeter | None = None,
+        pause: Pause | None = None,
+        thread: Executor | None = None,
+    ) -> None:
+        settings = settings or DispatchSettings()
+        self._owns_thread = thread is None
+        self._around = Surroundings(
+            book=store,
+            outbox=outbox,
+            senders=senders,
+            clock=clock,
+            pause=pause or pause_by(clock),
+            jitter=jitter,
+            meter=meter or SilentMeter(),
+            settings=settings,
+            thread=thread or ThreadPoolExecutor(1, "dispatch"),
+        )
+        self._alarms = Alarms(on_trouble, settings.remind_every_s)
+        self.workers = {
+            name: Worker(name, connector, self._around, self._alarms)
+            for name, connector in connectors.items()
+        }
+        self._signal = asyncio.Event()
+        self._stopped = asyncio.Event()
+
+    def wake(self) -> None:
+        """Look at the outbox and for due work now, for instance because the analyst has committed."""
+        self._signal.set()
+        for worker in self.workers.values():
+            worker.wake()
+
+    def stop(self) -> None:
+        """Start nothing more; `run` returns within `settings.stop_s` and a commit."""
+        self._stopped.set()
+        self._signal.set()
+        for worker in self.workers.values():
+            worker.stop()
+
+    async def run(self) -> None:
+        """Deliver until stopped. A store that fails is waited for, here and later."""
+        try:
+            await self._recover()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._take_in())
+                group.create_task(self._look_after())
+                for worker in self.workers.values():
+                    group.create_task(worker.run())
+        finally:
+            if self._owns_thread:
+                self._around.thread.shutdown(wait=False)
+
+    async def _recover(self) -> None:
+        """Make due what the last process left under way; nothing may start before."""
+        while not self._stopped.is_set():
+            try:
+                await self._around.book.recover()
+            except StorageError as error:
+                _LOG.warning(
+                    "The delivery store cannot be begun with; it is tried again.",
+                    extra={"event": "dispatch_storage", "reason": str(error)},
+                )
+                await self._around.pause(self._stopped, self._around.clock() + OWN_WAIT)
+            else:
+                return
+
+    # ---- the outbox --------------------------------------------------------------------------------------
+
+    async def _take_in(self) -> None:
+        cursor: int | None = None
+        while not self._stopped.is_set():
+            self._signal.clear()
+            wait = timedelta(seconds=self._around.settings.poll_s)
+            try:
+                if cursor is None:
+                    cursor = await self._first_cursor()
+                rows = await self._read(cursor)
+                if rows:
+                    await self._take(rows)
+                    cursor = rows[-1].id
+                    continue
+            except StorageError as error:
+                _LOG.warning(
+                    "The outbox could not be taken in; it is tried again.",
+                    extra={"event": "dispatch_storage", "reason": str(error)},
+                )
+                wait = OWN_WAIT
+            if not self._stopped.is_set():
+                await self._around.pause(self._signal, self._around.clock() + wait)
+
+    async def _first_cursor(self) -> int:
+        """Return where to go on; from the beginning if the outbox is not the one that was read before."""
+        cursor = await self._around.book.cursor()
+        newest = await asyncio.get_running_loop().run_in_executor(
+            self._around.thread, self._around.outbox.newest_id
+        )
+        if newest is None or newest >= cursor:
+            return cursor
+        _LOG.warning(
+            "The state was restored or begun anew; its outbox is read from the beginning.",
+            extra={"event": "outbox_rewound", "cursor": cursor, "newest": newest},
+        )
+        await self._around.book.rewind()
+        return 0
+
+    async def _read(self, cursor: int) -> list[OutboxRow]:
+        return await asyncio.get_running_loop().run_in_executor(
+            self._around.thread, self._around.outbox.read, cursor, self._around.settings.take_in_rows
+        )
+
+    async def _take(self, rows: list[OutboxRow]) -> None:
+        for destination in await self._around.book.take_in(rows):
+            if destination in self.workers:
+                self.workers[destination].wake()
+
+    # ---- looking after -----------------------------------------------------------------------------------
+
+    async def _look_after(self) -> None:
+        settings = self._around.settings
+        measure_at = tidy_at = self._around.clock()
+        while not self._stopped.is_set():
+            now = self._around.clock()
+            try:
+                if now >= measure_at:
+                    measure_at = now + timedelta(seconds=settings.measure_every_s)
+                    self._measure(await self._around.book.backlog())
+                if now >= tidy_at:
+                    tidy_at = await self._tidy(now)
+            except StorageError as error:
+                _LOG.warning(
+                    "The delivery store could not be measured or tidied.",
+                    extra={"event": "dispatch_storage", "reason": str(error)},
+                )
+            await self._alarms.tell(now)
+            await self._around.pause(self._stopped, now + timedelta(seconds=settings.look_every_s))
+
+    def _measure(self, backlogs: Mapping[str, Backlog]) -> None:
+        for name in self.workers:
+            backlog = backlogs.get(name, Backlog())
+            self._around.meter.backlog(name, backlog)
+            if backlog.dead:
+                reason = f"{backlog.dead} events were given up: `tocsin deliveries list`, then retry or drop"
+                self._alarms.wrong(name, "dead_letters", reason)
+            else:
+                self._alarms.over(name, "dead_letters")
+
+    async def _tidy(self, now: datetime) -> datetime:
+        """Delete a part of what is old; return when to go on."""
+        settings = self._around.settings
+        tidied = await self._around.book.tidy(settings.retention)
+        for destination, count in tidied.lost.items():
+            _LOG.error(
+                "Dead letters were dropped to make room.",
+                extra={"event": "dead_letters_lost", "destination": destination, "count": count},
+            )
+        return now if tidied.more else now + timedelta(seconds=settings.tidy_every_s)

@@ -1,0 +1,168 @@
+"""From lines that are due to requests: reads their events, leaves out what is not needed, renders.
+
+Rules: blocking and without side effects; the worker runs it in a thread, since an event can be large. A
+connector that raises is a bug of ours: the events at fault are given up with their bytes still in the state,
+the others go on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+
+import msgspec
+from msgspec.structs import replace
+
+from bridge.delivery import Claim, Line, LineKey, Policy, Told, coalesce, move
+from bridge.model import Delivery, DeliveryState, Event, Word
+from bridge.ports import Connector, Memory, Rendered, encode_request
+
+_LOG = logging.getLogger(__name__)
+
+GONE = "the event is no longer stored"
+
+
+class Ready(Word, frozen=True, kw_only=True):
+    """One request to claim and send."""
+
+    claim: Claim
+    rendered: Rendered
+    told: dict[LineKey, Told]
+
+
+class Prepared(Word, frozen=True, kw_only=True):
+    """What to send, and what needs no request."""
+
+    ready: tuple[Ready, ...] = ()
+    settled: tuple[Delivery, ...] = ()
+
+
+class _Chosen(Word, frozen=True, kw_only=True):
+    """One delivery that goes, with its event."""
+
+    delivery: Delivery
+    event: Event
+    line: Line
+
+
+class Preparing:
+    """Makes requests for one destination."""
+
+    def __init__(
+        self, connector: Connector, read_event: Callable[[str], bytes | None], policy: Policy
+    ) -> None:
+        self._connector = connector
+        self._read_event = read_event
+        self._policy = policy
+
+    def __call__(self, lines: Sequence[Line], now: datetime, requests: int, events: int) -> Prepared:
+        """Return at most `requests` requests of at most `events` events each, the first lines first.
+
+        Raises:
+            StorageError: The events cannot be read.
+        """
+        settled: list[Delivery] = []
+        chosen: list[_Chosen] = []
+        for line in lines:
+            chosen += self._choose(line, now, events, settled)
+        ready: list[Ready] = []
+        for batch in _batches(chosen, events):
+            if len(ready) >= requests:
+                break
+            ready += self._render(batch, settled)
+        return Prepared(ready=tuple(ready[:requests]), settled=tuple(settled))
+
+    def _choose(self, line: Line, now: datetime, at_most: int, settled: list[Delivery]) -> list[_Chosen]:
+        known: dict[str, Event | None] = {}
+
+        def event_of(delivery: Delivery) -> Event | None:
+            if delivery.event_id not in known:
+                known[delivery.event_id] = self._event(delivery)
+            return known[delivery.event_id]
+
+        def wanted(delivery: Delivery) -> bool:
+            event = event_of(delivery)
+            return event is None or self._wants(event, line.memory)
+
+        caps = self._connector.caps
+        plan = coalesce(line, caps, wanted, now, self._policy, at_most=at_most)
+        settled += plan.settled
+        chosen = []
+        for delivery in plan.send:
+            event = event_of(delivery)
+            if event is None:
+                settled.append(move(delivery, DeliveryState.DEAD, reason=GONE))
+                break  # what follows it in the line has its turn when this is committed
+            chosen.append(_Chosen(delivery=delivery, event=event, line=line))
+        return chosen
+
+    def _event(self, delivery: Delivery) -> Event | None:
+        body = self._read_event(delivery.event_id)
+        if body is None:
+            return None
+        try:
+            return msgspec.json.decode(body, type=Event)
+        except msgspec.MsgspecError:
+            _LOG.exception(
+                "A stored event cannot be read.",
+                extra={"event": "dispatch_bug", "event_id": delivery.event_id},
+            )
+            return None
+
+    def _wants(self, event: Event, memory: Memory | None) -> bool:
+        try:
+            return self._connector.wants(event, memory)
+        except Exception:  # noqa: BLE001 (a bug of one kind must not stop the others)
+            _LOG.exception(
+                "A connector could not decide on an event.",
+                extra={"event": "dispatch_bug", "event_id": event.event_id},
+            )
+            return True
+
+    def _render(self, batch: Sequence[_Chosen], settled: list[Delivery]) -> list[Ready]:
+        try:
+            rendered = self._connector.render(
+                [each.event for each in batch], batch[0].line.memory, batch[0].delivery.step
+            )
+            body = encode_request(rendered.request)
+        except Exception as error:  # noqa: BLE001 (as above)
+            if len(batch) > 1:
+                return [ready for each in batch for ready in self._render([each], settled)]
+            _LOG.exception(
+                "A connector could not render an event.",
+                extra={"event": "dispatch_bug", "event_id": batch[0].event.event_id},
+            )
+            reason = f"it could not be rendered ({type(error).__name__}); the log has the details"
+            settled.append(move(batch[0].delivery, DeliveryState.DEAD, reason=reason))
+            return []
+        carried = batch[: len(rendered.event_ids)]  # the others did not fit and have their turn later
+        claim = Claim(
+            destination=carried[0].delivery.destination,
+            request=body,
+            event_ids=tuple(each.event.event_id for each in carried),
+            step=carried[0].delivery.step,
+            deliveries=tuple(each.delivery for each in carried),
+        )
+        return [
+            Ready(
+                claim=claim,
+                rendered=replace(rendered, step=claim.step),
+                told={each.line.key: each.line.told for each in carried},
+            )
+        ]
+
+
+def _batches(chosen: Sequence[_Chosen], events: int) -> Iterator[list[_Chosen]]:
+    """Yield what can go together: first calls up to `events`; a later call of an event goes alone."""
+    batch: list[_Chosen] = []
+    for each in chosen:
+        if each.delivery.step:
+            yield [each]
+            continue
+        batch.append(each)
+        if len(batch) == events:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,142 @@
+"""What is known of one destination: how much it takes at once, whether it fails or refuses us.
+
+Rule: this lives in memory only. After a restart a destination begins with a clean sheet and one request at a
+time; what it thinks of us is found out by asking.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+
+from bridge.delivery import BatchSize, Concurrency, Gate, Policy
+from bridge.dispatch.alarms import Alarms
+from bridge.dispatch.sending import Answer
+from bridge.dispatch.surroundings import Surroundings
+from bridge.model import Blocked, Delivered, Delivery, Duplicate, Reject, Retry, Split, Verdict
+from bridge.ports import Unreached
+
+_LOG = logging.getLogger(__name__)
+
+
+class Standing:
+    """One destination as its answers show it."""
+
+    def __init__(
+        self, name: str, max_events: int, policy: Policy, around: Surroundings, alarms: Alarms
+    ) -> None:
+        self.name = name
+        self.gate = Gate()
+        self.concurrency = Concurrency()
+        self.size = BatchSize.of(max(1, max_events))
+        #: A probe's answer was unclear: one real attempt decides.
+        self.needs_trial = False
+        self._policy = policy
+        self._around = around
+        self._alarms = alarms
+
+    def room(self, now: datetime, under_way: int) -> int:
+        """Return how many attempts may start now, 0 or less for none."""
+        room = "one" if self.needs_trial else self.gate.room(now)
+        if room == "none":
+            return 0
+        if room == "one":
+            return 1 - under_way
+        if under_way >= self.concurrency.limit:
+            self.concurrency = self.concurrency.full()
+        return self.concurrency.limit - under_way
+
+    def learn(
+        self, answer: Answer, deliveries: Sequence[Delivery], started_at: datetime, now: datetime
+    ) -> bool:
+        """Take from an answer what it says about the destination; return whether trouble is over."""
+        verdicts = answer.verdicts
+        retries = [each for each in verdicts if isinstance(each, Retry)]
+        refused = next((each for each in verdicts if isinstance(each, Blocked)), None)
+        is_taken = refused is None and len(retries) < len(verdicts)
+        took_s = (now - started_at).total_seconds() if is_taken else None
+        self.concurrency = self.concurrency.answered(took_s, now, pressed=bool(retries))
+        self._around.meter.concurrency(self.name, self.concurrency.limit)
+        if refused is not None:
+            self.refused(refused.reason, now)
+        elif is_taken:
+            return self._passed(started_at)
+        else:
+            self._failed(answer, retries, deliveries, started_at, now)
+        return False
+
+    def learn_size(self, verdicts: Sequence[Verdict]) -> None:
+        """Take from the verdicts on a request how many events the next one may carry."""
+        if len(verdicts) > 1 and (
+            any(isinstance(each, Split) for each in verdicts)
+            or all(isinstance(each, Reject) for each in verdicts)
+        ):
+            self.size = self.size.too_large(len(verdicts))
+        elif any(isinstance(each, Delivered | Duplicate) for each in verdicts):
+            self.size = self.size.taken()
+
+    def learn_probe(self, answer: Answer, started_at: datetime, now: datetime) -> bool:
+        """Take from a probe's answer whether we are still refused; return whether that is over."""
+        verdict = answer.verdicts[0]
+        if isinstance(verdict, Delivered | Duplicate):
+            return self._passed(started_at)
+        reason = verdict.reason if isinstance(verdict, Blocked) else self.gate.blocked
+        self.refused(reason, now)
+        self.needs_trial = not isinstance(verdict, Blocked) and not isinstance(answer.response, Unreached)
+        return False
+
+    def refused(self, reason: str, now: datetime) -> None:
+        """Stop asking for anything but whether we are still refused."""
+        if not self.gate.blocked:
+            _LOG.error(
+                "A destination refuses us; everything for it is kept.",
+                extra={"event": "destination_blocked", "destination": self.name, "reason": reason},
+            )
+        self.gate = self.gate.refused(reason, now, self._policy)
+        self._around.meter.blocked(self.name, is_blocked=True)
+        self._alarms.wrong(self.name, "blocked", reason)
+
+    def _passed(self, started_at: datetime) -> bool:
+        was_in_trouble = self._is_in_trouble
+        self.gate = self.gate.passed(started_at)
+        if not was_in_trouble or self._is_in_trouble:
+            return False
+        _LOG.info(
+            "A destination works again.", extra={"event": "destination_recovered", "destination": self.name}
+        )
+        self._around.meter.blocked(self.name, is_blocked=False)
+        for kind in ("blocked", "unreachable"):
+            self._alarms.over(self.name, kind)
+        return True
+
+    @property
+    def _is_in_trouble(self) -> bool:
+        return self.gate.tripped or self.gate.blocked != ""
+
+    def _failed(
+        self,
+        answer: Answer,
+        retries: Sequence[Retry],
+        deliveries: Sequence[Delivery],
+        started_at: datetime,
+        now: datetime,
+    ) -> None:
+        shared = [each for each in retries if each.whole_destination]
+        is_whole = bool(shared) or isinstance(answer.response, Unreached)
+        # One event that fails again and again says nothing about the destination; many that fail at once do.
+        if not is_whole and all(each.attempts > 1 for each in deliveries):
+            return
+        reason, was_tripped = retries[0].reason, self.gate.tripped
+        after_s = max((each.after_s for each in shared if each.after_s is not None), default=None)
+        self.gate = self.gate.failed(reason, after_s, started_at, now, self._around.jitter(), self._policy)
+        if not self.gate.tripped:
+            return
+        if not was_tripped:
+            _LOG.warning(
+                "A destination fails; it is tried now and then.",
+                extra={"event": "destination_unreachable", "destination": self.name, "reason": reason},
+            )
+        since = self.gate.failing_since or now
+        if (now - since).total_seconds() >= self._around.settings.unreachable_after_s:
+            self._alarms.wrong(self.name, "unreachable", reason)

@@ -1,0 +1,93 @@
+"""What is logged and counted about an attempt: one line each, and its events by result."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from bridge.delivery import Settlement
+from bridge.dispatch.sending import Answer
+from bridge.dispatch.surroundings import DispatchMeter
+from bridge.errors import StorageError
+from bridge.model import Blocked, Delivery, DeliveryState, Duplicate, Split, Verdict
+
+_LOG = logging.getLogger(__name__)
+
+
+class Telling:
+    """Logs and counts for one destination."""
+
+    def __init__(self, name: str, meter: DispatchMeter) -> None:
+        self._name = name
+        self._meter = meter
+
+    def attempted(
+        self, before: Sequence[Delivery], settlement: Settlement, answer: Answer, took_s: float
+    ) -> None:
+        """Tell of an attempt. That nothing has changed since the last one is told at DEBUG only."""
+        after = settlement.deliveries
+        results = Counter(map(_result, answer.verdicts, after))
+        self._meter.attempted(self._name, took_s)
+        self._count(results)
+        reasons = [new.reason for old, new in zip(before, after, strict=True) if new.reason != old.reason]
+        is_news = any(reasons) or not (results["retry"] or results["pending"])
+        level = logging.ERROR if results["dead"] else logging.INFO if is_news else logging.DEBUG
+        _LOG.log(
+            level,
+            "Delivery attempted.",
+            extra={
+                "event": "delivery_attempt",
+                "stage": "sending",
+                "destination": self._name,
+                "results": dict(results),
+                "first": before[0].event_id,
+                "took_s": round(took_s, 4),
+                "reason": next(filter(None, reasons), ""),
+            },
+        )
+
+    def settled(self, deliveries: Iterable[Delivery]) -> None:
+        """Tell of deliveries that ended without a request."""
+        deliveries = list(deliveries)
+        self._count(Counter(map(_settled_as, deliveries)))
+        for delivery in deliveries:
+            if delivery.state is DeliveryState.DEAD:
+                _LOG.error(
+                    "A delivery was given up.",
+                    extra={
+                        "event": "delivery_dead",
+                        "destination": self._name,
+                        "first": delivery.event_id,
+                        "reason": delivery.reason,
+                    },
+                )
+
+    def store_failed(self, error: StorageError) -> None:
+        """Tell that the store failed."""
+        _LOG.error(
+            "The delivery store failed; it is tried again.",
+            extra={"event": "dispatch_storage", "destination": self._name, "reason": str(error)},
+        )
+
+    def bug(self, message: str) -> None:
+        """Tell of an exception that nobody expected, with its traceback."""
+        _LOG.exception(message, extra={"event": "dispatch_bug", "destination": self._name})
+
+    def _count(self, results: Counter[str]) -> None:
+        for result, events in results.items():
+            self._meter.counted(self._name, result, events)
+
+
+def _settled_as(delivery: Delivery) -> str:
+    return "not_wanted" if delivery.state is DeliveryState.DELIVERED else delivery.state.value
+
+
+def _result(verdict: Verdict, after: Delivery) -> str:
+    if isinstance(verdict, Duplicate):
+        return "duplicate"
+    if after.state is not DeliveryState.WAITING:
+        return after.state.value
+    if isinstance(verdict, Split | Blocked):
+        return type(verdict).__name__.lower()
+    return "retry" if after.reason else "continued"

@@ -1,0 +1,252 @@
+"""The dispatcher's face of `delivery.db`: asynchronous, every write group-committed on one thread.
+
+Rule: reads of what is due have a thread and a connection of their own, so that neither a long fsync nor the
+API's questions are waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from bridge.delivery import (
+    Backlog,
+    Claim,
+    Due,
+    Frozen,
+    Line,
+    LineKey,
+    OutboxRow,
+    Retention,
+    Settlement,
+    Tidied,
+    Told,
+)
+from bridge.model import Delivery
+from bridge.storage.deliveries import moving, rows
+from bridge.storage.deliveries.committing import GroupCommit
+from bridge.storage.deliveries.reading import DeliveryReader
+from bridge.storage.deliveries.rows import COLUMNS, IS_OPEN
+from bridge.storage.sqlite import open_reader, open_writer, storage_error
+
+Answer = TypeVar("Answer")
+
+
+class DeliveryStore(DeliveryReader):
+    """`delivery.db`. Made in the event loop's thread; `close` when nothing awaits it any more."""
+
+    def __init__(self, path: Path, *, clock: Callable[[], datetime]) -> None:
+        """Open the store, and make it if it is not there.
+
+        Raises:
+            StorageError: It cannot be opened, or a newer release wrote it.
+        """
+        super().__init__(path)
+        self._clock = clock
+        self._writer = GroupCommit(partial(open_writer, path, rows.SCHEMA), "delivery-writer")
+        self._writer.start()
+        self._reading = open_reader(path)
+        self._thread = ThreadPoolExecutor(1, "delivery-reader")
+        self._asked = 0
+
+    @property
+    def outstanding(self) -> int:
+        """How many callers wait for a thread of the store."""
+        return self._asked + self._writer.outstanding
+
+    def close(self) -> None:
+        """Finish what was asked for and close the file."""
+        self._writer.close()
+        self._thread.shutdown()
+        self._reading.close()
+
+    # ---- what the dispatcher asks ------------------------------------------------------------------------
+
+    async def recover(self) -> int:
+        """Make due what was under way when the last process ended; return how many requests that were."""
+        return await self._write(moving.recover)
+
+    async def cursor(self) -> int:
+        """Return the id of the last outbox row taken in."""
+        return await self._writer.do(moving.cursor)
+
+    async def rewind(self) -> None:
+        """Read the outbox from its beginning again; known rows change nothing."""
+        await self._writer.do(partial(moving.set_cursor, row_id=0))
+
+    async def take_in(self, outbox_rows: Sequence[OutboxRow]) -> frozenset[str]:
+        """Add outbox rows and move the cursor, at once; return the destinations that have new work."""
+        return await self._writer.do(partial(moving.take_in, rows=outbox_rows, now=self._clock()))
+
+    async def due(self, destination: str, *, requests: int, lines: int, follow: int | None) -> Due:
+        """Return what a destination can start now.
+
+        Args:
+            destination: Its name.
+            requests: At most so many frozen requests.
+            lines: At most so many lines; those that are held by a request are not among them.
+            follow: At most so many waiting deliveries of each line, the oldest; None for all of them.
+        """
+        ask = partial(
+            _due, destination=destination, now=self._clock(), requests=requests, lines=lines, follow=follow
+        )
+        return await self._read(ask)
+
+    async def claim(self, settled: Sequence[Delivery], claims: Sequence[Claim]) -> list[int | None]:
+        """End `settled` and freeze `claims`; return their ids, None where a delivery was gone."""
+        return await self._writer.do(partial(moving.claim, settled=settled, claims=claims, now=self._clock()))
+
+    async def reclaim(self, request: int) -> bool:
+        """Mark a frozen request as under way again; False if it is gone."""
+        return await self._writer.do(partial(moving.reclaim, request=request, now=self._clock()))
+
+    async def thaw(self, request: int) -> None:
+        """Forget a frozen request; what is open of it is rendered anew."""
+        await self._writer.do(partial(moving.thaw, request=request))
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Commit what became of a request, with what was told and memory."""
+        await self._writer.do(partial(moving.settle, settlement=settlement, now=self._clock()))
+
+    async def hasten(self, destination: str) -> None:
+        """Make due what waits only because the whole destination was in trouble."""
+        await self._writer.do(partial(moving.hasten, destination=destination, now=self._clock()))
+
+    async def backlog(self) -> dict[str, Backlog]:
+        """Return what each destination does not have yet; those that lack nothing may be missing."""
+        return await self._read(_backlog)
+
+    async def tidy(self, retention: Retention) -> Tidied:
+        """Delete what has ended long enough ago. Call again while there is `more`."""
+        return await self._writer.do(partial(moving.tidy, retention=retention, now=self._clock()))
+
+    # ---- what people ask ---------------------------------------------------------------------------------
+
+    async def retry(self, tenant: str, delivery: str) -> bool:
+        """Let a dead delivery go again; False if there is no such dead delivery."""
+        return await self._on_one(moving.retry, tenant, delivery)
+
+    async def drop(self, tenant: str, delivery: str) -> bool:
+        """Give a waiting, pending or dead delivery up for good; False if there is none."""
+        return await self._on_one(moving.drop, tenant, delivery)
+
+    async def _on_one(self, act: Callable[..., str | None], tenant: str, delivery: str) -> bool:
+        if not (delivery.isascii() and delivery.isdecimal() and len(delivery) < 19):  # noqa: PLR2004
+            return False
+        job = partial(act, tenant=tenant, delivery_id=int(delivery), now=self._clock())
+        return await self._writer.do(job) is not None
+
+    async def _write(self, act: Callable[[sqlite3.Connection, datetime], Answer]) -> Answer:
+        now = self._clock()
+        return await self._writer.do(lambda connection: act(connection, now))
+
+    async def _read(self, ask: Callable[[sqlite3.Connection], Answer]) -> Answer:
+        self._asked += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, ask, self._reading)
+        except sqlite3.Error as error:
+            raise storage_error(error, f"{self._path.name} cannot be read") from error
+        finally:
+            self._asked -= 1
+
+
+def _due(
+    connection: sqlite3.Connection,
+    *,
+    destination: str,
+    now: datetime,
+    requests: int,
+    lines: int,
+    follow: int | None,
+) -> Due:
+    now_us = rows.microseconds(now)
+    connection.execute("BEGIN")  # one moment for all the questions
+    try:
+        frozen = connection.execute(
+            "SELECT id, body, event_ids, step FROM request"
+            " WHERE destination = ? AND claimed = 0 AND due_at <= ? ORDER BY due_at, id LIMIT ?",
+            (destination, now_us, requests),
+        ).fetchall()
+        due_lines = connection.execute(
+            "SELECT tenant, incident, told_seq, told_kind, told_maybe, memory FROM line"
+            " WHERE destination = ? AND due_at <= ? ORDER BY due_at LIMIT ?",
+            (destination, now_us, lines),
+        ).fetchall()
+        return Due(
+            frozen=tuple(_frozen(connection, destination, row) for row in frozen),
+            lines=tuple(_line(connection, destination, row, follow) for row in due_lines),
+            next_at=_next_at(connection, destination),
+        )
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def _next_at(connection: sqlite3.Connection, destination: str) -> datetime | None:
+    (first,) = connection.execute(
+        "SELECT min(due_at) FROM"
+        " (SELECT min(due_at) AS due_at FROM request WHERE destination = ? AND claimed = 0"
+        " UNION ALL SELECT min(due_at) FROM line WHERE destination = ? AND due_at IS NOT NULL)",
+        (destination, destination),
+    ).fetchone()
+    return None if first is None else rows.time_of(first)
+
+
+def _frozen(connection: sqlite3.Connection, destination: str, row: Sequence[Any]) -> Frozen:
+    deliveries = moving.members(connection, row[0])
+    told: dict[LineKey, Told] = {}
+    overtaken = False
+    for delivery in deliveries:
+        line = (destination, *rows.key_of(delivery))
+        columns = connection.execute(
+            "SELECT told_seq, told_kind, told_maybe FROM line"
+            " WHERE destination = ? AND tenant = ? AND incident = ?",
+            line,
+        ).fetchone()
+        told[rows.key_of(delivery)] = rows.told_of(*columns) if columns else Told()
+        newer = connection.execute(
+            f"SELECT 1 FROM delivery WHERE destination = ? AND tenant = ? AND incident = ? AND {IS_OPEN}"  # noqa: S608
+            " AND seq > ? AND request IS NULL LIMIT 1",
+            (*line, delivery.seq),
+        ).fetchone()
+        overtaken = overtaken or newer is not None
+    return Frozen(
+        id=row[0], destination=destination, request=row[1], step=row[3], told=told, overtaken=overtaken,
+        event_ids=msgspec.json.decode(row[2], type=tuple[str, ...]), deliveries=tuple(deliveries),
+    )  # fmt: skip
+
+
+def _line(connection: sqlite3.Connection, destination: str, row: Sequence[Any], follow: int | None) -> Line:
+    waiting = connection.execute(
+        f"SELECT {COLUMNS} FROM delivery WHERE destination = ? AND tenant = ? AND incident = ? AND {IS_OPEN}"  # noqa: S608
+        " ORDER BY seq LIMIT ?",
+        (destination, row[0], row[1], -1 if follow is None else follow),
+    ).fetchall()
+    return Line(
+        key=LineKey(row[0], row[1]),
+        waiting=tuple(rows.delivery_of(each) for each in waiting),
+        told=rows.told_of(*row[2:5]),
+        memory=None if row[5] is None else msgspec.json.decode(row[5], type=dict[str, str]),
+    )
+
+
+def _backlog(connection: sqlite3.Connection) -> dict[str, Backlog]:
+    found: dict[str, Backlog] = {}
+    for destination, waiting, oldest in connection.execute(
+        f"SELECT destination, count(*), min(created_at) FROM delivery WHERE {IS_OPEN} GROUP BY destination"  # noqa: S608
+    ):
+        found[destination] = Backlog(waiting=waiting, oldest_at=rows.time_of(oldest))
+    for column, question in (
+        ("dead", "SELECT destination, count(*) FROM delivery WHERE state = 'dead' GROUP BY destination"),
+        ("lost", "SELECT destination, count FROM lost"),
+    ):
+        for destination, count in connection.execute(question):
+            found[destination] = msgspec.structs.replace(found.get(destination, Backlog()), **{column: count})
+    return found

@@ -1,0 +1,573 @@
+"""The delivery store: nothing is lost between claim and commit, lines keep their order, bounds hold."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import START, at
+from msgspec.structs import replace
+
+from bridge.delivery import (
+    Backlog,
+    Claim,
+    LineKey,
+    OutboxRow,
+    Policy,
+    Retention,
+    Settlement,
+    Told,
+    settle,
+)
+from bridge.errors import StorageError, StoreFullError
+from bridge.model import Delivered, Delivery, DeliveryState, EventKind, Pending, Retry, Verdict
+from bridge.storage.deliveries import DeliveryStore, OutboxReader
+from bridge.storage.sqlite import open_writer
+
+S = DeliveryState
+
+
+class Clock:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: Clock) -> Iterator[DeliveryStore]:
+    with closing(DeliveryStore(tmp_path / "delivery.db", clock=clock)) as opened:
+        yield opened
+
+
+def row(number: int, incident: str = "i1", seq: int = 1, **changes: Any) -> OutboxRow:
+    """Return an outbox row for destination "d", due at once."""
+    values: dict[str, Any] = {
+        "id": number,
+        "tenant": "default",
+        "destination": "d",
+        "event_id": f"{incident}-{seq}",
+        "incident": incident,
+        "seq": seq,
+        "kind": EventKind.OPENED if seq == 1 else EventKind.UPDATED,
+        "at": START,
+        "not_before": START,
+    }
+    return OutboxRow(**(values | changes))
+
+
+async def due(store: DeliveryStore, *, follow: int | None = None) -> Any:
+    """Return all that destination "d" can start."""
+    return await store.due("d", requests=100, lines=100, follow=follow)
+
+
+def claim_of(*deliveries: Delivery, request: bytes = b"bytes") -> Claim:
+    """Return a claim of a batch."""
+    return Claim(
+        destination="d",
+        request=request,
+        event_ids=tuple(each.event_id for each in deliveries),
+        step="",
+        deliveries=deliveries,
+    )
+
+
+async def claimed(store: DeliveryStore, *deliveries: Delivery, request: bytes = b"bytes") -> int:
+    """Claim a batch; return the request's id."""
+    (number,) = await store.claim([], [claim_of(*deliveries, request=request)])
+    assert number is not None
+    return number
+
+
+async def answered(
+    store: DeliveryStore, number: int, deliveries: list[Delivery], *verdicts: Verdict
+) -> Settlement:
+    """Settle a request with these verdicts."""
+    tried = [replace(each, attempts=each.attempts + 1) for each in deliveries]
+    settlement = settle(number, tried, {}, verdicts, store._clock(), 0.0, Policy())
+    await store.settle(settlement)
+    return settlement
+
+
+async def heads(store: DeliveryStore) -> list[Delivery]:
+    """Return the first waiting delivery of each line that is due."""
+    return [line.waiting[0] for line in (await due(store)).lines]
+
+
+# ---- taking in ---------------------------------------------------------------------------------------------
+
+
+async def test_rows_are_taken_in_once_and_the_cursor_goes_with_them(store: DeliveryStore) -> None:
+    assert await store.take_in([row(1), row(2, "i2")]) == {"d"}
+    assert await store.take_in([row(2, "i2"), row(3, "i2")]) == frozenset()  # the same events again
+    assert await store.cursor() == 3
+    assert [each.event_id for each in await heads(store)] == ["i1-1", "i2-1"]
+
+
+async def test_a_line_is_due_when_its_earliest_untried_event_is(store: DeliveryStore, clock: Clock) -> None:
+    await store.take_in([row(1, not_before=at(30)), row(2, seq=2, not_before=at(10))])
+    assert (await due(store)).next_at == at(10)
+    clock.forward(10)
+    (line,) = (await due(store)).lines
+    assert [each.seq for each in line.waiting] == [1, 2]
+
+
+async def test_what_joins_a_line_does_not_shorten_the_wait_of_what_was_tried(store: DeliveryStore) -> None:
+    await store.take_in([row(1)])
+    (head,) = await heads(store)
+    number = await claimed(store, head)
+    await store.take_in([row(2, seq=2)])
+    assert (await due(store)).lines == ()
+    await answered(store, number, [head], Retry(reason="busy", after_s=60))
+    await store.take_in([row(3, seq=3)])
+    found = await due(store)
+    assert (found.lines, found.frozen, found.next_at) == ((), (), at(60))
+
+
+# ---- claim and settle --------------------------------------------------------------------------------------
+
+
+async def test_a_claim_holds_its_lines_until_it_is_settled(store: DeliveryStore) -> None:
+    await store.take_in([row(1), row(2, seq=2), row(3, "i2")])
+    first = await heads(store)
+    number = await claimed(store, *first)
+    assert (await due(store)).lines == ()
+    await answered(store, number, first, Delivered(), Delivered())
+    assert [each.event_id for each in await heads(store)] == ["i1-2"]
+
+
+async def test_a_retried_batch_comes_back_with_the_same_bytes_in_the_same_order(
+    store: DeliveryStore, clock: Clock
+) -> None:
+    await store.take_in([row(1, "b"), row(2, "a")])
+    batch = await heads(store)
+    number = await claimed(store, *batch, request=b"\x00as sent")
+    await answered(store, number, batch, *[Retry(reason="503", after_s=5, maybe_sent=True)] * 2)
+    clock.forward(5)
+    (frozen,) = (await due(store)).frozen
+    assert (frozen.request, frozen.event_ids) == (b"\x00as sent", ("a-1", "b-1"))
+    assert all(each.maybe_duplicate and each.attempts == 1 for each in frozen.deliveries)
+    assert frozen.told[LineKey("default", "a")].maybe
+    assert await store.reclaim(number)
+    assert not await store.reclaim(number)
+    assert (await due(store)).frozen == ()
+
+
+async def test_what_is_left_of_a_batch_is_released_to_be_rendered_anew(store: DeliveryStore) -> None:
+    await store.take_in([row(1, "a"), row(2, "b")])
+    batch = await heads(store)
+    number = await claimed(store, *batch)
+    await answered(store, number, batch, Delivered(), Retry(reason="full", after_s=0))
+    found = await due(store)
+    assert found.frozen == ()
+    assert [each.waiting[0].event_id for each in found.lines] == ["b-1"]
+
+
+async def test_what_awaits_an_acknowledgement_keeps_its_request(store: DeliveryStore, clock: Clock) -> None:
+    await store.take_in([row(1, "a"), row(2, "b"), row(3, "a", 2)])
+    batch = await heads(store)
+    number = await claimed(store, *batch)
+    await answered(store, number, batch, Pending(token="t", after_s=2), Retry(reason="full", after_s=9))
+    clock.forward(2)
+    (frozen,) = (await due(store)).frozen
+    assert [(each.event_id, each.state, each.token) for each in frozen.deliveries] == [
+        ("a-1", S.PENDING, "t")
+    ]
+    assert (await due(store)).lines == ()
+
+
+async def test_a_batch_of_which_only_a_part_lost_its_acknowledgement_is_not_sent_whole_again(
+    store: DeliveryStore, clock: Clock
+) -> None:
+    await store.take_in([row(1, "a"), row(2, "b")])
+    batch = await heads(store)
+    number = await claimed(store, *batch)
+    await answered(store, number, batch, Pending(token="t", after_s=2), Delivered())
+    clock.forward(2)
+    (frozen,) = (await due(store)).frozen
+    await store.reclaim(number)
+    await answered(store, number, list(frozen.deliveries), Retry(reason="it was lost", after_s=0))
+    found = await due(store)
+    assert found.frozen == ()
+    assert [each.waiting[0].event_id for each in found.lines] == ["a-1"]
+
+
+async def test_memory_and_what_was_told_are_committed_with_the_verdict(store: DeliveryStore) -> None:
+    await store.take_in([row(1), row(2, seq=2), row(3, seq=3)])
+    for memory in ({"ts": "1.2"}, None):
+        (head,) = await heads(store)
+        await answered(store, await claimed(store, head), [head], Delivered(memory=memory))
+    (line,) = (await due(store)).lines
+    assert (line.memory, line.told) == ({"ts": "1.2"}, Told(seq=2, kind=EventKind.UPDATED))
+
+
+async def test_a_delivery_that_was_dropped_meanwhile_spoils_only_its_own_claim(store: DeliveryStore) -> None:
+    await store.take_in([row(1, "a"), row(2, "b")])
+    first, second = await heads(store)
+    assert await store.drop("default", str(store.listed("default").items[1]["id"]))
+    ids = await store.claim([], [claim_of(first), claim_of(second)])
+    assert ids[0] is None
+    assert ids[1] is not None
+    assert store.counts("default") | {"waiting": 1, "dropped": 1} == store.counts("default")
+
+
+async def test_ending_and_claiming_are_one_transaction(store: DeliveryStore) -> None:
+    await store.take_in([row(1), row(2, seq=2)])
+    (line,) = (await due(store)).lines
+    old, new = line.waiting
+    await store.claim([replace(old, state=S.SUPERSEDED, reason="newer")], [claim_of(new)])
+    assert [each["state"] for each in store.of_incident("default", "i1")] == ["superseded", "waiting"]
+
+
+async def test_a_newer_event_behind_a_frozen_request_is_seen_and_thawing_frees_the_line(
+    store: DeliveryStore,
+) -> None:
+    await store.take_in([row(1)])
+    (head,) = await heads(store)
+    number = await claimed(store, head)
+    await answered(store, number, [head], Retry(reason="503", after_s=0))
+    assert not (await due(store)).frozen[0].overtaken
+    await store.take_in([row(2, seq=2)])
+    assert (await due(store)).frozen[0].overtaken
+    await store.thaw(number)
+    (line,) = (await due(store)).lines
+    assert [each.seq for each in line.waiting] == [1, 2]
+
+
+async def test_what_waited_with_its_destination_is_hastened_and_other_waits_stand(
+    store: DeliveryStore,
+) -> None:
+    await store.take_in([row(1, "a"), row(2, "b")])
+    first, second = await heads(store)
+    numbers = [await claimed(store, first), await claimed(store, second)]
+    await answered(store, numbers[0], [first], Retry(reason="down", after_s=300, whole_destination=True))
+    await answered(store, numbers[1], [second], Retry(reason="later", after_s=300))
+    await store.hasten("d")
+    found = await due(store)
+    assert [each.event_ids for each in found.frozen] == [("a-1",)]
+    assert found.next_at == START
+
+
+# ---- crashes -----------------------------------------------------------------------------------------------
+
+CLAIM_AND_DIE = """
+import asyncio, os, signal, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from bridge.delivery import Claim
+from bridge.storage.deliveries import DeliveryStore
+
+async def main() -> None:
+    store = DeliveryStore(Path(sys.argv[1]), clock=lambda: datetime.now(UTC))
+    (line,) = (await store.due("d", requests=1, lines=1, follow=1)).lines
+    claim = Claim(destination="d", request=b"frozen \\x00 bytes", event_ids=(line.waiting[0].event_id,), step="",
+                  deliveries=line.waiting)
+    await store.claim([], [claim])
+    os.kill(os.getpid(), signal.SIGKILL)  # the request may or may not have been sent
+
+asyncio.run(main())
+"""
+
+DELIVER_FOR_EVER = """
+import asyncio, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from bridge.delivery import Claim, Policy, settle
+from bridge.model import Delivered
+from bridge.storage.deliveries import DeliveryStore
+
+def send(data: bytes) -> None:
+    sys.stdout.buffer.write(data + b"\\n")
+    sys.stdout.buffer.flush()
+
+async def main() -> None:
+    clock = lambda: datetime.now(UTC)
+    store = DeliveryStore(Path(sys.argv[1]), clock=clock)
+    await store.recover()
+    print("ready", flush=True)
+    while True:
+        due = await store.due("d", requests=4, lines=4, follow=1)
+        if not due.frozen and not due.lines:
+            break
+        for frozen in due.frozen:
+            await store.reclaim(frozen.id)
+            send(frozen.request)
+            await store.settle(settle(frozen.id, frozen.deliveries, frozen.told, [Delivered()], clock(), 0.0, Policy()))
+        heads = [line.waiting[0] for line in due.lines]
+        claims = [Claim(destination="d", request=each.event_id.encode(), event_ids=(each.event_id,), step="",
+                        deliveries=(each,)) for each in heads]
+        for number, each in zip(await store.claim([], claims), heads):
+            send(each.event_id.encode())
+            await store.settle(settle(number, [each], {}, [Delivered()], clock(), 0.0, Policy()))
+    store.close()
+    print("done", flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_a_kill_between_claim_and_verdict_loses_nothing_and_keeps_the_bytes(
+    tmp_path: Path, clock: Clock
+) -> None:
+    async def fill() -> None:
+        with closing(DeliveryStore(tmp_path / "delivery.db", clock=clock)) as store:
+            await store.take_in([row(1)])
+
+    async def look() -> Any:
+        with closing(DeliveryStore(tmp_path / "delivery.db", clock=clock)) as store:
+            assert (await due(store)).frozen == ()  # it is still marked as under way
+            assert await store.recover() == 1
+            return (await due(store)).frozen
+
+    asyncio.run(fill())
+    with run_script(CLAIM_AND_DIE, tmp_path) as killed:
+        assert killed.wait(30) == -signal.SIGKILL
+    (frozen,) = asyncio.run(look())
+    assert (frozen.request, frozen.event_ids) == (b"frozen \x00 bytes", ("i1-1",))
+    assert frozen.deliveries[0].maybe_duplicate
+    assert frozen.told[LineKey("default", "i1")].maybe
+
+
+def test_however_often_it_is_killed_every_event_is_sent_in_order_under_one_id(
+    tmp_path: Path, clock: Clock
+) -> None:
+    incidents, events = 12, 15
+    rows = [row(n * incidents + i + 1, f"i{i}", n + 1) for n in range(events) for i in range(incidents)]
+
+    async def fill() -> None:
+        with closing(DeliveryStore(tmp_path / "delivery.db", clock=clock)) as store:
+            await store.take_in(rows)
+
+    asyncio.run(fill())
+    sent: list[str] = []
+    for kills in range(100):
+        running = run_script(DELIVER_FOR_EVER, tmp_path)
+        assert running.stdout is not None
+        lines = iter(running.stdout.readline, b"")
+        assert next(lines) == b"ready\n"
+        for _, line in zip(range(17 + kills), lines, strict=False):
+            sent.append(line.decode().strip())
+        running.kill()
+        sent += [line.decode().strip() for line in running.stdout.readlines() if line.endswith(b"\n")]
+        running.wait(30)
+        running.stdout.close()
+        if sent[-1] == "done":
+            break
+    assert sent.pop() == "done"
+    assert kills > 2
+    assert set(sent) == {each.event_id for each in rows}
+    for incident in range(incidents):
+        firsts = [each for each in dict.fromkeys(sent) if each.startswith(f"i{incident}-")]
+        assert firsts == [f"i{incident}-{seq}" for seq in range(1, events + 1)]
+
+
+def run_script(script: str, folder: Path) -> subprocess.Popen[bytes]:
+    """Start a process that works on the store in `folder`."""
+    return subprocess.Popen(
+        [sys.executable, "-c", script, str(folder / "delivery.db")],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+
+
+# ---- group commit ------------------------------------------------------------------------------------------
+
+
+async def test_writers_at_the_same_time_share_commits_and_each_gets_its_answer(store: DeliveryStore) -> None:
+    commits = 0
+
+    def counting(statement: str) -> None:
+        nonlocal commits
+        commits += statement == "COMMIT"
+
+    store._writer._connection.set_trace_callback(counting)
+    answers = await asyncio.gather(*(store.take_in([row(n, f"i{n}")]) for n in range(1, 201)))
+    assert answers == [frozenset({"d"})] * 200
+    assert commits < 100
+    assert store.counts("default")["waiting"] == 200
+
+
+async def test_an_error_of_one_writer_is_its_own(store: DeliveryStore) -> None:
+    def broken(_: Any) -> None:
+        raise ValueError("a bug")
+
+    results = await asyncio.gather(
+        store.take_in([row(1)]),
+        store._writer.do(broken),
+        store.take_in([row(2, "i2")]),
+        return_exceptions=True,
+    )
+    assert isinstance(results[1], ValueError)
+    assert store.counts("default")["waiting"] == 2
+
+
+async def test_a_write_that_sqlite_refuses_does_not_take_its_transaction_with_it(
+    store: DeliveryStore,
+) -> None:
+    def refused(connection: Any) -> None:
+        connection.execute("INSERT INTO lost (destination, count) VALUES ('d', 'no number')")
+
+    results = await asyncio.gather(
+        store.take_in([row(1)]),
+        store._writer.do(refused),
+        store.take_in([row(2, "i2")]),
+        return_exceptions=True,
+    )
+    assert isinstance(results[1], StorageError)
+    assert store.counts("default")["waiting"] == 2
+
+
+async def test_a_full_disk_is_told_and_passes(store: DeliveryStore) -> None:
+    await store.take_in([row(1)])
+    connection = store._writer._connection
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    rows = [row(n, f"i{n}") for n in range(2, 500)]
+    with pytest.raises(StoreFullError):
+        await store.take_in(rows)
+    assert await store.cursor() == 1
+    assert store.counts("default")["waiting"] == 1
+    connection.execute("PRAGMA max_page_count = 1000000")
+    await store.take_in(rows)
+    assert store.counts("default")["waiting"] == 499
+
+
+async def test_a_closed_store_says_so(tmp_path: Path, clock: Clock) -> None:
+    store = DeliveryStore(tmp_path / "delivery.db", clock=clock)
+    store.close()
+    with pytest.raises(StorageError, match="closed"):
+        await store.take_in([row(1)])
+
+
+# ---- people ------------------------------------------------------------------------------------------------
+
+
+async def test_the_list_is_paged_filtered_and_kept_to_one_tenant(store: DeliveryStore) -> None:
+    await store.take_in([row(n, f"i{n}", destination="ab"[n % 2]) for n in range(1, 8)])
+    await store.take_in([row(8, "i8", tenant="other")])
+    pages, cursor = [], None
+    while True:
+        page = store.listed("default", limit=3, cursor=cursor)
+        pages.append([each["incident"] for each in page.items])
+        if (cursor := page.next) is None:
+            break
+    assert pages == [["i7", "i6", "i5"], ["i4", "i3", "i2"], ["i1"]]
+    assert [each["incident"] for each in store.listed("default", destination="a").items] == ["i6", "i4", "i2"]
+    assert store.listed("default", states=[S.DEAD, S.DROPPED]).items == ()
+    assert len(store.listed("default", states=[S.WAITING], incident="i3").items) == 1
+    assert [each["event_id"] for each in store.of_incident("other", "i8")] == ["i8-1"]
+    assert store.of_incident("default", "i8") == []
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "-1", "1; drop", "٣", "9" * 40])
+def test_a_foreign_cursor_is_refused(store: DeliveryStore, cursor: str) -> None:
+    with pytest.raises(ValueError, match="cursor"):
+        store.listed("default", cursor=cursor)
+
+
+@pytest.mark.parametrize("number", ["", "x", "0", "-1", "9" * 40, "1 or 1"])
+async def test_an_id_that_is_none_retries_and_drops_nothing(store: DeliveryStore, number: str) -> None:
+    await store.take_in([row(1)])
+    assert not await store.retry("default", number)
+    assert not await store.drop("default", number)
+
+
+async def test_a_dead_letter_goes_again_in_its_line_even_when_the_line_was_forgotten(
+    store: DeliveryStore, clock: Clock
+) -> None:
+    await store.take_in([row(1)])
+    (head,) = await heads(store)
+    await store.claim([replace(head, state=S.DEAD, reason="refused")], [])
+    clock.forward(100 * 86400)
+    await store.tidy(Retention(dead_s=1e9))
+    assert await store.retry("default", str(store.listed("default").items[0]["id"]))
+    (again,) = await heads(store)
+    assert (again.state, again.attempts, again.created_at) == (S.WAITING, 0, clock.now)
+
+
+async def test_dead_letters_are_bounded_by_count_and_age_and_the_loss_is_counted(
+    store: DeliveryStore, clock: Clock
+) -> None:
+    for number in range(1, 6):
+        await store.take_in([row(number, f"i{number}")])
+        (head,) = await heads(store)
+        await store.claim([replace(head, state=S.DEAD, reason="refused")], [])
+        clock.forward(10)
+    assert (await store.tidy(Retention(max_dead=3))).lost == {"d": 2}
+    assert [each["incident"] for each in store.listed("default").items] == ["i5", "i4", "i3"]
+    assert (await store.tidy(Retention(dead_s=25))).lost == {"d": 1}
+    assert await store.backlog() == {"d": Backlog(dead=2, lost=3)}
+
+
+async def test_what_waits_is_never_tidied_away(store: DeliveryStore, clock: Clock) -> None:
+    await store.take_in([row(1), row(2, "i2")])
+    done, waiting = await heads(store)
+    await store.claim([replace(done, state=S.DELIVERED)], [])
+    clock.forward(1000 * 86400)
+    assert (await store.tidy(Retention())).ended == 1
+    assert [each.event_id for each in await heads(store)] == [waiting.event_id]
+    assert (await store.backlog())["d"] == Backlog(waiting=1, oldest_at=START)
+
+
+# ---- the outbox --------------------------------------------------------------------------------------------
+
+
+def test_an_outbox_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
+    outbox = OutboxReader(tmp_path / "state.db")
+    assert (outbox.read(0, 10), outbox.newest_id(), outbox.event("x")) == ([], None, None)
+    with closing(open_writer(tmp_path / "state.db")):
+        assert (outbox.read(0, 10), outbox.newest_id(), outbox.event("x")) == ([], None, None)
+    outbox.close()
+
+
+def test_a_file_that_took_the_place_of_another_is_read(tmp_path: Path) -> None:
+    outbox = OutboxReader(tmp_path / "state.db")
+    for name in ("first", "second"):
+        make_outbox(tmp_path / f"{name}.db", name)
+        (tmp_path / f"{name}.db").replace(tmp_path / "state.db")
+        assert [each.incident for each in outbox.read(0, 10)] == [name]
+    assert outbox.event("second-1") == b"{}"
+    assert outbox.newest_id() == 1
+    assert outbox.read(1, 10) == []
+    outbox.close()
+
+
+def make_outbox(path: Path, incident: str) -> None:
+    """Write a state with one event, in a file that can be moved."""
+    with closing(open_writer(path)) as state:
+        state.execute("PRAGMA journal_mode = DELETE")
+        state.execute(
+            "CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, tenant, destination, event_id, incident,"
+            " seq, kind, at, not_before)"
+        )
+        state.execute("CREATE TABLE event (event_id, body)")
+        state.execute(
+            "INSERT INTO outbox VALUES (1, 'default', 'd', ?, ?, 1, 'opened', 0, 0)",
+            (f"{incident}-1", incident),
+        )
+        state.execute("INSERT INTO event VALUES (?, ?)", (f"{incident}-1", b"{}"))
+
+
+def test_something_that_is_no_database_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "state.db").write_bytes(b"no database at all" * 100)
+    with pytest.raises(StorageError, match=r"state\.db"):
+        OutboxReader(tmp_path / "state.db").read(0, 1)

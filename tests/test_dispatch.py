@@ -1,0 +1,836 @@
+"""The dispatcher against destinations that refuse, fail, vanish and come back; time is virtual."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dispatching import CHAT, EVERY, ONE, PAGER, World, answer, silence
+from msgspec.structs import replace
+
+from bridge.delivery import Policy, Retention
+from bridge.dispatch import Dispatcher, DispatchSettings
+from bridge.model import EventKind, IncidentState
+from bridge.ports import Caps, Http, Request
+from bridge.storage.deliveries import OutboxReader
+from bridge.storage.sqlite import open_writer
+from connectors.credentials import Secret
+from connectors.pagerduty import PagerDuty, PagerDutySettings
+
+OPENED, UPDATED, ESCALATED, CLOSED = (
+    EventKind.OPENED,
+    EventKind.UPDATED,
+    EventKind.ESCALATED,
+    EventKind.CLOSED,
+)
+Make = Callable[..., World]
+#: For stories of hours: looks around less often, so that there is less to go through.
+HOURS = DispatchSettings(poll_s=20, look_every_s=20, measure_every_s=20)
+
+
+@pytest.fixture
+async def make(tmp_path: Path) -> AsyncIterator[Make]:
+    """Make worlds; their stores are closed at the end."""
+    worlds: list[World] = []
+    numbers = count()
+
+    def made(settings: DispatchSettings | None = None, **caps: Caps) -> World:
+        folder = tmp_path / str(next(numbers))
+        folder.mkdir()
+        worlds.append(World(folder, caps, settings))
+        return worlds[-1]
+
+    yield made
+    for world in worlds:
+        world.store.close()
+
+
+def in_order(taken: list[tuple[str, int]]) -> bool:
+    """Return whether each incident's events came in order; a repeat may follow its first coming at once."""
+    last: dict[str, int] = {}
+    for incident, seq in taken:
+        if seq < last.get(incident, 0):
+            return False
+        last[incident] = seq
+    return True
+
+
+# ---- the straight path -------------------------------------------------------------------------------------
+
+
+async def test_an_event_reaches_every_destination_it_is_meant_for(make: Make) -> None:
+    world = make(siem=EVERY, chat=CHAT)
+    async with world.running():
+        event_id = world.emit("i1", OPENED)
+        await world.until(world.is_done, within_s=2)
+    assert [sent.body["events"][0][3] for sent in world.sent] == [event_id, event_id]
+    assert world.meter.results == {("siem", "delivered"): 1, ("chat", "delivered"): 1}
+
+
+async def test_the_dispatcher_starts_before_the_analyst_has_written_anything(make: Make) -> None:
+    world = make(siem=EVERY)
+    (world.folder / "state.db").unlink()
+    async with world.running():
+        await world.run(5)
+        world.emit("i1", OPENED)
+        await world.until(world.is_done, within_s=2)
+    assert world.taken("siem") == [("i1", 1)]
+
+
+async def test_waking_finds_a_new_event_without_any_wait(make: Make) -> None:
+    world = make(siem=EVERY)
+    async with world.running() as dispatcher:
+        await world.run(10)
+        world.emit("i1", OPENED)
+        dispatcher.wake()
+        await world.until(world.is_done, within_s=0.1)
+    assert world.sent[0].at_s == 10
+
+
+async def test_a_batch_has_one_event_per_incident_unless_the_destination_takes_them_in_order(
+    make: Make,
+) -> None:
+    world = make(loose=EVERY, strict=replace(EVERY, atomic=True))
+    for kind in (OPENED, UPDATED, CLOSED):
+        for incident in ("a", "b"):
+            world.emit(incident, kind)
+    async with world.running():
+        await world.until(world.is_done)
+    assert [sent.seqs for sent in world.of("loose")] == [[("a", n), ("b", n)] for n in (1, 2, 3)]
+    assert [sent.seqs for sent in world.of("strict")] == [[(i, n) for i in "ab" for n in (1, 2, 3)]]
+
+
+async def test_an_event_waits_as_its_route_says(make: Make) -> None:
+    world = make(chat=CHAT)
+    async with world.running():
+        world.emit("i1", OPENED, wait_s=30)
+        await world.until(world.is_done)
+    assert world.sent[0].at_s == pytest.approx(30, abs=0.01)
+
+
+async def test_a_newer_event_does_not_postpone_the_older_one_but_goes_in_its_place(make: Make) -> None:
+    world = make(chat=CHAT)
+    async with world.running():
+        world.emit("i1", OPENED, wait_s=30)
+        await world.run(20)
+        world.emit("i1", UPDATED, wait_s=30)
+        await world.until(world.is_done)
+    assert [(sent.at_s, sent.seqs) for sent in world.sent] == [(pytest.approx(30, abs=0.01), [("i1", 2)])]
+    assert world.states("chat") == {("i1", 1): "superseded", ("i1", 2): "delivered"}
+
+
+async def test_a_critical_event_does_not_wait_behind_an_older_one_that_does(make: Make) -> None:
+    world = make(siem=EVERY)
+    async with world.running():
+        world.emit("i1", OPENED, wait_s=300)
+        await world.run(2)
+        world.emit("i1", ESCALATED)
+        await world.until(world.is_done, within_s=3)
+    assert world.taken("siem") == [("i1", 1), ("i1", 2)]
+
+
+async def test_what_a_destination_does_not_want_is_done_without_a_request(make: Make) -> None:
+    world = make(siem=EVERY)
+    world.connectors["siem"].unwanted = {UPDATED}
+    for kind in (OPENED, UPDATED, CLOSED):
+        world.emit("i1", kind)
+    async with world.running():
+        await world.until(world.is_done)
+    assert world.taken("siem") == [("i1", 1), ("i1", 3)]
+    assert world.shown("siem")[1]["reason"] == "not for this destination"
+    assert world.meter.results[("siem", "not_wanted")] == 1
+
+
+async def test_an_event_of_several_calls_finishes_them_with_what_the_first_has_left(make: Make) -> None:
+    world = make(chat=CHAT)
+    world.connectors["chat"].steps = {"": "thread", "thread": "reaction"}
+    event_id = world.emit("i1", OPENED)
+    async with world.running():
+        await world.until(world.is_done)
+    assert [(sent.body["step"], sent.body["memory"]) for sent in world.sent] == [
+        ("", None),
+        ("thread", {"last": event_id}),
+        ("reaction", {"last": event_id}),
+    ]
+
+
+async def test_the_further_calls_of_events_that_went_together_go_one_by_one(make: Make) -> None:
+    world = make(siem=EVERY)
+    world.connectors["siem"].steps = {"": "thread"}
+    for incident in "ab":
+        world.emit(incident, OPENED)
+    async with world.running():
+        await world.until(world.is_done)
+    assert [(sent.body["step"], len(sent.seqs)) for sent in world.sent] == [
+        ("", 2),
+        ("thread", 1),
+        ("thread", 1),
+    ]
+
+
+# ---- order and repetition ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_whatever_fails_every_event_arrives_in_order_and_under_one_id(make: Make, seed: int) -> None:
+    """A destination that refuses at random, loses answers, and is restarted or killed now and then."""
+    luck = random.Random(seed)
+    caps = [ONE, EVERY, replace(EVERY, atomic=True)][seed % 3]
+    world = make(siem=caps)
+    world.takes_s["siem"] = 0.05
+    # What the destination has really taken, whether its answer arrived or not.
+    arrived: list[tuple[str, int, str, bytes]] = []
+
+    def chaos(body: dict[str, Any]) -> Any:
+        what = luck.random()
+        if what < 0.5 or 0.7 < what < 0.75:
+            arrived.extend((incident, seq, event_id, b"") for incident, seq, _, event_id in body["events"])
+        if what < 0.5:
+            return 200
+        return (
+            luck.choice([503, 429, 500, 413, silence(maybe_sent=False)])
+            if what < 0.7
+            else silence(maybe_sent=True)
+        )
+
+    world.answers["siem"] = chaos
+    emitted: dict[tuple[str, int], str] = {}
+    for round_number in range(6):
+        async with world.running(ends=luck.choice(["stop", "kill"])):
+            for _ in range(10):
+                incident = luck.choice("abcdef")
+                event_id = world.emit(incident, UPDATED)
+                emitted[incident, world._seqs[incident]] = event_id
+                await world.run(luck.random())
+            if round_number == 5:
+                world.answers["siem"] = lambda body: (
+                    arrived.extend((i, s, e, b"") for i, s, _, e in body["events"]) or 200
+                )
+                # The last event may not even have been taken in yet.
+                await world.until(
+                    lambda: len(world.states("siem")) == len(emitted) and world.is_done(), within_s=7200
+                )
+    # 413 of a single event gives it up; everything else arrives.
+    dead = {key for key, state in world.states("siem").items() if state == "dead"}
+    ids = {(incident, seq): event_id for incident, seq, event_id, _ in arrived}
+    assert ids.items() <= emitted.items()
+    assert set(ids) | dead == set(emitted)
+    firsts = list(dict.fromkeys((incident, seq) for incident, seq, _, _ in arrived))
+    assert in_order([each for each in firsts if each not in dead])
+
+
+async def test_after_a_lost_answer_the_same_bytes_go_again_and_the_repeat_is_flagged(make: Make) -> None:
+    world = make(siem=EVERY)
+    answers = iter([silence(maybe_sent=True), silence(maybe_sent=True)])
+    world.answers["siem"] = lambda body: next(answers, 200) if body["events"][0][0] == "a" else 200
+    world.emit("a", OPENED)
+    world.emit("b", OPENED)
+    async with world.running():
+        await world.until(lambda: len(world.sent) > 0)
+        world.emit("c", OPENED)  # must not join the batch that is repeated
+        await world.until(world.is_done)
+    repeats = [sent.raw for sent in world.sent if ("a", 1) in sent.seqs]
+    assert len(repeats) == 3
+    assert len(set(repeats)) == 1
+    assert {each["incident"]: each["maybe_duplicate"] for each in world.shown("siem")} == {
+        "a": True, "b": True, "c": False,
+    }  # fmt: skip
+
+
+async def test_what_was_under_way_when_the_process_died_goes_again_with_the_same_bytes(make: Make) -> None:
+    world = make(siem=EVERY)
+    world.takes_s["siem"] = 10
+    world.emit("i1", OPENED)
+    async with world.running(ends="kill"):
+        await world.run(3)
+        frozen = world.store._ask("SELECT body FROM request", [])
+    world.takes_s["siem"] = 0
+    async with world.running():
+        await world.until(world.is_done)
+    assert len(frozen) == 1
+    assert world.sent[0].raw in frozen[0][0]
+    assert world.shown("siem")[0]["maybe_duplicate"]
+    assert world.shown("siem")[0]["attempts"] == 2
+
+
+async def test_a_clean_stop_lets_what_is_under_way_finish_and_starts_nothing_more(make: Make) -> None:
+    world = make(siem=ONE)
+    world.takes_s["siem"] = 5
+    world.emit("a", OPENED)
+    world.emit("b", OPENED)
+    async with world.running():
+        await world.run(1)
+    assert world.taken("siem") == [("a", 1)]
+    assert world.states("siem") == {("a", 1): "delivered", ("b", 1): "waiting"}
+    assert world.seconds < 10
+
+
+async def test_a_stop_ends_a_backlog_that_flows(make: Make) -> None:
+    world = make(siem=ONE)
+    for number in range(100):
+        world.emit(f"i{number}", OPENED)
+
+    def stopping(_: Any) -> int:
+        if len(world.sent) == 5:
+            world.dispatcher.stop()
+        return 200
+
+    world.answers["siem"] = stopping
+    async with world.running():
+        await world.until(lambda: len(world.sent) > 5)
+    assert len(world.sent) < 30
+
+
+async def test_a_stop_does_not_wait_for_a_destination_that_hangs(make: Make) -> None:
+    world = make(siem=ONE)
+    world.takes_s["siem"] = 3600
+    world.emit("a", OPENED)
+    async with world.running():
+        await world.run(1)
+    assert world.seconds <= 10
+    world.takes_s["siem"] = 0
+    async with world.running():
+        await world.until(world.is_done)
+    assert world.taken("siem") == [("a", 1)]
+
+
+async def test_a_store_that_cannot_be_written_is_waited_out_from_the_first_moment_on(make: Make) -> None:
+    world = make(siem=ONE)
+    for incident in "abc":
+        world.emit(incident, OPENED)
+    # Nothing can be written: not what was left under way, not what is new, and later no verdict.
+    world.deny_writes(True)
+    async with world.running():
+        await world.run(20)
+        assert world.sent == []
+        world.deny_writes(False)
+        await world.until(world.is_done)
+    assert sorted(world.taken("siem")) == [("a", 1), ("b", 1), ("c", 1)]
+
+
+async def test_an_answer_that_cannot_be_committed_is_kept_until_it_can_and_nothing_repeats(
+    make: Make,
+) -> None:
+    world = make(siem=ONE)
+    world.takes_s["siem"] = 5
+    world.emit("i1", OPENED)
+    async with world.running():
+        await world.run(3)
+        world.deny_writes(True)
+        await world.run(60)
+        assert world.states("siem") == {("i1", 1): "waiting"}
+        world.deny_writes(False)
+        await world.until(world.is_done)
+    assert world.taken("siem") == [("i1", 1)]
+
+
+async def test_an_outbox_that_was_begun_anew_is_read_from_its_beginning(make: Make) -> None:
+    world = make(siem=ONE)
+    for incident in "abc":
+        world.emit(incident, OPENED)
+    async with world.running():
+        await world.until(world.is_done)
+    (world.folder / "state.db").unlink()
+    world.emit("d", OPENED)
+    async with world.running():
+        await world.until(lambda: ("d", 1) in world.taken("siem"))
+    assert sorted(world.taken("siem")) == [("a", 1), ("b", 1), ("c", 1), ("d", 1)]
+
+
+# ---- waiting -----------------------------------------------------------------------------------------------
+
+
+async def test_a_retry_after_is_honoured_by_everything_that_would_go_there(make: Make) -> None:
+    world = make(siem=ONE)
+    answers = iter([answer(429, retry_after="40")])
+    world.answers["siem"] = lambda _: next(answers, 200)
+    world.emit("a", OPENED)
+    async with world.running():
+        await world.until(lambda: len(world.sent) == 1)
+        world.emit("b", OPENED)
+        await world.until(world.is_done)
+    assert all(sent.at_s >= world.sent[0].at_s + 40 for sent in world.sent[1:])
+    assert sorted(world.taken("siem")) == [("a", 1), ("b", 1)]
+
+
+async def test_a_retry_after_of_one_event_does_not_hold_up_the_others(make: Make) -> None:
+    world = make(HOURS, siem=ONE)
+    world.answers["siem"] = lambda body: (
+        answer(500, retry_after="600") if body["events"][0][0] == "a" and world.seconds < 60 else 200
+    )
+    for incident in "abc":
+        world.emit(incident, OPENED)
+    async with world.running():
+        await world.until(lambda: {("b", 1), ("c", 1)} <= set(world.taken("siem")), within_s=5)
+        await world.until(world.is_done)
+    assert world.sent[-1].at_s >= 600
+
+
+async def test_an_event_that_fails_again_and_again_does_not_hold_up_new_ones(make: Make) -> None:
+    world = make(HOURS, siem=ONE)
+    world.answers["siem"] = lambda body: 500 if body["events"][0][0] == "poison" else 200
+    world.emit("poison", OPENED)
+    async with world.running() as dispatcher:
+        for number in range(3):
+            await world.run(3000)
+            failures = len(world.sent)
+            await world.until(lambda n=failures: len(world.sent) > n)  # it has just failed once more
+            world.emit(f"i{number}", OPENED)
+            dispatcher.wake()
+            await world.until(lambda n=number: (f"i{n}", 1) in world.taken("siem"), within_s=1)
+    assert world.troubles == []
+
+
+async def test_a_dead_destination_is_tried_now_and_then_told_of_and_caught_up_with_at_once(
+    make: Make,
+) -> None:
+    world = make(HOURS, siem=ONE)
+    world.answers["siem"] = lambda _: silence(maybe_sent=False) if world.seconds < 7200 else 200
+    for number in range(50):
+        world.emit(f"i{number}", OPENED)
+    async with world.running():
+        await world.run(7190)
+        tries = len(world.sent)
+        assert tries < 200
+        # Within the longest pause it is found to be back; then nothing waits for its own turn.
+        await world.until(lambda: bool(world.taken("siem")), within_s=400)
+        back_at = world.seconds
+        await world.until(world.is_done)
+        await world.run(40)
+    delivered = [each.at_s for each in world.of("siem") if each.taken]
+    assert delivered[-1] - back_at < 25
+    assert {kind for _, _, kind, _ in world.troubles} == {"unreachable"}
+    assert world.troubles[0][0] < 600
+    assert world.troubles[-1][3] is None
+
+
+async def test_one_dead_destination_does_not_slow_another(make: Make) -> None:
+    world = make(dead=ONE, slow=ONE, well=ONE)
+    world.answers["dead"] = lambda _: silence(maybe_sent=True)
+    world.takes_s = {"dead": 30, "slow": 25}
+    for number in range(40):
+        world.emit(f"i{number}", OPENED)
+    async with world.running():
+        await world.until(lambda: len(world.taken("well")) == 40, within_s=2)
+    assert len(world.taken("well")) == 40
+
+
+async def test_a_destination_that_is_quick_gets_more_at_once_but_never_more_than_sixteen(make: Make) -> None:
+    world = make(siem=ONE)
+    world.takes_s["siem"] = 0.1
+    for number in range(200):
+        world.emit(f"i{number}", OPENED)
+    async with world.running():
+        await world.until(world.is_done)
+    assert 8 < world.most_under_way <= 16
+
+
+# ---- size, refusal, giving up ------------------------------------------------------------------------------
+
+
+async def test_a_batch_that_is_too_large_is_split_down_to_the_event_that_is(make: Make) -> None:
+    world = make(siem=EVERY)
+    world.answers["siem"] = lambda body: 413 if any(e[0] == "huge" for e in body["events"]) else 200
+    for incident in ("a", "b", "c", "huge", "d", "e", "f"):
+        world.emit(incident, OPENED)
+    async with world.running():
+        await world.until(world.is_done)
+        await world.run(12)
+    assert sorted(world.taken("siem")) == [(i, 1) for i in "abcdef"]
+    (dead,) = [each for each in world.shown("siem") if each["state"] == "dead"]
+    assert (dead["incident"], dead["reason"]) == ("huge", "HTTP 413")
+    assert [kind for _, _, kind, _ in world.troubles] == ["dead_letters"]
+
+
+async def test_one_bad_event_does_not_take_its_batch_with_it(make: Make) -> None:
+    world = make(siem=EVERY)
+    world.answers["siem"] = lambda body: 400 if any(e[0] == "bad" for e in body["events"]) else 200
+    for incident in ("a", "bad", "c"):
+        world.emit(incident, OPENED)
+    async with world.running():
+        await world.until(world.is_done)
+    assert world.states("siem") == {("a", 1): "delivered", ("bad", 1): "dead", ("c", 1): "delivered"}
+
+
+async def test_a_dead_letter_does_not_hold_its_line_and_can_be_sent_off_again(make: Make) -> None:
+    world = make(siem=ONE)
+    world.answers["siem"] = lambda body: 400 if world.seconds < 100 and body["events"][0][1] == 1 else 200
+    world.emit("i1", OPENED)
+    world.emit("i1", CLOSED)
+    async with world.running():
+        await world.until(world.is_done)
+        assert world.states("siem") == {("i1", 1): "dead", ("i1", 2): "delivered"}
+        await world.run(100)
+        number = world.shown("siem")[0]["id"]
+        assert await world.store.retry("default", str(number))
+        assert not await world.store.retry("default", str(number))
+        assert not await world.store.retry("another tenant", str(number))
+        await world.until(world.is_done)
+        await world.run(15)
+    assert world.taken("siem") == [("i1", 2), ("i1", 1)]
+    assert [(kind, reason is None) for _, _, kind, reason in world.troubles] == [
+        ("dead_letters", False), ("dead_letters", True),
+    ]  # fmt: skip
+
+
+async def test_a_page_that_was_given_up_is_not_sent_after_its_resolve_even_by_hand(make: Make) -> None:
+    world = make(pager=PAGER)
+    world.emit("i1", OPENED)
+    async with world.running():
+        await world.until(world.is_done)
+        world.answers["pager"] = lambda body: 400 if body["events"][0][1] == 2 else 200
+        world.emit("i1", ESCALATED)
+        await world.until(lambda: world.states("pager").get(("i1", 2)) == "dead")
+        world.emit("i1", CLOSED)
+        await world.until(lambda: ("i1", 3) in world.taken("pager"))
+        world.answers["pager"] = lambda _: 200
+        assert await world.store.retry("default", str(world.shown("pager")[1]["id"]))
+        await world.until(world.is_done)
+    assert world.taken("pager") == [("i1", 1), ("i1", 3)]
+    assert world.states("pager")["i1", 2] == "superseded"
+
+
+async def test_what_a_person_drops_is_not_sent_and_lets_the_next_go(make: Make) -> None:
+    world = make(siem=ONE)
+    world.answers["siem"] = lambda body: 500 if body["events"][0][1] == 1 else 200
+    world.emit("i1", OPENED)
+    world.emit("i1", CLOSED)
+    async with world.running():
+        await world.until(lambda: len(world.sent) > 2)
+        assert await world.store.drop("default", str(world.shown("siem")[0]["id"]))
+        await world.until(world.is_done)
+    assert world.taken("siem") == [("i1", 2)]
+    assert world.states("siem")["i1", 1] == "dropped"
+
+
+async def test_what_is_dropped_while_it_is_under_way_stays_dropped(make: Make) -> None:
+    world = make(siem=ONE)
+    world.takes_s["siem"] = 5
+    world.emit("i1", OPENED)
+    world.emit("i1", CLOSED)
+    async with world.running():
+        await world.run(2)
+        assert await world.store.drop("default", str(world.shown("siem")[0]["id"]))
+        await world.until(world.is_done)
+    assert world.states("siem") == {("i1", 1): "dropped", ("i1", 2): "delivered"}
+
+
+@pytest.mark.parametrize("probes", [True, False])
+async def test_a_destination_that_refuses_us_is_asked_once_a_minute_and_loses_nothing(
+    make: Make, *, probes: bool
+) -> None:
+    world = make(siem=ONE)
+    world.connectors["siem"].probes = probes
+    world.answers["siem"] = lambda _: 401 if world.seconds < 600 else 200
+    for number in range(20):
+        world.emit(f"i{number}", OPENED)
+    async with world.running():
+        await world.run(590)
+        assert len(world.sent) <= 11
+        assert world.meter.refusing == {"siem": True}
+        await world.until(world.is_done, within_s=120)
+        await world.run(2)
+    assert len(set(world.taken("siem"))) == 20
+    assert {sent.path for sent in world.sent[1:10]} == ({"probe"} if probes else {""})
+    assert [(kind, reason) for _, _, kind, reason in world.troubles] == [
+        ("blocked", "HTTP 401 (the credentials were refused)"),
+        ("blocked", None),
+    ]
+    assert world.meter.refusing == {"siem": False}
+
+
+async def test_a_probe_with_an_unclear_answer_lets_one_real_event_find_out(make: Make) -> None:
+    world = make(siem=ONE)
+    world.connectors["siem"].probes = True
+    first = iter([401])
+    world.answers["siem"] = lambda body: 500 if body["path"] == "probe" else next(first, 200)
+    world.emit("i1", OPENED)
+    async with world.running():
+        await world.until(world.is_done, within_s=70)
+    assert [sent.path for sent in world.sent] == ["", "probe", ""]
+
+
+async def test_trouble_that_could_not_be_told_is_told_later(make: Make) -> None:
+    world = make(siem=ONE)
+    world.answers["siem"] = lambda _: 403
+    told = world._trouble
+
+    async def failing(destination: str, kind: str, reason: str | None) -> None:
+        if world.seconds < 30:
+            raise TimeoutError
+        await told(destination, kind, reason)
+
+    world._trouble = failing  # type: ignore[method-assign]
+    world.emit("i1", OPENED)
+    async with world.running():
+        await world.run(40)
+    assert [kind for _, _, kind, _ in world.troubles] == ["blocked"]
+
+
+async def test_an_event_that_is_no_longer_stored_is_given_up_and_the_others_go(make: Make) -> None:
+    world = make(siem=EVERY)
+    lost = world.emit("i1", OPENED)
+    world.emit("i2", OPENED)
+    forget(world, lost)
+    async with world.running():
+        await world.until(world.is_done)
+    assert world.states("siem") == {("i1", 1): "dead", ("i2", 1): "delivered"}
+
+
+def forget(world: World, event_id: str) -> None:
+    """Delete an event as retention does."""
+    with closing(open_writer(world.folder / "state.db")) as state:
+        state.execute("DELETE FROM event WHERE event_id = ?", (event_id,))
+
+
+async def test_a_connector_that_breaks_on_one_event_delivers_the_others(make: Make) -> None:
+    world = make(siem=EVERY)
+    connector = world.connectors["siem"]
+    render = connector.render
+
+    def broken(events: Any, memory: Any, step: str) -> Any:
+        if any(each.incident.id == "bad" for each in events):
+            raise KeyError("a secret")
+        return render(events, memory, step)
+
+    connector.render = broken  # type: ignore[method-assign]
+    for incident in ("a", "bad", "c"):
+        world.emit(incident, OPENED)
+    async with world.running():
+        await world.until(world.is_done)
+    assert world.states("siem") == {("a", 1): "delivered", ("bad", 1): "dead", ("c", 1): "delivered"}
+    assert "secret" not in world.shown("siem")[1]["reason"]
+
+
+async def test_a_sender_that_raises_is_an_attempt_without_an_answer(make: Make) -> None:
+    world = make(siem=ONE)
+
+    def raising(_: Any) -> int:
+        if world.seconds < 3:
+            raise RuntimeError("a bug")
+        return 200
+
+    world.answers["siem"] = raising
+    world.emit("i1", OPENED)
+    async with world.running():
+        await world.until(world.is_done)
+    assert world.taken("siem") == [("i1", 1)]
+
+
+async def test_a_sender_that_does_not_come_back_is_cut_off_and_the_repeat_is_flagged(make: Make) -> None:
+    world = make(siem=ONE)
+
+    def hanging(_: Any) -> int:
+        if world.seconds < 3:
+            raise TimeoutError  # as the dispatcher's own limit on an attempt does
+        return 200
+
+    world.answers["siem"] = hanging
+    world.emit("i1", OPENED)
+    async with world.running():
+        await world.until(lambda: world.shown("siem")[-1:] != [] and world.shown("siem")[0]["reason"] != "")
+        assert world.shown("siem")[0]["reason"] == "no answer within 30 s"
+        await world.until(world.is_done)
+    assert world.shown("siem")[0]["maybe_duplicate"]
+
+
+# ---- newest only -------------------------------------------------------------------------------------------
+
+
+async def test_a_page_that_opened_and_closed_before_it_went_is_not_told_chat_hears_once_the_siem_all(
+    make: Make,
+) -> None:
+    world = make(pager=PAGER, chat=CHAT, siem=ONE)
+    world.connectors["pager"].unwanted = {CLOSED}  # as PagerDuty has it: there is nothing to resolve
+    for kind in (OPENED, UPDATED, CLOSED):
+        world.emit("i1", kind, "pager", "chat", wait_s=30)
+        world.emit("i2", kind, "siem")
+    async with world.running():
+        await world.until(world.is_done)
+    assert world.of("pager") == []
+    assert world.taken("chat") == [("i1", 3)]
+    assert world.taken("siem") == [("i2", 1), ("i2", 2), ("i2", 3)]
+
+
+async def test_a_page_whose_answer_was_lost_is_resolved_and_not_triggered_again_after_its_close(
+    make: Make,
+) -> None:
+    world = make(pager=PAGER)
+    answers = iter([answer(500), silence(maybe_sent=True)])
+    world.answers["pager"] = lambda _: next(answers, 200)
+    world.emit("i1", OPENED)
+    async with world.running():
+        await world.until(lambda: len(world.sent) == 2)
+        world.emit("i1", CLOSED)
+        await world.until(world.is_done)
+    assert world.taken("pager") == [("i1", 2)]
+    assert world.states("pager") == {("i1", 1): "superseded", ("i1", 2): "delivered"}
+
+
+async def test_after_an_outage_only_the_newest_state_goes(make: Make) -> None:
+    world = make(HOURS, chat=CHAT)
+    world.answers["chat"] = lambda _: silence(maybe_sent=False) if world.seconds < 3600 else 200
+    async with world.running():
+        world.emit("i1", OPENED)
+        for _ in range(20):
+            await world.run(100)
+            world.emit("i1", UPDATED)
+        await world.until(world.is_done)
+    assert world.taken("chat") == [("i1", 21)]
+
+
+async def test_a_message_too_old_to_matter_is_given_up_where_a_horizon_is_set(make: Make) -> None:
+    settings = replace(HOURS, policies={"chat": Policy(retry_horizon_s=600)})
+    world = make(settings, chat=CHAT)
+    world.answers["chat"] = lambda _: 401 if world.seconds < 3600 else 200
+    world.emit("old", OPENED)
+    async with world.running():
+        await world.run(3500)
+        world.emit("new", OPENED)
+        await world.until(lambda: world.states("chat").get(("new", 1)) == "delivered")
+    assert world.states("chat") == {("old", 1): "dead", ("new", 1): "delivered"}
+
+
+@pytest.fixture
+def pager(make: Make) -> World:
+    """A world with PagerDuty's own connector."""
+    world = make()
+    settings = PagerDutySettings(
+        name="pager", routing_key=Secret("0123456789abcdef"), url="http://pager/enqueue"
+    )
+    world.foreign["pager"] = PagerDuty(settings)
+    world.answers["pager"] = lambda _: 202
+    return world
+
+
+def pages(world: World) -> list[tuple[str, str]]:
+    """Return what PagerDuty was told: the action and the number of the page."""
+    return [(each.body["event_action"], each.body["dedup_key"].rpartition("/")[2]) for each in world.sent]
+
+
+async def test_every_page_of_an_incident_is_resolved_when_it_closes(pager: World) -> None:
+    async with pager.running():
+        for kind, changes in (
+            (OPENED, {}),
+            (UPDATED, {}),
+            (ESCALATED, {"escalations": 1}),
+            (CLOSED, {"escalations": 1, "state": IncidentState.CLOSED}),
+        ):
+            pager.emit("i1", kind, **changes)
+            await pager.run(2)
+        await pager.until(pager.is_done)
+    assert pages(pager) == [("trigger", "e0"), ("trigger", "e1"), ("resolve", "e1"), ("resolve", "e0")]
+
+
+async def test_pagerduty_is_not_paged_for_what_was_over_before_the_wait_was(pager: World) -> None:
+    async with pager.running():
+        pager.emit("i1", OPENED, wait_s=30)
+        await pager.run(20)
+        pager.emit("i1", CLOSED, wait_s=10, state=IncidentState.CLOSED)
+        await pager.until(pager.is_done)
+        await pager.run(60)
+    assert pages(pager) == []
+
+
+async def test_a_trigger_that_may_have_arrived_is_resolved_although_nothing_is_remembered(
+    pager: World,
+) -> None:
+    lost = iter([silence(maybe_sent=True)])
+    pager.answers["pager"] = lambda _: next(lost, 202)
+    async with pager.running():
+        pager.emit("i1", OPENED)
+        await pager.until(lambda: len(pager.sent) == 1)
+        pager.emit("i1", CLOSED, state=IncidentState.CLOSED)
+        await pager.until(pager.is_done)
+    assert pages(pager)[0] == ("trigger", "e0")
+    assert pages(pager)[-1] == ("resolve", "e0")
+
+
+# ---- acknowledgements --------------------------------------------------------------------------------------
+
+
+async def test_an_acknowledgement_is_asked_for_until_it_comes_and_holds_the_line(make: Make) -> None:
+    world = make(siem=ONE)
+    world.answers["siem"] = lambda body: (
+        (200 if world.seconds > 30 else answer(202, token="17")) if body["path"] else answer(202, token="17")
+    )
+    world.emit("i1", OPENED)
+    world.emit("i1", CLOSED)
+    async with world.running():
+        await world.run(20)
+        assert {sent.path for sent in world.sent[1:]} == {"ask?17"}
+        assert world.states("siem") == {("i1", 1): "pending", ("i1", 2): "waiting"}
+        await world.until(world.is_done, within_s=120)
+    assert [sent.seqs for sent in world.sent if not sent.path] == [[("i1", 1)], [("i1", 2)]]
+
+
+async def test_an_acknowledgement_that_never_comes_sends_the_same_bytes_again(make: Make) -> None:
+    settings = DispatchSettings(policies={"siem": Policy(pending_s=60)})
+    world = make(settings, siem=EVERY)
+    posts = iter([answer(202, token="17")])
+    world.answers["siem"] = lambda body: answer(202, token="17") if body["path"] else next(posts, 200)
+    world.emit("i1", OPENED)
+    async with world.running():
+        await world.until(world.is_done, within_s=200)
+    sent = [each.raw for each in world.sent if not each.path]
+    assert len(sent) == 2
+    assert len(set(sent)) == 1
+    assert world.shown("siem")[0]["maybe_duplicate"]
+
+
+# ---- keeping house -----------------------------------------------------------------------------------------
+
+
+async def test_old_deliveries_and_too_many_dead_letters_make_room(make: Make) -> None:
+    settings = replace(HOURS, retention=Retention(ended_s=3600, max_dead=2))
+    world = make(settings, siem=ONE)
+    world.answers["siem"] = lambda body: 400 if body["events"][0][0].startswith("bad") else 200
+    for incident in ("a", "bad1", "bad2", "bad3"):
+        world.emit(incident, OPENED)
+    async with world.running():
+        await world.run(3 * 3600)
+    assert set(world.states("siem")) == {("bad2", 1), ("bad3", 1)}
+    assert world.meter.backlogs["siem"].lost == 1
+
+
+async def test_events_for_a_destination_that_is_not_configured_wait_for_it(make: Make) -> None:
+    world = make(siem=ONE)
+    world.emit("i1", OPENED, "gone")
+    async with world.running():
+        await world.run(10)
+    assert world.states("gone") == {("i1", 1): "waiting"}
+
+
+async def test_with_a_real_clock_and_a_real_thread_it_works_as_well(make: Make) -> None:
+    world = make(siem=EVERY)
+    world.emit("i1", OPENED)
+    arrived = asyncio.Event()
+    world.clock = world.store._clock = lambda: datetime.now(UTC)  # type: ignore[method-assign,assignment]
+    real = world.connectors["siem"].seal
+
+    def seal(request: Request, event_ids: Sequence[str], now: datetime) -> Request:
+        arrived.set()
+        return replace(real(request, event_ids, now), headers={"sealed": world.now.isoformat()})
+
+    world.connectors["siem"].seal = seal  # type: ignore[method-assign]
+    dispatcher = Dispatcher(
+        world.store,
+        OutboxReader(world.folder / "state.db"),
+        world.connectors,
+        {Http: world},
+        clock=world.clock,
+        jitter=lambda: 0.0,
+        on_trouble=world._trouble,
+    )
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        group.create_task(dispatcher.run())
+        await arrived.wait()
+        dispatcher.stop()
+    assert world.states("siem") == {("i1", 1): "delivered"}
