@@ -1,0 +1,138 @@
+"""How unusual is an incident for this tenant: its kinds of alert, their number, this hour.
+
+Theory: alerts come in bursts, so two questions are asked per family. Does it fire at all this often (bursts in
+five-minute buckets, Gamma-Poisson with the hour of the day)? And is the burst this large (geometric tail over
+earlier burst sizes)? The score is one minus the smallest tail probability, corrected for how many questions were
+asked (Bonferroni), so it does not grow merely because an incident has many families.
+
+Rules: counts decay with a half-life of two weeks, so the model follows the tenant. Nothing is said before a day
+and twenty bursts were seen: `Score(None, why)`, never 0. A storm counts as one burst per bucket, so it does not
+teach the model that storms are ordinary.
+
+Decision: closed form and O(1) per alert, so that a score is there when the first message leaves. Detectors that
+need fitting come beside it, selected per series, and never averaged with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from bridge.analysis.statistics import decay, gamma_poisson_tail, geometric_tail
+from bridge.model import Score, Word
+
+BUCKET_S = 300
+HALF_LIFE_S = 14 * 86400.0
+MIN_HISTORY_S = 86400.0
+MIN_BURSTS = 20.0
+PRIOR_SHAPE = 0.5  # Jeffreys' prior of a Poisson rate
+SIZE_CAP = 300  # beyond that a burst is simply large
+#: How much evidence an hour of the day needs before it moves the rate: pseudo-bursts of the average hour.
+HOUR_SHRINKAGE = 8.0
+
+
+class Habit(Word, frozen=True, kw_only=True):
+    """What is usual for one family, or for all of a tenant's alerts together."""
+
+    since: datetime
+    updated_at: datetime
+    bursts: float = 0.0  # decayed number of buckets in which it fired
+    sizes: float = 0.0  # decayed number of episodes in them
+    bucket: int = 0  # the newest bucket, epoch s // BUCKET_S
+    in_bucket: int = 0
+    hours: tuple[float, ...] = (0.0,) * 24  # decayed bursts by UTC hour; kept for the tenant only
+
+
+def learn(habit: Habit | None, at: datetime, *, by_hour: bool = False) -> Habit:
+    """Return the habit after one more episode at `at` (times do not go back)."""
+    if habit is None:
+        habit = Habit(since=at, updated_at=at)
+    elapsed_s = (at - habit.updated_at).total_seconds()
+    bucket = int(at.timestamp()) // BUCKET_S
+    fresh = bucket != habit.bucket
+    fade = decay(1.0, elapsed_s, HALF_LIFE_S)
+    hours = habit.hours
+    if by_hour and fresh:
+        hours = tuple(count * fade + (hour == at.hour) for hour, count in enumerate(hours))
+    return replace(
+        habit, updated_at=at, bursts=habit.bursts * fade + fresh, sizes=habit.sizes * fade + 1.0,
+        bucket=bucket, in_bucket=1 if fresh else habit.in_bucket + 1, hours=hours,
+    )  # fmt: skip
+
+
+def pooled(habits: Sequence[Habit]) -> Habit:
+    """Return what is usual for several kinds of alert together, at least one, as a first guess for their family.
+
+    Bursts that came at the same time are counted twice, so the family seems more usual than it is, never less.
+    """
+    newest = max(habits, key=lambda habit: (habit.updated_at, habit.bucket, habit.in_bucket))
+    bursts = sizes = 0.0
+    for habit in habits:
+        fade = decay(1.0, (newest.updated_at - habit.updated_at).total_seconds(), HALF_LIFE_S)
+        bursts += habit.bursts * fade
+        sizes += habit.sizes * fade
+    return replace(newest, since=min(habit.since for habit in habits), bursts=bursts, sizes=sizes)
+
+
+def score(
+    sizes: Mapping[str, int],
+    habits: Mapping[str, Habit],
+    tenant: Habit | None,
+    *,
+    opened_at: datetime,
+    now: datetime,
+) -> Score:
+    """Return how unusual an incident is.
+
+    Args:
+        sizes: Episodes per family in the incident.
+        habits: What is usual per family, *including* this incident (its share is taken out here).
+        tenant: What is usual for the tenant.
+        opened_at: When the incident opened.
+        now: The time of the question.
+    """
+    if tenant is None or (now - tenant.since).total_seconds() < MIN_HISTORY_S:
+        seen_h = 0.0 if tenant is None else (now - tenant.since).total_seconds() / 3600
+        return Score(value=None, reason=f"{seen_h:.0f} h of history, 24 h are needed")
+    if tenant.bursts < MIN_BURSTS:
+        return Score(value=None, reason=f"{tenant.bursts:.0f} bursts of alerts seen, 20 are needed")
+    span_s = max(float(BUCKET_S), (now - opened_at).total_seconds())
+    season = _season(tenant, now)
+    found: list[tuple[float, str]] = []
+    for family in sorted(sizes):
+        found += _family_tails(sizes[family], habits.get(family), tenant, span_s * season, now)
+    if not found:
+        return Score(value=None, reason="no alerts to compare")
+    tail, reason = min(found)
+    corrected = min(1.0, tail * len(found))
+    return Score(value=round(1.0 - corrected, 6), reason=reason)
+
+
+def _family_tails(
+    size: int, habit: Habit | None, tenant: Habit, span_s: float, now: datetime
+) -> list[tuple[float, str]]:
+    """Return (tail probability, reason) for "does it fire this often" and "is it this large"."""
+    watched_s = min((now - tenant.since).total_seconds(), HALF_LIFE_S / math.log(2))
+    bursts = max(0.0, (habit.bursts if habit else 0.0) - 1.0)  # without this incident's own
+    rate_tail = gamma_poisson_tail(
+        1, shape=PRIOR_SHAPE + bursts, exposure=watched_s + BUCKET_S, span=span_s
+    )
+    mean = 1.0
+    if habit is not None and bursts >= 1.0:
+        mean = max(1.0, (habit.sizes - size) / bursts)
+    size_tail = geometric_tail(min(size, SIZE_CAP), mean + 1.0)
+    days = watched_s / 86400
+    if bursts < 0.5:
+        why = f"this kind of alert was not seen in {days:.0f} d before"
+    else:
+        why = f"this kind of alert came {bursts:.0f} times in {days:.0f} d"
+    return [(rate_tail, why), (size_tail, f"{size} alerts of one kind, {mean:.1f} are usual")]
+
+
+def _season(tenant: Habit, now: datetime) -> float:
+    """Return how busy this hour of the day is, 1 = average, shrunk towards 1."""
+    mean = sum(tenant.hours) / 24
+    return (tenant.hours[now.hour] + HOUR_SHRINKAGE) / (mean + HOUR_SHRINKAGE)

@@ -1,0 +1,90 @@
+"""The one shape in which an incident is shown: API, replay and export all build it here.
+
+Rules: pure; the same incident and episodes give the same bytes, whatever order they were stored or read in.
+The field names are fixed (DESIGN section 2, `--incidents`): people grep them, tests compare files of them.
+
+Decision: plain dicts in a fixed key order rather than a second set of Structs: the shape is an answer,
+nothing in the program reads it back, and `msgspec` writes it without a copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from bridge.model import Episode, Incident, RootSuspect
+
+Record = dict[str, Any]
+
+
+def incident_record(incident: Incident, episodes: Iterable[Episode]) -> Record:
+    """Return the whole incident as `--incidents` and the API show it; a merged one has no episodes."""
+    return {
+        **_heading(incident),
+        "episodes": [_episode(each) for each in sorted(episodes, key=_earliest_first)],
+        **_ending(incident),
+    }
+
+
+def incident_item(incident: Incident, episode_count: int) -> Record:
+    """Return the incident as a list shows it: the count in place of the episodes."""
+    return {**_heading(incident), "episode_count": episode_count, **_ending(incident)}
+
+
+def links(episodes: Iterable[Episode]) -> list[Record]:
+    """Return why each episode belongs to its incident, earliest first."""
+    return [
+        {"fingerprint": each.fingerprint, "starts_at": each.starts_at, "source": each.source, "why": each.why}
+        for each in sorted(episodes, key=_earliest_first)
+    ]
+
+
+def line_of(record: Record) -> bytes:
+    """Return one JSON line: UTF-8, no spaces, one newline at its end."""
+    return msgspec.json.encode(record) + b"\n"
+
+
+def _heading(incident: Incident) -> Record:
+    return {
+        "incident": incident.id,
+        "tenant": incident.tenant,
+        "origin": incident.origin,
+        "state": incident.state.value,
+        "opened_at": incident.opened_at,
+        "closed_at": incident.closed_at,
+        "title": incident.title,
+        "summary": incident.summary,
+        "severity": incident.severity,
+        "anomaly": incident.anomaly.value,
+    }
+
+
+def _ending(incident: Incident) -> Record:
+    return {"root": [_suspect(each) for each in incident.root], "merged_into": incident.merged_into}
+
+
+def _episode(episode: Episode) -> Record:
+    return {
+        "fingerprint": episode.fingerprint,
+        "starts_at": episode.starts_at,
+        "ends_at": episode.ends_at,
+        "source": episode.source,
+        "labels": dict(sorted(episode.labels.items())),
+        "demoted": episode.demoted,
+        "why": episode.why,
+    }
+
+
+def _suspect(suspect: RootSuspect) -> Record:
+    return {
+        "fingerprint": suspect.fingerprint,
+        "starts_at": suspect.starts_at,
+        "confidence": suspect.confidence,
+        "why": suspect.why,
+    }
+
+
+def _earliest_first(episode: Episode) -> tuple[object, str, str]:
+    return episode.starts_at, episode.source, episode.fingerprint

@@ -1,0 +1,85 @@
+"""From inbox rows to incidents, events and what must be stored: pure, and the same for every batch size.
+
+`advance` is the only way in: live, in a replay and in the tests. Its caller stores the `Outcome` in one
+transaction; if that or anything here fails, the state is thrown away and loaded anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from bridge.analysis.families import EncodeAsk
+from bridge.model import InboxRow, IncidentState, Template
+from bridge.pipeline.fits import fit_ask, ready_templates
+from bridge.pipeline.path import Path
+from bridge.pipeline.state import TICK_S, Ask, Common, Outcome, State, time_of
+
+__all__ = ["TICK_S", "Ask", "Common", "Outcome", "State", "advance", "finish", "outstanding", "restore"]
+
+#: What does not happen merely because a recording ends: a heartbeat is not missing when nobody listens.
+_NOT_AFTER_THE_END = frozenset({"beat"})
+
+
+def advance(
+    state: State, rows: Sequence[InboxRow], *, progress: Callable[[], None] = lambda: None
+) -> Outcome:
+    """Let `rows` (in order of their ids) change `state`; return what changed.
+
+    `progress` is called between rows, so that a supervisor sees a long batch is alive. On any exception the state
+    is half changed: throw it away.
+    """
+    outcome = Outcome()
+    path = Path(state, outcome)
+    for row in rows:
+        path.take(row)
+        progress()
+    return outcome
+
+
+def finish(state: State, until: datetime | None = None) -> Outcome:
+    """Let time run on after the last row: to `until`, or until every incident is closed.
+
+    Without `until` heartbeats do not go missing: the recording ended, not the heartbeat.
+    """
+    outcome = Outcome()
+    path = Path(state, outcome)
+    if until is not None:
+        path.run_clock(until)
+        return outcome
+    while _unfinished(state):
+        tick = state.next_tick()
+        if tick is None:
+            break
+        path.run_clock(time_of(tick), ignore=_NOT_AFTER_THE_END.__contains__)
+    return outcome
+
+
+def _unfinished(state: State) -> bool:
+    """Say whether an incident can still close by time alone (a missing heartbeat is missing for ever)."""
+    live = {IncidentState.OPEN, IncidentState.QUIET}
+    return any(
+        group.head.state in live and not (group.head.origin == "heartbeat" and group.firing)
+        for tenant in state.tenants.values()
+        for group in tenant.groups.values()
+    )
+
+
+def restore(state: State) -> None:
+    """Arm the alarms and build the indexes of a state that was loaded."""
+    path = Path(state, Outcome())
+    for tenant in state.tenants.values():
+        path.rearm(tenant)
+
+
+def outstanding(state: State) -> list[Ask]:
+    """Return what the models were asked and have not answered: asked again after a restart."""
+    asks: list[Ask] = []
+    for tenant in state.tenants.values():
+        missing = [record for record in tenant.templates.values() if not record.vector]
+        if missing:
+            templates = tuple(Template(id=record.id, text=record.text) for record in missing)
+            asks.append(EncodeAsk(tenant=tenant.name, templates=templates))
+        if tenant.record.fit_asked > tenant.record.fit_done:
+            asks.append(fit_ask(tenant, ready_templates(tenant)))
+    return asks

@@ -1,0 +1,121 @@
+"""Aging: what becomes of an incident by time alone. Quiet ones close, closed ones are forgotten, bridged ones merge.
+
+Rules: an alarm may ring early, then it is armed anew; whether something happens is decided by what is stored, so
+that a loaded state and one that ran on agree. `rearm` arms every alarm that a stored incident implies.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from msgspec.structs import replace
+
+from bridge.analysis import clustering, incidents
+from bridge.analysis.incidents import Group, Signal
+from bridge.model import EventKind, IncidentState
+from bridge.pipeline.desk import Desk
+from bridge.pipeline.events import Events
+from bridge.pipeline.gathering import Gathering
+from bridge.pipeline.state import Tenant, forgotten, tick_at, time_of
+
+_OVER = frozenset({IncidentState.CLOSED, IncidentState.MERGED})
+
+
+class Aging:
+    """Closes, merges and forgets."""
+
+    def __init__(self, desk: Desk, events: Events, gathering: Gathering) -> None:
+        self._desk = desk
+        self._events = events
+        self._gathering = gathering
+
+    def close(self, tenant: Tenant, key: tuple[str, ...]) -> None:
+        """Close an incident that was quiet for long enough."""
+        group = tenant.groups.get(key[0])
+        if group is None or group.head.state is not IncidentState.QUIET or group.progress.quiet_at is None:
+            return
+        now = self._desk.now
+        if now < group.progress.quiet_at + timedelta(seconds=self._desk.settings.close_after_s):
+            self._gathering.arm_close(tenant, group)
+            return
+        group.move(Signal.QUIET_OVER)
+        group.head = replace(group.head, closed_at=now)
+        group.progress = replace(group.progress, pending_update=False, reminders={}, bridges={})
+        tenant.index.drop(key[0], group.head.opened_at)
+        self._forget_later(tenant, group, now)
+        self._events.due(tenant, group, EventKind.CLOSED)
+
+    def merge(self, tenant: Tenant, key: tuple[str, ...]) -> None:
+        """Merge the younger incident into the older if enough alerts fitted both and both go on."""
+        younger, older = tenant.groups.get(key[0]), tenant.groups.get(key[1])
+        if younger is None:
+            return
+        if older is None or older.head.state in _OVER or younger.head.state in _OVER:
+            self._unbridge(tenant, younger, key[1])
+        elif clustering.bridged(older, younger):
+            self._merge(tenant, older, younger)
+
+    def _unbridge(self, tenant: Tenant, younger: Group, older: str) -> None:
+        """Drop the evidence for a merge that came too late: it must not act after a restart."""
+        bridges = {other: count for other, count in younger.progress.bridges.items() if other != older}
+        younger.progress = replace(younger.progress, bridges=bridges)
+        self._desk.touch(tenant, younger)
+
+    def _merge(self, tenant: Tenant, older: Group, younger: Group) -> None:
+        now = self._desk.now
+        moved = list(younger.episodes)
+        count = younger.progress.bridges.get(older.head.id, 0)
+        severity = older.head.severity
+        incidents.merge(older, younger, now, f"{count} alerts fitted both incidents")
+        for episode_key in moved:
+            episode = older.episodes[episode_key]
+            self._desk.keep_episode(tenant, episode)
+            self._desk.state.router.note(older, episode)
+            tenant.move_to(older, episode, younger.head.id)
+        tenant.index.drop(younger.head.id, younger.head.opened_at)
+        self._gathering.index(tenant, older)
+        self._gathering.arm_close(tenant, older)
+        self._forget_later(tenant, younger, now)
+        self._events.due(tenant, younger, EventKind.MERGED)
+        rings = severity != "critical" and older.head.severity == "critical"
+        self._events.due(tenant, older, EventKind.ESCALATED if rings else EventKind.UPDATED)
+
+    def _forget_later(self, tenant: Tenant, group: Group, closed_at: datetime) -> None:
+        # A second more, so that it is never forgotten at the tick that closed it.
+        due = closed_at + timedelta(seconds=self._desk.settings.reopen_within_s + 1.0)
+        group.progress = replace(group.progress, forget_at=due)
+        self._desk.arm(tenant, "forget", (group.head.id,), due)
+
+    def forget(self, tenant: Tenant, key: tuple[str, ...]) -> None:
+        """Let go of an incident that can no longer reopen."""
+        group = tenant.groups.get(key[0])
+        if group is None or group.progress.forget_at is None:
+            return
+        if self._desk.now < group.progress.forget_at:
+            self._desk.arm(tenant, "forget", key, group.progress.forget_at)
+        else:
+            tenant.release(key[0])
+
+    def renew(self, tenant: Tenant, group: Group) -> None:
+        """Let new settings decide how long an incident that is over is remembered."""
+        if group.head.state in _OVER:
+            self._forget_later(tenant, group, group.head.closed_at or group.head.changed_at)
+
+    def rearm(self, tenant: Tenant, group: Group) -> None:
+        """Arm what time will do to an incident, let it be found if it still can be, or let it go."""
+        if group.head.state in _OVER:
+            self._rearm_over(tenant, group)
+            return
+        if self._desk.now < time_of(tick_at(self._gathering.cools_at(group.head))):
+            self._gathering.index(tenant, group)
+        self._gathering.arm_close(tenant, group)
+        for other in group.progress.bridges:
+            older = tenant.groups.get(other)
+            if older is not None and older.head.state not in _OVER and clustering.bridged(older, group):
+                self._desk.arm(tenant, "merge", (group.head.id, other), self._desk.now)
+
+    def _rearm_over(self, tenant: Tenant, group: Group) -> None:
+        if forgotten(group.progress, self._desk.now):
+            tenant.release(group.head.id)
+        elif group.progress.forget_at is not None:
+            self._desk.arm(tenant, "forget", (group.head.id,), group.progress.forget_at)

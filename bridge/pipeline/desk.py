@@ -1,0 +1,119 @@
+"""The desk: the state in hand, the outcome being filled, the present moment, and the small steps all others take.
+
+Rules: `now` is the row's time or the tick's own, never a clock, and it never goes back. Whatever is kept in the
+state is written down in the outcome by the same call, so that storing the outcome and loading it gives the same
+state. An alarm is never armed in the past: one that is overdue rings at the next tick.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from bridge.analysis.families import EncodeAsk
+from bridge.analysis.incidents import Group
+from bridge.analysis.routing import Router
+from bridge.analysis.settings import AnalysisSettings
+from bridge.model import Alert, Episode, Fault, InboxRow, Severity
+from bridge.pipeline.state import (
+    Common,
+    Outcome,
+    Quarantined,
+    State,
+    TemplateRecord,
+    Tenant,
+    TenantRecord,
+)
+
+
+class Desk:
+    """One run's state and outcome."""
+
+    def __init__(self, state: State, outcome: Outcome) -> None:
+        self.state = state
+        self.out = outcome
+        self.now = state.common.clock
+        self.settings = state.common.settings
+        self.free = self._is_free()
+
+    def _is_free(self) -> bool:
+        return self.state.common.model_free or not self.settings.models
+
+    # ---- what all tenants share ----------------------------------------------------------------------------
+
+    def keep_common(self, common: Common) -> None:
+        """Replace what all tenants share; new settings are in force from here on."""
+        if common.settings is not self.settings:
+            self.settings = common.settings
+            self.state.router = Router(common.settings)
+        self.state.common = self.out.common = common
+        self.free = self._is_free()
+
+    def use(self, settings: AnalysisSettings) -> None:
+        """Put settings in force."""
+        self.keep_common(replace(self.state.common, settings=settings))
+
+    def tenant(self, name: str) -> Tenant:
+        """Return the tenant, made and kept at its first row."""
+        found = self.state.tenants.get(name)
+        if found is None:
+            found = self.state.tenant(name)
+            self.out.tenants[name] = found.record
+        return found
+
+    def tenants(self) -> list[Tenant]:
+        """Return all tenants by name: the order they were first heard in is lost in a restart."""
+        return [tenant for _, tenant in sorted(self.state.tenants.items())]
+
+    # ---- keeping -------------------------------------------------------------------------------------------
+
+    def arm(self, tenant: Tenant, kind: str, key: tuple[str, ...], at: datetime) -> None:
+        """Let an alarm ring at the first tick not before `at`, and not before now."""
+        tenant.timers.arm(kind, key, max(at, self.now))
+
+    def keep_record(self, tenant: Tenant, record: TenantRecord) -> None:
+        """Keep what one tenant's thinking remembers."""
+        tenant.record = self.out.tenants[tenant.name] = record
+
+    def keep_template(self, tenant: Tenant, record: TemplateRecord) -> None:
+        """Keep a template in its newest form."""
+        tenant.templates[record.id] = self.out.templates[tenant.name, record.id] = record
+
+    def keep_episode(self, tenant: Tenant, episode: Episode) -> None:
+        """Have an episode stored in its newest form; its incident holds it."""
+        key = (tenant.name, episode.source, episode.fingerprint, episode.starts_at)
+        self.out.episodes[key] = episode
+
+    def touch(self, tenant: Tenant, group: Group) -> None:
+        """Have an incident stored as it stands at the end."""
+        self.out.touched[tenant.name, group.head.id] = group
+
+    def quarantine(self, row: InboxRow, what: str, fault: Fault) -> None:
+        """Set bytes aside that cannot be used; `what` is "alert" or "body"."""
+        self.out.count("quarantined")
+        self.out.quarantined.append(
+            Quarantined(
+                tenant=row.tenant, source=row.source, received_at=row.received_at, inbox_id=row.id, what=what,
+                reason=fault.reason, body=fault.body,
+            )
+        )  # fmt: skip
+
+    # ---- reading an alert ----------------------------------------------------------------------------------
+
+    def template_of(self, tenant: Tenant, alert: Alert) -> str:
+        """Return the id of the alert's template; one that was never seen is kept, and a vector asked for."""
+        template = self.state.texts.template_of(alert)
+        if template.id not in tenant.templates:
+            self.keep_template(tenant, TemplateRecord(id=template.id, text=template.text))
+            self.out.asks.append(EncodeAsk(tenant=tenant.name, templates=(template,)))
+        return template.id
+
+    def family_of(self, tenant: Tenant, template: str) -> str:
+        """Return the family of a template as thinking stands: HDBSCAN's, or the template itself."""
+        return tenant.family_of(template, model_free=self.free)
+
+    def severity_of(self, alert: Alert) -> Severity:
+        """Return what the alert's severity label means here."""
+        said = alert.labels.get(self.settings.severity_label, "").strip().lower()
+        return self.settings.severities.get(said, self.settings.unknown_severity)

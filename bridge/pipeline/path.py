@@ -1,0 +1,144 @@
+"""The one straight path: row -> notification -> dedup -> family -> incident -> event -> outbox.
+
+Rules: ticks that are due before a row run before it. Events are made at the end of a row or tick. Each part owns
+one step (`alerts`, `heartbeats`, `gathering`, `aging`, `events`, `fits`), all work at one `Desk`; here are only
+the rows, the clock, and the table of what rings.
+
+Decision: alarms (`Timers`) instead of scanning all incidents each tick; the cost of time passing is the number of
+things that are due, not of things that are open.
+
+Decision: new settings drop all alarms and the index and derive them anew, exactly as loading does. Adjusting what
+is armed would be a second way to the same state, and after a restart another one.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from datetime import datetime
+
+import msgspec
+
+from bridge.analysis.clustering import Index
+from bridge.analysis.settings import AnalysisSettings
+from bridge.errors import PayloadError
+from bridge.model import Fault, InboxRow, RowKind
+from bridge.pipeline.aging import Aging
+from bridge.pipeline.alerts import Alerts
+from bridge.pipeline.desk import Desk
+from bridge.pipeline.events import Events
+from bridge.pipeline.fits import Fits
+from bridge.pipeline.gathering import Gathering
+from bridge.pipeline.heartbeats import Heartbeats
+from bridge.pipeline.state import Outcome, State, Tenant, Timers, tick_at, time_of
+from bridge.webhooks.alertmanager import parse
+
+
+class Path:
+    """One run along the path: the state it changes and the outcome it fills."""
+
+    def __init__(self, state: State, outcome: Outcome) -> None:
+        desk = self._desk = Desk(state, outcome)
+        self._events = Events(desk)
+        self._gathering = Gathering(desk, self._events)
+        self._aging = Aging(desk, self._events, self._gathering)
+        self._alerts = Alerts(desk, self._gathering)
+        self._heartbeats = Heartbeats(desk, self._gathering)
+        self._fits = Fits(desk, self._gathering)
+        self._rows: dict[RowKind, Callable[[InboxRow], None]] = {
+            RowKind.WEBHOOK: self._webhook,
+            RowKind.REJECTED: self._rejected,
+            RowKind.CLOCK: lambda _row: None,  # time has run, that is all
+            RowKind.VECTORS: self._fits.vectors,
+            RowKind.FAMILIES: self._fits.families,
+            RowKind.MODE: self._fits.mode,
+            RowKind.SETTINGS: self._new_settings,
+        }
+        self._rings: dict[str, Callable[[Tenant, tuple[str, ...]], None]] = {
+            "settle": self._alerts.settle,
+            "silent": self._alerts.silent,
+            "beat": self._heartbeats.late,
+            "close": self._aging.close,
+            "merge": self._aging.merge,
+            "forget": self._aging.forget,
+            "cool": self._gathering.cool,
+            "update": self._events.update,
+            "remind": self._events.remind,
+            "fit": self._fits.fit,
+        }
+
+    # ---- rows and time -------------------------------------------------------------------------------------
+
+    def take(self, row: InboxRow) -> None:
+        """Let time run up to the row, then do what it says."""
+        self.run_clock(row.received_at)
+        self._rows[row.kind](row)
+        self._events.make()
+
+    def run_clock(self, until: datetime, *, ignore: Callable[[str], bool] = lambda _kind: False) -> None:
+        """Ring every alarm that is due at a tick not after `until`; `ignore` names kinds that do not ring.
+
+        It is `until` then. Time does not go back: after a later row an earlier one counts as coming now.
+        """
+        desk = self._desk
+        until = max(until, desk.state.common.clock)
+        while (tick := desk.state.next_tick()) is not None and time_of(tick) <= until:
+            desk.now = time_of(tick)
+            self._ring(tick, ignore)
+            self._events.make()
+        desk.now = until
+        desk.keep_common(msgspec.structs.replace(desk.state.common, clock=until))
+
+    def _ring(self, tick: int, ignore: Callable[[str], bool]) -> None:
+        for tenant in self._desk.tenants():
+            while tenant.timers.next_tick() == tick:
+                _, kind, key = tenant.timers.ring()
+                if not ignore(kind):
+                    self._rings[kind](tenant, key)
+
+    def _webhook(self, row: InboxRow) -> None:
+        try:
+            notification = parse(row.body, tenant=row.tenant, source=row.source)
+        except PayloadError as error:
+            self._desk.quarantine(row, "body", Fault(reason=str(error), body=row.body))
+            return
+        tenant = self._desk.tenant(row.tenant)
+        self._desk.out.count("notifications")
+        for fault in notification.faults:
+            self._desk.quarantine(row, "alert", fault)
+        for alert in notification.alerts:
+            if not self._heartbeats.hear(tenant, alert):
+                self._alerts.hear(tenant, alert, notification.group_key)
+
+    def _rejected(self, row: InboxRow) -> None:
+        told = msgspec.json.decode(row.body)
+        fault = Fault(reason=str(told["reason"]), body=base64.b64decode(told["body_base64"]))
+        self._desk.quarantine(row, "body", fault)
+
+    # ---- settings and loading ------------------------------------------------------------------------------
+
+    def _new_settings(self, row: InboxRow) -> None:
+        settings = msgspec.json.decode(row.body, type=AnalysisSettings)
+        if settings == self._desk.state.common.settings:
+            return  # a front says them at each start, and a renewal costs as much as all that is open
+        before = self._desk.state.router
+        self._desk.use(settings)
+        self._heartbeats.settle_in()
+        self._alerts.settle_in()
+        for tenant in self._desk.tenants():
+            self._heartbeats.renew(tenant, self._alerts)
+            for group in tenant.groups.values():
+                self._desk.state.router.renew(group, before, self._desk.now)
+                self._aging.renew(tenant, group)
+                self._desk.touch(tenant, group)
+            self.rearm(tenant)
+
+    def rearm(self, tenant: Tenant) -> None:
+        """Derive alarms and index from what is stored of a tenant."""
+        tenant.timers, tenant.index = Timers(), Index()
+        self._alerts.rearm(tenant)
+        self._heartbeats.rearm(tenant)
+        for group in list(tenant.groups.values()):
+            self._aging.rearm(tenant, group)
+            self._events.rearm(tenant, group)
+        self._fits.plan(tenant)

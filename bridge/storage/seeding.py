@@ -1,0 +1,29 @@
+"""An inbox that begins where a replay ended, so that `serve` goes on from the replay's state.
+
+Rule: run before any front has the file. One clock row, which the state has already behind it, holds the id
+and the time after which the next row comes.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+
+from bridge.model import RowKind
+from bridge.storage.inbox import SCHEMA
+from bridge.storage.reading import microseconds
+from bridge.storage.sqlite import open_writer, transaction
+
+
+def seed(path: Path, *, after: int, received_at: datetime) -> None:
+    """Create an inbox whose next row gets an id above `after` and a time not before `received_at`.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    row = (after, microseconds(received_at), "", "", RowKind.CLOCK.value, b"")
+    with closing(open_writer(path, SCHEMA)) as connection, transaction(connection):
+        connection.execute(
+            "INSERT INTO inbox(id, received_at, tenant, source, kind, body) VALUES (?, ?, ?, ?, ?, ?)", row
+        )
