@@ -1,0 +1,308 @@
+"""The loop inbox -> outcome: reads rows, lets the pipeline think, commits, says what happened.
+
+Rules: synchronous, one thread, everything it needs comes in as arguments. It never waits for a model: asks
+are handed over and answers come back as inbox rows. After any failure the state in memory is thrown away
+and loaded anew. Only a row is ever set aside, never because a store failed, and only after it failed alone.
+
+Theory of operation. A batch that raises is taken again one row at a time, each in its own commit; the row
+that raises again goes to quarantine with its bytes, and the rest goes on. Should ever more rows than
+`ASIDE_LIMIT` of the last `ASIDE_WINDOW` go that way, the fault is ours and not theirs: the loop stops
+emptying the inbox into the quarantine, says so, and tries the same row again later.
+
+Decision: one row at a time rather than halving. A failed batch costs one load of the state, not one per
+halving, and it is what the front does after a death (`bridge.app.recovery`), so there is one rule to
+understand.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Generic, Protocol, TypeVar
+
+from bridge.errors import StorageError
+from bridge.model import InboxRow, Word
+
+State = TypeVar("State")
+State_contra = TypeVar("State_contra", contravariant=True)
+Kept_co = TypeVar("Kept_co", covariant=True)
+Say = Callable[[Mapping[str, Any]], None]
+
+MAX_ROWS = 256
+MAX_BYTES = 8 << 20
+#: More rows than this set aside among the last so many: it is not the rows.
+ASIDE_LIMIT = 20
+ASIDE_WINDOW = 200
+ALIVE_S = 1.0
+#: How long the loop leaves a store alone that did not commit.
+REST_S = 1.0
+PRUNE_S = 600.0
+GAUGES_S = 1.0
+REASON_LETTERS = 500
+ASIDE_COUNT = "quarantined:row"
+
+
+class Outcome(Protocol):
+    """What the pipeline made of a batch, as far as this loop looks into it."""
+
+    @property
+    def asks(self) -> Sequence[Any]:
+        """Work for the models."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What to add to the metrics."""
+
+
+class Inbox(Protocol):
+    """Where rows come from."""
+
+    def read(self, after: int, max_rows: int, max_bytes: int) -> list[InboxRow]:
+        """Return the rows after an id, in order; at least one if there is any."""
+
+
+class Store(Protocol[Kept_co]):
+    """Where the state lives. Each method is one transaction."""
+
+    def load(self) -> Kept_co:
+        """Return the state as last committed."""
+
+    def cursor(self, front: str) -> int:
+        """Return the id of the last row of `front` that was committed; 0 at first."""
+
+    def commit(self, outcome: Any, *, front: str, rows: Sequence[InboxRow]) -> None:
+        """Keep an outcome together with the cursor after `rows`."""
+
+    def quarantine_row(self, row: InboxRow, reason: str, *, front: str) -> None:
+        """Keep a row that cannot be understood and move the cursor past it."""
+
+
+class Answer(Protocol):
+    """What the models found, as the inbox row that will hold it."""
+
+    @property
+    def kind(self) -> str:
+        """Of the row: "vectors" or "families"."""
+
+    @property
+    def tenant(self) -> str:
+        """Whose templates they are."""
+
+    @property
+    def body(self) -> str:
+        """JSON."""
+
+
+class Models(Protocol):
+    """The process that thinks slowly. Nothing here blocks."""
+
+    def ask(self, ask: Any) -> None:
+        """Take work; what is too much or cannot be done now is forgotten and will be asked again."""
+
+    def answers(self) -> Iterable[Answer]:
+        """Return what was finished since the last call."""
+
+
+class Thinking(Protocol[State_contra]):
+    """What is done with a state besides storing it."""
+
+    def advance(
+        self, state: State_contra, rows: Sequence[InboxRow], *, progress: Callable[[], None]
+    ) -> Outcome:
+        """Let rows change the state; call `progress` often. After an exception the state is spoilt."""
+
+    def outstanding(self, state: State_contra) -> Iterable[Any]:
+        """Return what the models were asked and have not answered."""
+
+    def gauges(self, state: State_contra) -> Mapping[str, float]:
+        """Count what metrics show of a state."""
+
+    def prune(self, state: State_contra, now: datetime) -> None:
+        """Delete stored rows that are older than the settings in force allow."""
+
+
+class Work(Word, frozen=True, kw_only=True):
+    """How one analyst works."""
+
+    front: str = "front-1"
+    skips: frozenset[int] = frozenset()  # rows that killed analysts
+    careful_through: int = 0  # rows up to this id go one at a time
+    max_rows: int = MAX_ROWS
+    max_bytes: int = MAX_BYTES
+
+
+class Analyst(Generic[State]):
+    """One loop over one inbox. Call `load` once, then `step` for ever."""
+
+    def __init__(
+        self,
+        *,
+        inbox: Inbox,
+        store: Store[State],
+        thinking: Thinking[State],
+        models: Models,
+        say: Say,
+        clock: Callable[[], float],
+        work: Work | None = None,
+    ) -> None:
+        self._inbox = inbox
+        self._store = store
+        self._thinking = thinking
+        self._models = models
+        self._say = say
+        self._clock = clock
+        self._work = work or Work()
+        self._state: State | None = None  # None: to be loaded
+        self._careful_through = self._work.careful_through
+        self._put_aside: deque[bool] = deque(maxlen=ASIDE_WINDOW)
+        self._alive_at = self._rest_until = self._prune_at = self._gauged_at = float("-inf")
+        self._gauges_old = True
+        self._reached: datetime | None = None
+        self.cursor = 0
+
+    def load(self) -> None:
+        """Load the state and say ready.
+
+        Raises:
+            StorageError: The state cannot be read.
+        """
+        self._alive()
+        self._load()
+        self._say({"say": "ready", "cursor": self.cursor})
+        self._tell_gauges()
+
+    def ask_again(self) -> None:
+        """Ask the models for all that is still wanted: after they joined, or lost what they were asked."""
+        if self._state is not None:
+            for ask in self._thinking.outstanding(self._state):
+                self._models.ask(ask)
+
+    def step(self) -> bool:
+        """Do one batch, or nothing if there is none; return whether to come back at once."""
+        self._alive()
+        if self._clock() < self._rest_until:
+            return False
+        self._pass_on_answers()
+        try:
+            return self._step()
+        except StorageError as error:  # full or busy: it is not the rows
+            self._rest(f"a store does not work: {error}")
+            return False
+
+    def _step(self) -> bool:
+        if self._state is None:
+            self._load()
+        rows = self._rows()
+        if not rows:
+            self._tell_gauges()
+            self._prune()
+            return False
+        self._say({"say": "begin", "from": rows[0].id, "to": rows[-1].id})
+        if rows[0].id in self._work.skips:
+            self._set_aside(rows[0], "an analyst died of it again and again")
+        else:
+            self._attempt(rows)
+        return True
+
+    def _load(self) -> None:
+        self._state = None  # two states at once need the memory of two
+        self._state = self._store.load()
+        self.cursor = self._store.cursor(self._work.front)
+
+    def _rows(self) -> list[InboxRow]:
+        """Return the next batch: up to a row that must not be touched, or that row alone."""
+        careful = self.cursor < self._careful_through
+        rows = self._inbox.read(self.cursor, 1 if careful else self._work.max_rows, self._work.max_bytes)
+        for place, row in enumerate(rows):
+            if row.id in self._work.skips:
+                return rows[: max(place, 1)]
+        return rows
+
+    def _attempt(self, rows: list[InboxRow]) -> None:
+        started = self._clock()
+        state, self._state = self._state, None  # it is spoilt unless all goes well
+        assert state is not None  # noqa: S101 - loaded by `_step`
+        try:
+            outcome = self._thinking.advance(state, rows, progress=self._alive)
+            self._store.commit(outcome, front=self._work.front, rows=rows)
+        except StorageError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one of the three loops: an unknown fault is one line
+            self._failed(rows, error)
+        else:
+            self._state = state
+            self._put_aside.extend(False for _ in rows)
+            self._committed(rows, dict(outcome.counts), self._clock() - started)
+            for ask in outcome.asks:
+                self._models.ask(ask)
+
+    def _failed(self, rows: list[InboxRow], error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}"[:REASON_LETTERS]
+        trace = "".join(traceback.format_exception(error))
+        self._say({"say": "failed", "from": rows[0].id, "to": rows[-1].id, "reason": reason, "trace": trace})
+        alone_before = rows[0].id == rows[-1].id <= self._careful_through
+        self._careful_through = max(self._careful_through, rows[-1].id)
+        if not alone_before:
+            return
+        if sum(self._put_aside) >= ASIDE_LIMIT:
+            self._rest(f"too many rows cannot be understood, which is a fault of Tocsin: {reason}")
+            return
+        self._set_aside(rows[0], reason)
+        self._put_aside.append(True)
+
+    def _set_aside(self, row: InboxRow, reason: str) -> None:
+        self._state = None
+        self._store.quarantine_row(row, reason, front=self._work.front)
+        self.cursor = row.id
+        self._say(
+            {"say": "aside", "row": row.id, "tenant": row.tenant, "source": row.source, "reason": reason}
+        )
+        self._committed([row], {ASIDE_COUNT: 1}, 0.0)
+
+    def _committed(self, rows: list[InboxRow], counters: dict[str, int], took_s: float) -> None:
+        self.cursor = rows[-1].id
+        self._reached = rows[-1].received_at
+        self._say(
+            {
+                "say": "committed",
+                "cursor": self.cursor,
+                "at": self._reached.isoformat(),
+                "rows": len(rows),
+                "took_s": round(took_s, 6),
+                "counters": counters,
+            }
+        )
+        self._gauges_old = True
+        if self._clock() - self._gauged_at >= GAUGES_S:
+            self._tell_gauges()
+
+    def _tell_gauges(self) -> None:
+        """Say what can be counted in the state: once a second while busy, and when idle again."""
+        if self._gauges_old and self._state is not None:
+            self._gauges_old = False
+            self._gauged_at = self._clock()
+            self._say({"say": "gauges", "gauges": dict(self._thinking.gauges(self._state))})
+
+    def _pass_on_answers(self) -> None:
+        for answer in self._models.answers():
+            self._say({"say": "row", "kind": answer.kind, "tenant": answer.tenant, "body": answer.body})
+
+    def _alive(self) -> None:
+        now = self._clock()
+        if now - self._alive_at >= ALIVE_S:
+            self._alive_at = now
+            self._say({"say": "alive"})
+
+    def _rest(self, reason: str) -> None:
+        self._state = None
+        self._rest_until = self._clock() + REST_S
+        self._say({"say": "trouble", "reason": reason})
+
+    def _prune(self) -> None:
+        now = self._clock()
+        if self._reached is None or self._state is None or now - self._prune_at < PRUNE_S:
+            return
+        self._prune_at = now
+        self._thinking.prune(self._state, self._reached)

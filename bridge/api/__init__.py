@@ -1,0 +1,21 @@
+"""The HTTP read API and the few actions of this release: what people, scripts and the command line ask.
+
+Rules: a credential sees its own tenant and nothing else; what is another tenant's is answered as if it did
+not exist. Lists show what the analyst has committed so far. Every error of `/api/` is problem+json (RFC 9457)
+with a `detail` that says what to do. Stores are asked in threads, few at a time, so that a slow disk or a
+curious script never holds up intake, which shares this process. Nothing here writes to a store: a delivery is
+retried or dropped by the dispatcher's store, a quarantined body goes in by the inbox like any webhook.
+
+Decision: unknown query parameters are an error. A mistyped filter that is ignored shows everything and looks
+like an answer.
+
+Rooms: `surroundings` is what the API asks of the front it runs in, `asking` reads questions and words
+refusals, `answering` has the handlers.
+"""
+
+from __future__ import annotations
+
+from bridge.api.answering import Api
+from bridge.api.surroundings import Surroundings
+
+__all__ = ["Api", "Surroundings"]

@@ -1,0 +1,269 @@
+"""The handlers: one per path, each behind its door."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from functools import partial
+from typing import TypeVar
+
+import msgspec
+from aiohttp import web
+
+from bridge.api.asking import Asked, problem, refuse
+from bridge.api.surroundings import Credential, Deliveries, Entry, Listed, Part, Reading, Surroundings
+from bridge.errors import StorageError
+from bridge.model import SEVERITY_RANK, DeliveryState, IncidentState, RowKind
+
+Answer = TypeVar("Answer")
+Handler = Callable[[web.Request, Credential], Awaitable[web.StreamResponse]]
+
+#: What each role may do besides its own; higher includes lower, except that a sender may not read.
+ROLE_RANK = {"sender": 0, "viewer": 1, "responder": 2, "admin": 3}
+#: Questions asked of the stores at once, and how many more may wait. Reading shares two cores with intake.
+READERS = 4
+MAX_WAITING = 64
+READ_S = 30.0
+#: How long a client of an export may take to accept one page before it is cut off.
+WRITE_S = 60.0
+EXPORT_FORMATS = ("webhooks", "jsonl")
+
+
+class Api:
+    """The handlers. One per front."""
+
+    def __init__(self, reading: Reading, deliveries: Deliveries, around: Surroundings) -> None:
+        self._reading = reading
+        self._deliveries = deliveries
+        self._around = around
+        self._readers = asyncio.Semaphore(READERS)
+        self._waiting = 0
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return what to add to the application's router."""
+        return [
+            web.get("/api/v1/incidents", self._for("viewer", self.incidents)),
+            web.get("/api/v1/incidents/{id}", self._for("viewer", self.incident)),
+            web.get("/api/v1/deliveries", self._for("viewer", self.deliveries)),
+            web.post("/api/v1/deliveries/{id}/{action:retry|drop}", self._for("responder", self.redeliver)),
+            web.get("/api/v1/quarantine", self._for("viewer", self.quarantine)),
+            web.get("/api/v1/quarantine/{id}", self._for("viewer", self.quarantined)),
+            web.post("/api/v1/quarantine/{id}/replay", self._for("responder", self.replay)),
+            web.get("/api/v1/stats", self._for("viewer", self.stats)),
+            web.get("/api/v1/export", self._for("viewer", self.export)),
+            web.post("/-/reload", self._for("admin", self.reload)),
+            web.get("/-/healthy", self.healthy),
+            web.get("/-/ready", self.ready),
+            web.get("/metrics", self.metrics),
+        ]
+
+    # ---- reading ---------------------------------------------------------------------------------------
+
+    async def incidents(self, request: web.Request, who: Credential) -> web.StreamResponse:
+        """Answer GET /api/v1/incidents."""
+        asked = Asked(request, {"state", "severity", "since", "limit", "cursor"})
+        return await self._list(
+            partial(
+                self._reading.incidents,
+                who.tenant,
+                states=tuple(IncidentState(each) for each in asked.several("state", IncidentState)),
+                severity=asked.one_of("severity", SEVERITY_RANK),
+                since=asked.moment("since"),
+                limit=asked.limit(),
+                cursor=asked.text("cursor"),
+            )
+        )
+
+    async def incident(self, request: web.Request, who: Credential) -> web.StreamResponse:
+        """Answer GET /api/v1/incidents/{id}."""
+        incident = request.match_info["id"]
+        found = await self._read(partial(self._reading.incident, who.tenant, incident))
+        if found is None:
+            raise problem(404, "no incident of this id; GET /api/v1/incidents lists them")
+        found["deliveries"] = await self._read(partial(self._deliveries.of_incident, who.tenant, incident))
+        return _json(found)
+
+    async def deliveries(self, request: web.Request, who: Credential) -> web.StreamResponse:
+        """Answer GET /api/v1/deliveries."""
+        asked = Asked(request, {"state", "destination", "incident", "limit", "cursor"})
+        return await self._list(
+            partial(
+                self._deliveries.listed,
+                who.tenant,
+                states=tuple(DeliveryState(each) for each in asked.several("state", DeliveryState)),
+                destination=asked.text("destination"),
+                incident=asked.text("incident"),
+                limit=asked.limit(),
+                cursor=asked.text("cursor"),
+            )
+        )
+
+    async def quarantine(self, request: web.Request, who: Credential) -> web.StreamResponse:
+        """Answer GET /api/v1/quarantine."""
+        asked = Asked(request, {"limit", "cursor"})
+        return await self._list(
+            partial(self._reading.quarantine, who.tenant, limit=asked.limit(), cursor=asked.text("cursor"))
+        )
+
+    async def quarantined(self, request: web.Request, who: Credential) -> web.StreamResponse:
+        """Answer GET /api/v1/quarantine/{id}: with `body` as text, or `body_base64` where it is no text."""
+        entry = await self._entry(request, who)
+        shown = msgspec.to_builtins(entry, builtin_types=(bytes, datetime))
+        return _json(shown | _shown_bytes(shown.pop("body")))
+
+    async def stats(self, request: web.Request, who: Credential) -> web.StreamResponse:
+        """Answer GET /api/v1/stats."""
+        Asked(request, set())
+        stats = await self._read(partial(self._reading.stats, who.tenant))
+        counts = await self._read(partial(self._deliveries.counts, who.tenant))
+        backlog = max(0, self._around.newest_row() - stats["cursor"])
+        return _json({"inbox_backlog": backlog, **stats, "deliveries": counts})
+
+    async def export(self, request: web.Request, who: Credential) -> web.StreamResponse:
+        """Answer GET /api/v1/export: JSON lines as long as there are any."""
+        asked = Asked(request, {"format", "since"})
+        form, since = asked.one_of("format", EXPORT_FORMATS) or "webhooks", asked.moment("since")
+        read = self._reading.history_lines if form == "webhooks" else self._reading.incident_lines
+        ask = partial(read, who.tenant, since=since)
+        part = await self._read(partial(ask, after=None))
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        try:
+            await self._stream(response, part, ask)
+        except (StorageError, TimeoutError, web.HTTPException):
+            # The head is gone, so no status can tell it: break off, or part would be taken for all.
+            if request.transport is not None:
+                request.transport.abort()
+        return response
+
+    async def _stream(self, response: web.StreamResponse, part: Part, ask: Callable[..., Part]) -> None:
+        while True:
+            async with asyncio.timeout(WRITE_S):
+                await response.write(b"".join(part.lines))
+            if part.next is None:
+                break
+            part = await self._read(partial(ask, after=part.next))
+        await response.write_eof()
+
+    # ---- acting ----------------------------------------------------------------------------------------
+
+    async def redeliver(self, request: web.Request, who: Credential) -> web.StreamResponse:
+        """Answer POST /api/v1/deliveries/{id}/retry and /drop."""
+        delivery, action = request.match_info["id"], request.match_info["action"]
+        act = self._deliveries.retry if action == "retry" else self._deliveries.drop
+        if not await act(who.tenant, delivery):
+            raise problem(
+                404, f"no delivery of this id that one can {action}; GET /api/v1/deliveries lists them"
+            )
+        return _json({"id": delivery}, status=202)
+
+    async def replay(self, request: web.Request, who: Credential) -> web.StreamResponse:
+        """Answer POST /api/v1/quarantine/{id}/replay: the same bytes go through the inbox once more."""
+        entry = await self._entry(request, who)
+        body = _webhook_of(entry)
+        try:
+            self._around.check(body)
+        except Exception as error:
+            raise problem(409, f"it still cannot be used: {error}") from error
+        row = await self._around.put(who.tenant, entry.source, RowKind.WEBHOOK, body)
+        return _json({"id": row}, status=202)
+
+    async def reload(self, request: web.Request, who: Credential) -> web.StreamResponse:  # noqa: ARG002
+        """Answer POST /-/reload: 200, or 400 with every fault, and then the old configuration stays."""
+        faults = await self._around.reload()
+        if faults:
+            raise problem(400, "the new configuration has faults; the old one stays", faults=list(faults))
+        return web.Response(text="reloaded\n")
+
+    # ---- for machines, open to all ---------------------------------------------------------------------
+
+    async def healthy(self, _request: web.Request) -> web.StreamResponse:
+        """Answer GET /-/healthy: this process answers."""
+        return web.Response(text="Tocsin is healthy.\n")
+
+    async def ready(self, _request: web.Request) -> web.StreamResponse:
+        """Answer GET /-/ready: intake can commit, whatever the analyst does."""
+        why_not = await self._around.ready()
+        if why_not:
+            return web.Response(status=503, text=f"Tocsin is not ready: {why_not}\n")
+        return web.Response(text="Tocsin is ready.\n")
+
+    async def metrics(self, _request: web.Request) -> web.StreamResponse:
+        """Answer GET /metrics in Prometheus' text format."""
+        body = self._around.metrics()
+        return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    # ---- between ---------------------------------------------------------------------------------------
+
+    def _for(self, role: str, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """Return the handler behind its door: who asks, may they, and a store's trouble told as 503."""
+
+        async def answered(request: web.Request) -> web.StreamResponse:
+            who = self._admitted(request, role)
+            try:
+                return await handler(request, who)
+            except StorageError as error:
+                raise problem(503, f"{error}; try again") from error
+
+        return answered
+
+    def _admitted(self, request: web.Request, role: str) -> Credential:
+        who = self._around.authenticate(request)
+        if who is None:
+            raise problem(401, "send `Authorization: Bearer <token>` with a token of the configuration")
+        if ROLE_RANK[who.role] < ROLE_RANK[role]:
+            raise problem(403, f"this needs the role {role}; the token has {who.role}")
+        # Without credentials (loopback) a browser is the way in for a foreign page: it says so itself.
+        foreign = request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}
+        if foreign and request.method != "GET":
+            raise problem(403, "actions are not taken from another site's page")
+        return who
+
+    async def _read(self, question: Callable[[], Answer]) -> Answer:
+        """Ask a store in a thread; at most `READERS` at once."""
+        if self._waiting >= MAX_WAITING:
+            raise problem(503, "too many questions at once; try again")
+        self._waiting += 1
+        try:
+            async with self._readers, asyncio.timeout(READ_S):
+                return await asyncio.to_thread(question)
+        except TimeoutError as error:
+            raise problem(503, f"the store did not answer in {READ_S:.0f} s; try again") from error
+        finally:
+            self._waiting -= 1
+
+    async def _list(self, question: Callable[[], Listed]) -> web.Response:
+        try:
+            page = await self._read(question)
+        except ValueError as error:  # a store says so to a cursor that it did not give out
+            refuse("cursor", str(error))
+        return _json({"items": page.items, "next": page.next})
+
+    async def _entry(self, request: web.Request, who: Credential) -> Entry:
+        text = request.match_info["id"]
+        is_number = text.isascii() and text.isdecimal() and len(text) < 19  # noqa: PLR2004 - SQLite's integers
+        number = int(text) if is_number else 0
+        entry = await self._read(partial(self._reading.quarantined, who.tenant, number))
+        if entry is None:
+            raise problem(404, "nothing of this id is in quarantine; GET /api/v1/quarantine lists it")
+        return entry
+
+
+def _json(answer: object, *, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(answer), status=status, content_type="application/json")
+
+
+def _shown_bytes(body: bytes) -> dict[str, str]:
+    try:
+        return {"body": body.decode()}
+    except UnicodeDecodeError:
+        return {"body_base64": base64.b64encode(body).decode()}
+
+
+def _webhook_of(entry: Entry) -> bytes:
+    """Return the bytes to send again; a lone alert gets the envelope it came without."""
+    if entry.what != "alert":
+        return entry.body
+    return b'{"version":"4","receiver":"","groupKey":"","truncatedAlerts":0,"alerts":[%s]}' % entry.body

@@ -1,0 +1,85 @@
+"""Questions as they come in a URL, checked, and the words in which one is refused (RFC 9457)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
+from typing import NoReturn
+
+import msgspec
+from aiohttp import web
+
+LIMIT = 100
+MAX_LIMIT = 1000
+
+
+def problem(status: int, detail: str, **more: object) -> web.HTTPException:
+    """Return the error answer (RFC 9457) to raise; `more` are extension members such as `parameter`."""
+    kinds: dict[int, type[web.HTTPException]] = {
+        400: web.HTTPBadRequest, 401: web.HTTPUnauthorized, 403: web.HTTPForbidden, 404: web.HTTPNotFound,
+        409: web.HTTPConflict, 503: web.HTTPServiceUnavailable,
+    }  # fmt: skip
+    kind = kinds[status]
+    body = {"type": "about:blank", "title": kind(text="").reason, "status": status, "detail": detail, **more}
+    headers = (
+        {"WWW-Authenticate": 'Bearer realm="tocsin"'} if status == web.HTTPUnauthorized.status_code else {}
+    )
+    return kind(
+        text=msgspec.json.encode(body).decode(), content_type="application/problem+json", headers=headers
+    )
+
+
+class Asked:
+    """The query of one request, checked. What is wrong is refused with the parameter's name (400)."""
+
+    def __init__(self, request: web.Request, names: set[str]) -> None:
+        self._query = request.query
+        for name in self._query:
+            if name not in names:
+                known = ", ".join(sorted(names)) or "none"
+                refuse(name, f"there is no such parameter here; known: {known}")
+
+    def text(self, name: str) -> str | None:
+        """Return a parameter as it came; None when it is missing or empty."""
+        return self._query.get(name) or None
+
+    def one_of(self, name: str, values: Collection[str]) -> str | None:
+        """Return a parameter that must be one of `values`."""
+        text = self.text(name)
+        if text is not None and text not in values:
+            refuse(name, f"must be one of {', '.join(values)}")
+        return text
+
+    def several(self, name: str, values: Iterable[str]) -> tuple[str, ...]:
+        """Return what was asked by repeating the parameter or by commas."""
+        given = [part for text in self._query.getall(name, []) for part in text.split(",") if part]
+        if not set(given) <= {*values}:
+            refuse(name, f"must be one or more of {', '.join(values)}")
+        return tuple(dict.fromkeys(given))
+
+    def limit(self) -> int:
+        """Return how many items were asked for: 1 to `MAX_LIMIT`."""
+        text = self.text("limit")
+        if text is None:
+            return LIMIT
+        if not text.isascii() or not text.isdecimal() or len(text) > 4 or not 1 <= int(text) <= MAX_LIMIT:  # noqa: PLR2004
+            refuse("limit", f"must be a whole number from 1 to {MAX_LIMIT}")
+        return int(text)
+
+    def moment(self, name: str) -> datetime | None:
+        """Return a parameter that is a time with its zone, in UTC."""
+        text = self.text(name)
+        if text is None:
+            return None
+        try:
+            moment = datetime.fromisoformat(text.replace(" ", "+"))  # a "+" that was not escaped
+        except ValueError:
+            moment = None
+        if moment is None or moment.tzinfo is None:
+            refuse(name, "must be a time with its zone, as 2026-01-31T12:00:00Z")
+        return moment.astimezone(UTC)
+
+
+def refuse(parameter: str, what: str) -> NoReturn:
+    """Raise the answer to a bad parameter."""
+    raise problem(400, f"{parameter}: {what}", parameter=parameter)

@@ -1,0 +1,137 @@
+"""What the API asks of the front that it runs in, and of the stores that it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from bridge.model import DeliveryState, IncidentState, RowKind, Word
+
+
+class Credential(Protocol):
+    """Who asks."""
+
+    @property
+    def tenant(self) -> str:
+        """The tenant whose data this credential reaches."""
+
+    @property
+    def role(self) -> str:
+        """One of `ROLE_RANK`."""
+
+
+class Listed(Protocol):
+    """Part of a list and where the next part begins."""
+
+    @property
+    def items(self) -> tuple[Mapping[str, Any], ...]:
+        """The items as they are shown."""
+
+    @property
+    def next(self) -> str | None:
+        """The cursor of the next part; None at the end."""
+
+
+class Entry(Protocol):
+    """One quarantined thing with its bytes."""
+
+    @property
+    def source(self) -> str:
+        """The source it came from."""
+
+    @property
+    def what(self) -> str:
+        """One of "alert", "body", "row"."""
+
+    @property
+    def body(self) -> bytes:
+        """The bytes as they came."""
+
+
+class Part(Protocol):
+    """Part of an export."""
+
+    @property
+    def lines(self) -> tuple[bytes, ...]:
+        """JSON lines."""
+
+    @property
+    def next(self) -> Any:
+        """What to ask the next part with; None at the end."""
+
+
+class Reading(Protocol):
+    """What is asked of the analyst's state. All of it blocks and may raise StorageError."""
+
+    def incidents(
+        self,
+        tenant: str | None,
+        *,
+        states: Sequence[IncidentState],
+        severity: str | None,
+        since: datetime | None,
+        limit: int,
+        cursor: str | None,
+    ) -> Listed:
+        """Return part of the incidents, newest first; ValueError for a foreign cursor."""
+
+    def incident(self, tenant: str, incident: str) -> dict[str, Any] | None:
+        """Return one whole incident."""
+
+    def quarantine(self, tenant: str | None, *, limit: int, cursor: str | None) -> Listed:
+        """Return part of the quarantine, newest first; ValueError for a foreign cursor."""
+
+    def quarantined(self, tenant: str | None, number: int) -> Entry | None:
+        """Return one quarantined thing."""
+
+    def stats(self, tenant: str | None) -> dict[str, Any]:
+        """Return counts and how far the analyst is."""
+
+    def incident_lines(self, tenant: str | None, *, since: datetime | None, after: Any) -> Part:
+        """Return part of the export of incidents."""
+
+    def history_lines(self, tenant: str | None, *, since: datetime | None, after: Any) -> Part:
+        """Return part of the export of what was received."""
+
+
+class Deliveries(Protocol):
+    """What is asked of the dispatcher's store. All of it blocks and may raise StorageError."""
+
+    def listed(
+        self,
+        tenant: str,
+        *,
+        states: Sequence[DeliveryState],
+        destination: str | None,
+        incident: str | None,
+        limit: int,
+        cursor: str | None,
+    ) -> Listed:
+        """Return part of the deliveries, newest first; ValueError for a foreign cursor."""
+
+    def of_incident(self, tenant: str, incident: str) -> list[dict[str, Any]]:
+        """Return every delivery of one incident."""
+
+    def counts(self, tenant: str) -> dict[str, int]:
+        """Return how many deliveries are in each state."""
+
+    async def retry(self, tenant: str, delivery: str) -> bool:
+        """Let a dead delivery go again; False if there is no such dead delivery."""
+
+    async def drop(self, tenant: str, delivery: str) -> bool:
+        """Give a waiting or dead delivery up for good; False if there is none."""
+
+
+class Surroundings(Word, frozen=True, kw_only=True):
+    """What the API is told by the front that it runs in."""
+
+    authenticate: Callable[[web.Request], Credential | None]  # None: no credential, or not one of ours
+    put: Callable[[str, str, RowKind, bytes], Awaitable[int]]  # into the inbox; returns the row's id
+    check: Callable[[bytes], object]  # raises if a body can never be a webhook
+    newest_row: Callable[[], int]  # of the inbox, from memory
+    ready: Callable[[], Awaitable[str]]  # "" when intake can commit, else why not
+    reload: Callable[[], Awaitable[tuple[str, ...]]]  # the faults that kept the old configuration
+    metrics: Callable[[], bytes]  # in Prometheus' text format

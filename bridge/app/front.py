@@ -1,0 +1,417 @@
+"""The front: takes webhooks in, delivers incidents, answers questions, watches over the analyst.
+
+Rules: light (no model library, no numpy) and ready before anything else starts. Every worker is a task of
+one group: one that dies ends the process, with its error, and whoever runs it starts it anew. On the way
+out nothing acknowledged is lost: first nothing new is accepted, then the analyst finishes its batch and the
+dispatcher what is under way, and only then the files are closed; together less than 10 s.
+
+Decision: `AppRunner` inside our own `TaskGroup` instead of `web.run_app` with `cleanup_ctx`. The order of
+the end is written down in one place, and a worker's error is not swallowed by a cleanup.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import importlib.metadata
+import logging
+import os
+import platform
+import random
+import signal
+import time
+from asyncio.subprocess import Process
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
+from datetime import UTC, datetime
+
+import msgspec
+from aiohttp import web
+
+from bridge.api import Api, Surroundings
+from bridge.app.chores import Chores, clock_us
+from bridge.app.destinations import connectors_of, senders
+from bridge.app.hearing import Hearing
+from bridge.app.locks import Lock
+from bridge.app.recovery import Launch, Patience, Recovery, clock_row_due
+from bridge.app.supervision import Supervisor, command, start_analyst
+from bridge.app.systemd import notify, watchdog_s
+from bridge.app.troubles import Troubles
+from bridge.auth import Grant, Keyring
+from bridge.config import Settings
+from bridge.dispatch import Dispatcher, DispatchSettings
+from bridge.errors import ConfigError, StorageError
+from bridge.intake import BACKLOG, SERVER_OPTIONS, Intake, IntakeSettings, peer_of, routes
+from bridge.model import RowKind
+from bridge.ports import Connector
+from bridge.storage.deliveries import DeliveryStore, OutboxReader
+from bridge.storage.inbox import InboxWriter
+from bridge.storage.reading import StateReader
+from bridge.telemetry import DispatchCounters, IntakeCounters, Telemetry
+from bridge.webhooks import envelope
+
+logger = logging.getLogger(__name__)
+
+LOCK_S = 2.0
+#: How long the end may take: requests that are being answered, then deliveries that are under way.
+LAST_ANSWERS_S = 2.0
+LAST_DELIVERIES_S = 3.0
+CLOCK_S = 1.0
+DESTINATION_TROUBLES = {
+    "blocked": "TocsinDestinationBlocked",
+    "unreachable": "TocsinDestinationUnreachable",
+    "dead_letters": "TocsinDeadLetters",
+}
+
+
+class Front:
+    """One running sidecar, but for its analyst."""
+
+    def __init__(
+        self, settings: Settings, load: Callable[[], Settings], *, patience: Patience | None = None
+    ) -> None:
+        """Prepare; nothing is opened before `run`.
+
+        Args:
+            settings: What holds at first.
+            load: Reads the configuration anew; raises ConfigError with every fault.
+            patience: How long to wait for the analyst.
+        """
+        data = settings.data_dir
+        self.settings = settings
+        self.telemetry = Telemetry()
+        self._load = load
+        self._connectors: dict[str, Connector] = {}
+        self._dispatcher: Dispatcher | None = None
+        self._stop = asyncio.Event()
+        self._reload = asyncio.Event()
+        self._reloading = asyncio.Lock()
+        self._settings_told = False
+        self._row_at = time.monotonic()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.inbox = InboxWriter(data / "inbox.db", clock_us=clock_us, on_commit=self._on_commit)
+        self.troubles = Troubles(
+            put=self.inbox.put,
+            tenant=settings.tenants[0],
+            file=data / "troubles.json",
+            clock=_now,
+            telemetry=self.telemetry,
+        )
+        self.hearing = Hearing(
+            self.telemetry,
+            self.troubles,
+            newest_id=lambda: self.inbox.newest_id,
+            on_events=self._on_events,
+            clock=time.monotonic,
+            wall=time.time,
+        )
+        self.chores = Chores(
+            data=data,
+            inbox=self.inbox,
+            hearing=self.hearing,
+            troubles=self.troubles,
+            telemetry=self.telemetry,
+            raw_s=lambda: self.settings.raw_s,
+        )
+        self.intake = Intake(
+            self.inbox,
+            keyring_of(settings),
+            IntakeSettings(max_body_bytes=settings.max_body_bytes, budget_bytes=settings.budget_bytes),
+            IntakeCounters(self.telemetry),
+        )
+        self.supervisor = Supervisor(
+            start=self._start_analyst,
+            rows=self.inbox,
+            recovery=Recovery(patience),
+            listener=self.hearing,
+            tenant=settings.tenants[0],
+            clock=time.monotonic,
+        )
+
+    async def run(self) -> None:
+        """Serve until a signal asks for the end.
+
+        Raises:
+            StorageError: A store cannot be opened, or another process works on it.
+            ConfigError: A destination cannot be made.
+            OSError: The address cannot be listened on.
+            ExceptionGroup: A worker died.
+        """
+        self._loop = asyncio.get_running_loop()
+        async with AsyncExitStack() as opened:
+            deliveries = self._open(opened)
+            await self._tell_settings()
+            runner = await self._listen(deliveries, opened)
+            async with asyncio.TaskGroup() as group:
+                delivering = group.create_task(self._deliver(deliveries))
+                supervising = group.create_task(self.supervisor.run())
+                others = [
+                    group.create_task(work)
+                    for work in (
+                        self.troubles.run(),
+                        self._tell_time(),
+                        self._keep_reloading(),
+                        self._watchdog(),
+                        self.chores.run(),
+                    )
+                ]
+                self._say_ready()
+                with self._signals(self._loop):
+                    await self._stop.wait()
+                self._say_stopping()
+                await runner.cleanup()
+                await self._end_workers()
+                await asyncio.wait([delivering, supervising])
+                for worker in others:
+                    worker.cancel()
+        logger.info("Everything acknowledged is on the disk.", extra={"event": "front_stopped"})
+
+    def stop(self) -> None:
+        """Ask for the end."""
+        self._stop.set()
+
+    async def reload(self) -> tuple[str, ...]:
+        """Read the configuration anew; return the faults for which the old one stays."""
+        async with self._reloading:
+            try:
+                settings = await asyncio.to_thread(self._load)
+                made = connectors_of(settings.destinations)
+            except ConfigError as error:
+                self.telemetry.set("tocsin_config_reload_ok", 0)
+                logger.error(  # noqa: TRY400 - the faults say it all
+                    "The changed configuration is bad; the old one stays: %s",
+                    error,
+                    extra={"event": "config_refused", "faults": len(error.faults)},
+                )
+                return error.faults
+            await self._apply(settings, made)
+        return ()
+
+    # ---- the beginning and the end -----------------------------------------------------------------------
+
+    def _open(self, opened: AsyncExitStack) -> DeliveryStore:
+        """Open the stores; what is opened first is closed last."""
+        data = self.settings.data_dir
+        try:
+            data.mkdir(parents=True, exist_ok=True, mode=0o750)
+        except OSError as error:
+            raise StorageError(f"cannot make the data directory {data}: {error.strerror}") from error
+        lock = Lock(data / "front.lock")
+        lock.take(wait_s=LOCK_S)
+        opened.callback(lock.release)
+        self.inbox.start()
+        opened.callback(self.inbox.close)
+        self._connectors = connectors_of(self.settings.destinations)
+        deliveries = DeliveryStore(data / "delivery.db", clock=_now)
+        opened.callback(deliveries.close)
+        return deliveries
+
+    async def _listen(self, deliveries: DeliveryStore, opened: AsyncExitStack) -> web.AppRunner:
+        around = Surroundings(
+            authenticate=self._authenticate,
+            put=self.inbox.put,
+            check=envelope.check,
+            newest_row=lambda: self.inbox.newest_id,
+            ready=self._why_not_ready,
+            reload=self.reload,
+            metrics=self.telemetry.render,
+        )
+        app = web.Application()
+        app.add_routes(routes(self.intake))
+        app.add_routes(Api(StateReader(self.settings.data_dir / "state.db"), deliveries, around).routes())
+        runner = web.AppRunner(app, shutdown_timeout=LAST_ANSWERS_S, **SERVER_OPTIONS)
+        opened.push_async_callback(runner.cleanup)
+        await runner.setup()
+        await web.TCPSite(runner, self.settings.host, self.settings.port, backlog=BACKLOG).start()
+        return runner
+
+    def _say_ready(self) -> None:
+        settings, telemetry = self.settings, self.telemetry
+        telemetry.set("tocsin_build_info", 1, version=release(), python=platform.python_version())
+        telemetry.set("tocsin_config_reload_ok", 1)
+        telemetry.watch("tocsin_ready", lambda: float(not self.inbox.trouble))
+        telemetry.watch("tocsin_inbox_queued_bytes", lambda: float(self.inbox.queued_bytes))
+        notify("READY=1", os.environ)
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        logger.info(
+            "Tocsin listens on http://%s:%d, its data is in %s.",
+            host,
+            settings.port,
+            settings.data_dir,
+            extra={"event": "front_ready", "destinations": ", ".join(self._connectors)},
+        )
+        for note in settings.notes:
+            logger.warning("%s", note, extra={"event": "config_note"})
+
+    def _say_stopping(self) -> None:
+        notify("STOPPING=1", os.environ)
+        logger.info("Tocsin stops; nothing new is accepted.", extra={"event": "front_stopping"})
+
+    async def _end_workers(self) -> None:
+        if self._dispatcher is not None:
+            self._dispatcher.stop()
+        await self.supervisor.stop()
+
+    @contextmanager
+    def _signals(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+        handlers = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop, signal.SIGHUP: self._reload.set}
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+        try:
+            yield
+        finally:
+            # From here on the end is under way; a second interrupt must not leave it half done.
+            for number in handlers:
+                loop.add_signal_handler(number, _nothing)
+
+    # ---- the workers -------------------------------------------------------------------------------------
+
+    async def _deliver(self, deliveries: DeliveryStore) -> None:
+        """Run one dispatcher after the other: a changed list of destinations needs a new one."""
+        outbox = OutboxReader(self.settings.data_dir / "state.db")
+        made = senders()
+        try:
+            while not self._stop.is_set():
+                self._dispatcher = Dispatcher(
+                    deliveries,
+                    outbox,
+                    self._connectors,
+                    made,
+                    clock=_now,
+                    jitter=random.random,
+                    on_trouble=self._on_destination_trouble,
+                    settings=DispatchSettings(stop_s=LAST_DELIVERIES_S),
+                    meter=DispatchCounters(self.telemetry),
+                )
+                await self._dispatcher.run()
+        finally:
+            for sender in made.values():
+                await sender.close()
+            outbox.close()
+
+    async def _tell_time(self) -> None:
+        """Put a row when nothing else has: time runs for incidents, and a disk that is well again is seen."""
+        while True:
+            await asyncio.sleep(CLOCK_S)
+            await self._tell_settings()
+            timers = self.hearing.timers or bool(self.inbox.trouble)
+            if clock_row_due(time.monotonic() - self._row_at, timers=timers):
+                self._row_at = time.monotonic()
+                with suppress(StorageError):  # the intake says so to whoever sends
+                    await self.inbox.put(self.settings.tenants[0], "tocsin", RowKind.CLOCK, b"")
+
+    async def _tell_settings(self) -> None:
+        """Put the analysis settings in force. At every start: the state may be another than last time's."""
+        if self._settings_told:
+            return
+        self._settings_told = True
+        body = msgspec.json.encode(self.settings.analysis)
+        try:
+            await self.inbox.put(self.settings.tenants[0], "tocsin", RowKind.SETTINGS, body)
+        except StorageError as error:
+            self._settings_told = False
+            logger.warning("The settings wait: %s", error, extra={"event": "row_lost"})
+
+    async def _keep_reloading(self) -> None:
+        while True:
+            await self._reload.wait()
+            self._reload.clear()
+            await self.reload()
+
+    async def _watchdog(self) -> None:
+        every_s = watchdog_s(os.environ, os.getpid())
+        while every_s is not None:
+            await asyncio.sleep(every_s)
+            notify("WATCHDOG=1", os.environ)
+
+    # ---- what the workers are given ----------------------------------------------------------------------
+
+    async def _on_destination_trouble(self, destination: str, kind: str, reason: str | None) -> None:
+        self.troubles.report(DESTINATION_TROUBLES[kind], reason, destination=destination)
+
+    def _on_commit(self, seconds: float, _rows: int, _size_bytes: int) -> None:
+        """Hear of a commit, in the writer's thread."""
+        self.telemetry.observe("tocsin_commit_seconds", seconds)
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed: the last rows of a stop
+                self._loop.call_soon_threadsafe(self._on_rows)
+
+    def _on_rows(self) -> None:
+        self._row_at = time.monotonic()
+        self.supervisor.wake()
+
+    def _on_events(self) -> None:
+        if self._dispatcher is not None:
+            self._dispatcher.wake()
+
+    async def _start_analyst(self, launch: Launch, skips: Sequence[int]) -> Process:
+        level = self.settings.log_level.upper()
+        return await start_analyst(command(self.settings.data_dir, launch, skips, log_level=level))
+
+    def _authenticate(self, request: web.Request) -> Grant | None:
+        return self.intake.keyring.admit(request.headers.get("Authorization"), peer_of(request))
+
+    async def _why_not_ready(self) -> str:
+        return self.inbox.trouble
+
+    # ---- a changed configuration -------------------------------------------------------------------------
+
+    async def _apply(self, settings: Settings, made: dict[str, Connector]) -> None:
+        old, self.settings = self.settings, _kept(self.settings, settings)
+        later = [name for name in FIXED if getattr(settings, name) != getattr(old, name)]
+        self.intake.keyring = keyring_of(settings)
+        logging.getLogger("bridge").setLevel(settings.log_level.upper())
+        if settings.analysis != old.analysis:
+            self._settings_told = False
+            await self._tell_settings()
+        if settings.destinations != old.destinations:
+            self._change_destinations(old, made)
+        self.telemetry.set("tocsin_config_reload_ok", 1)
+        logger.info(
+            "The changed configuration is in force%s.",
+            f", but for {', '.join(later)}, which need a restart" if later else "",
+            extra={"event": "config_reloaded"},
+        )
+
+    def _change_destinations(self, old: Settings, made: dict[str, Connector]) -> None:
+        self._connectors = made
+        for destination in old.destinations:
+            for trouble in DESTINATION_TROUBLES.values():  # what lasts is told again
+                self.troubles.is_well(trouble, destination=destination.name)
+            if destination.name not in made:
+                self.telemetry.forget_destination(destination.name)
+        if self._dispatcher is not None:
+            self._dispatcher.stop()
+
+
+#: Settings that a running front cannot change.
+FIXED = ("host", "port", "data_dir", "max_body_bytes", "budget_bytes")
+
+
+def keyring_of(settings: Settings) -> Keyring:
+    """Return the tokens that are accepted."""
+    return Keyring(
+        (token.secret.get_secret_value(), Grant(tenant=token.tenant, role=token.role))
+        for token in settings.tokens
+    )
+
+
+def release() -> str:
+    """Return the version that is installed."""
+    try:
+        return importlib.metadata.version("tocsin")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _kept(old: Settings, new: Settings) -> Settings:
+    """Return `new` with what only a restart can change as it was."""
+    return dataclasses.replace(new, **{name: getattr(old, name) for name in FIXED})
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _nothing() -> None:
+    """Do nothing at a signal."""

@@ -1,0 +1,58 @@
+"""`tocsin serve`: from a configuration to a running front, and its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import uvloop
+
+from bridge import config
+from bridge.app.front import Front
+from bridge.app.kinds import known_kinds
+from bridge.app.recovery import Patience
+from bridge.telemetry import set_up_logging
+
+logger = logging.getLogger(__name__)
+
+#: More young objects than by default before the collector looks: bodies in flight are no garbage.
+GC_THRESHOLD = 50_000
+#: For the tests of a silent analyst, which cannot wait for 15 s.
+SILENCE_VARIABLE = "TOCSIN_TEST_SILENCE_S"
+
+
+def serve(path: Path | None, *, listen: str | None = None, data: Path | None = None) -> int:
+    """Run until a signal asks for the end; return the exit code.
+
+    Raises:
+        ConfigError: With every fault of the configuration.
+        StorageError: A store cannot be opened, or another process works on it.
+    """
+
+    def load() -> config.Settings:
+        return config.load(path, known_kinds(), os.environ, listen=listen, data_dir=data)
+
+    settings = load()
+    set_up_logging(level=settings.log_level.upper())
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(settings, load))
+    except OSError as error:
+        logger.error("Tocsin cannot run: %s", error, extra={"event": "front_failed"})  # noqa: TRY400
+        return 1
+    except ExceptionGroup as error:
+        logger.critical("A worker died.", exc_info=error, extra={"event": "front_failed"})
+        return 1
+    return 0
+
+
+async def _run(settings: config.Settings, load: Callable[[], config.Settings]) -> None:
+    silence_s = os.environ.get(SILENCE_VARIABLE)
+    patience = Patience() if silence_s is None else Patience(silence_s=float(silence_s))
+    await Front(settings, load, patience=patience).run()

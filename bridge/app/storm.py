@@ -1,0 +1,201 @@
+"""The storm that `tocsin demo` plays: a database node fails, and everything that needs it complains.
+
+Rules: pure; the same beginning gives the same calls. The bodies are what Alertmanager would send for such a
+storm: groups by alert name and service, a `group_wait` before the first notification, the whole group again
+at every change, a second Alertmanager that now and then says the same, and at the end the resolves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import msgspec
+
+from bridge.model import Word
+from bridge.webhooks.alertmanager import fingerprint_of
+
+#: Seconds of a group's life in this fast Alertmanager (30 s and 5 min are usual).
+GROUP_WAIT_S = 0.6
+GROUP_INTERVAL_S = 3.0
+#: The second Alertmanager repeats every so many calls of the first, this much later.
+PEER_EVERY, PEER_LAG_S = 4, 0.5
+REPAIRED_AT_S = 14.0
+END_S = 20.0
+PEERS = ("http://alertmanager-0:9093", "http://alertmanager-1:9093")
+SERVICES = ("checkout", "orders", "payments", "catalog", "search", "sessions")
+PODS = ("5c9d7-x2x8k", "5c9d7-q7rtz", "5c9d7-m4nfb", "5c9d7-w9hjd", "5c9d7-b6vls")
+_NEVER = "0001-01-01T00:00:00Z"
+
+#: What is told to the audience, and when.
+SCENES: tuple[tuple[float, str], ...] = (
+    (0.0, "Something small, elsewhere: a blog's certificate runs out in two weeks."),
+    (2.0, "The disk of the database node db-3 fails, and PostgreSQL with it."),
+    (4.0, "Six services of the shop lose their database. Every pod of them complains."),
+    (9.0, "The second Alertmanager says the same again; groups are sent anew with every change."),
+    (REPAIRED_AT_S, "db-3 is repaired. The resolves come in."),
+)
+
+
+class Alarm(Word, frozen=True, kw_only=True):
+    """One alert of the storm; times are seconds from its beginning."""
+
+    labels: dict[str, str]
+    summary: str
+    fires_s: float
+    ends_s: float | None  # None: it goes on
+
+
+class Call(Word, frozen=True, kw_only=True):
+    """One POST as an Alertmanager makes it."""
+
+    at_s: float
+    group: str  # for people: the alert's name and the service
+    peer: str  # the Alertmanager that calls
+    body: bytes
+    firing: int
+    resolved: int
+    fingerprints: tuple[str, ...]
+
+
+class _Epoch(NamedTuple):
+    """What the storm's seconds mean."""
+
+    start: datetime
+    speed: float
+
+    def time_of(self, at_s: float) -> datetime:
+        return self.start + timedelta(seconds=at_s / self.speed)
+
+
+def alarms() -> tuple[Alarm, ...]:
+    """Return every alert of the storm."""
+    return tuple(_alarms())
+
+
+def calls(start: datetime, speed: float = 1.0) -> tuple[Call, ...]:
+    """Return the calls of both Alertmanagers in order.
+
+    `start` is when the first alert fires. `at_s` counts the storm's own seconds; with another `speed` so many
+    of them pass in one second, and the alerts' times say so.
+    """
+    epoch = _Epoch(start, speed)
+    groups: dict[tuple[str, str], list[Alarm]] = {}
+    for alarm in alarms():
+        key = (alarm.labels["alertname"], alarm.labels.get("service", ""))
+        groups.setdefault(key, []).append(alarm)
+    first = sorted(
+        (call for members in groups.values() for call in _group_calls(members, epoch)),
+        key=lambda call: (call.at_s, call.group),
+    )
+    again = [_by_the_peer(call) for call in first[::PEER_EVERY]]
+    return tuple(sorted((*first, *again), key=lambda call: (call.at_s, call.group, call.peer)))
+
+
+def _alarms() -> Iterator[Alarm]:
+    yield _alarm("CertificateExpiresSoon", 0.0, None, "warning",
+                 "the certificate of blog.example.com ends in 14 days",
+                 namespace="blog", instance="web-9:443", team="marketing")  # fmt: skip
+    node = {"instance": "db-3:9100", "node": "db-3", "namespace": "shop", "team": "platform"}
+    yield _alarm("NodeDiskIOErrors", 2.0, 13.6, "critical", "db-3: I/O errors on /dev/nvme1n1", **node)
+    yield _alarm(
+        "NodeFilesystemReadOnly", 2.3, 13.7, "critical", "db-3: /var/lib/postgresql is read-only", **node
+    )
+    database = {"database": "shop", "namespace": "shop", "service": "postgres", "node": "db-3"}
+    yield _alarm(
+        "PostgresDown", 2.6, 14.0, "critical", "PostgreSQL of the shop on db-3 does not answer", **database
+    )
+    yield _alarm("PostgresReplicationBroken", 3.0, 14.5, "critical", "no WAL from db-3 for 30 s", **database)
+    for number, service in enumerate(SERVICES):
+        yield from _service_alarms(service, 4.0 + number * 0.6)
+
+
+def _service_alarms(service: str, at_s: float) -> Iterator[Alarm]:
+    """Return what one service of five pods says when its database is gone."""
+    base = {"service": service, "namespace": "shop", "database": "shop", "team": service}
+    repaired_s = REPAIRED_AT_S + (at_s - 4.0) / 3
+    for number, suffix in enumerate(PODS):
+        pod = {**base, "pod": f"{service}-{suffix}"}
+        at = at_s + number * 0.15
+        yield _alarm("DatabaseConnectionsFailing", at, repaired_s, "warning",
+                     f"{service}-{suffix}: 0 of 20 connections to shop are usable", **pod)  # fmt: skip
+        yield _alarm("PodNotReady", at + 1.2, repaired_s + 1.0, "warning",
+                     f"{service}-{suffix} has not been ready for 30 s", **pod)  # fmt: skip
+    yield _alarm("HighErrorRate", at_s + 0.8, repaired_s + 0.6, "critical",
+                 f"{service}: {35 + len(service) * 4} % of requests fail", **base)  # fmt: skip
+    yield _alarm("HighLatency", at_s + 1.0, repaired_s + 0.8, "warning",
+                 f"{service}: p99 latency is {len(service)}.4 s", **base)  # fmt: skip
+
+
+def _alarm(
+    name: str, fires_s: float, ends_s: float | None, severity: str, summary: str, **labels: str
+) -> Alarm:
+    told = {"alertname": name, "severity": severity, "cluster": "eu-1", **labels}
+    return Alarm(labels=dict(sorted(told.items())), summary=summary, fires_s=fires_s, ends_s=ends_s)
+
+
+def _group_calls(members: list[Alarm], epoch: _Epoch) -> Iterator[Call]:
+    """Return a group's notifications: after `GROUP_WAIT_S`, then at each interval in which it changed."""
+    said: dict[str, bool] = {}
+    at_s = min(alarm.fires_s for alarm in members) + GROUP_WAIT_S
+    while at_s < END_S:
+        known = [alarm for alarm in members if alarm.fires_s <= at_s]
+        # What has ended and was told to have ended is no longer sent.
+        sent = [alarm for alarm in known if _is_firing(alarm, at_s) or said.get(alarm.summary, True)]
+        news = {alarm.summary: _is_firing(alarm, at_s) for alarm in known}
+        if sent and news != said:
+            yield _call(sent, at_s, epoch, PEERS[0])
+            said = news
+        at_s += GROUP_INTERVAL_S
+
+
+def _is_firing(alarm: Alarm, at_s: float) -> bool:
+    return alarm.ends_s is None or at_s < alarm.ends_s
+
+
+def _call(sent: list[Alarm], at_s: float, epoch: _Epoch, peer: str) -> Call:
+    name, service = sent[0].labels["alertname"], sent[0].labels.get("service", "")
+    group = {"alertname": name} | ({"service": service} if service else {})
+    alerts = [_alert(alarm, at_s, epoch) for alarm in sent]
+    firing = sum(each["status"] == "firing" for each in alerts)
+    body = {
+        "receiver": "tocsin",
+        "status": "firing" if firing else "resolved",
+        "alerts": alerts,
+        "groupLabels": group,
+        "commonLabels": _common(alarm.labels for alarm in sent),
+        "commonAnnotations": _common([{"summary": alarm.summary} for alarm in sent]),
+        "externalURL": peer,
+        "version": "4",
+        "groupKey": "{}:{" + ", ".join(f'{key}="{value}"' for key, value in group.items()) + "}",
+        "truncatedAlerts": 0,
+    }
+    return Call(
+        at_s=at_s, group=f"{name} {service}".strip(), peer=peer, body=msgspec.json.encode(body) + b"\n",
+        firing=firing, resolved=len(alerts) - firing,
+        fingerprints=tuple(fingerprint_of(alarm.labels) for alarm in sent),
+    )  # fmt: skip
+
+
+def _alert(alarm: Alarm, at_s: float, epoch: _Epoch) -> dict[str, object]:
+    is_firing = _is_firing(alarm, at_s)
+    return {
+        "status": "firing" if is_firing else "resolved",
+        "labels": alarm.labels,
+        "annotations": {"summary": alarm.summary},
+        "startsAt": epoch.time_of(alarm.fires_s),
+        "endsAt": _NEVER if is_firing else epoch.time_of(alarm.ends_s or 0.0),
+        "generatorURL": "http://prometheus:9090/graph",
+        "fingerprint": fingerprint_of(alarm.labels),
+    }
+
+
+def _common(sets: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    every = list(sets)
+    return {key: value for key, value in every[0].items() if all(each.get(key) == value for each in every)}
+
+
+def _by_the_peer(call: Call) -> Call:
+    body = call.body.replace(PEERS[0].encode(), PEERS[1].encode())
+    return msgspec.structs.replace(call, at_s=call.at_s + PEER_LAG_S, peer=PEERS[1], body=body)

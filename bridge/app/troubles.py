@@ -1,0 +1,198 @@
+"""Tocsin's own troubles as alerts of source `tocsin`, so that they become incidents like any others.
+
+Rules: an alert is a webhook row like those that Alertmanager sends, put into the inbox under the first
+tenant. Reporting never waits and never raises: it notes what is true now, and `run` brings the inbox up to
+that, trying again while the inbox does not take it. What fires is also kept in a small file, so that the
+next front resolves what this one could not; a trouble that still lasts is then raised anew.
+
+Limit: these alerts pass through the very analyst and destinations they may be about. That is why the shipped
+Prometheus rules watch Tocsin from outside, and the shipped Alertmanager sends `Tocsin.*` past it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bridge.errors import StorageError
+from bridge.model import RowKind, Severity, Word
+from bridge.telemetry import Telemetry, mask
+
+logger = logging.getLogger(__name__)
+
+SOURCE = "tocsin"
+AGAIN_S = 5.0
+#: A firing alert is told again so often, or it would expire like one whose resolve never comes.
+RESEND_S = 3600.0
+
+#: What may be raised: how bad it is, and what it means for those who read it.
+TROUBLES: dict[str, tuple[Severity, str]] = {
+    "TocsinDestinationBlocked": (
+        "critical",
+        "A destination refuses Tocsin. Everything is kept and goes out later.",
+    ),
+    "TocsinDestinationUnreachable": ("critical", "A destination does not answer. Everything is kept for it."),
+    "TocsinDeadLetters": (
+        "warning",
+        "Events were given up. See `tocsin deliveries list`, then retry or drop them.",
+    ),
+    "TocsinAnalystDown": ("critical", "The analyst does not stay up. Webhooks are kept; incidents are late."),
+    "TocsinRowSetAside": ("warning", "A webhook could not be understood. See `tocsin quarantine list`."),
+    "TocsinIntakeRejecting": ("warning", "Requests with a wrong token or a bad body arrive at the door."),
+    "TocsinDiskFilling": ("critical", "The disk of the stores is nearly full. At its end webhooks get 503."),
+}
+
+
+class Firing(Word, frozen=True, kw_only=True):
+    """One alert about ourselves."""
+
+    labels: dict[str, str]
+    reason: str
+    starts_at: str
+
+
+class Troubles:
+    """What is wrong with this front now."""
+
+    def __init__(
+        self,
+        *,
+        put: Callable[[str, str, RowKind, bytes], Awaitable[int]],
+        tenant: str,
+        file: Path,
+        clock: Callable[[], datetime],
+        telemetry: Telemetry,
+    ) -> None:
+        self._put = put
+        self._tenant = tenant
+        self._file = file
+        self._clock = clock
+        self._telemetry = telemetry
+        self._firing: dict[str, Firing] = {}
+        self._waiting: dict[str, tuple[Firing, bool]] = {}  # to be told: the newest state of each
+        self._news = asyncio.Event()
+        for left in self._left():
+            self._waiting[_key(left.labels)] = (left, False)
+            self._news.set()
+
+    def is_wrong(self, name: str, reason: str, **labels: str) -> None:
+        """Raise an alert of `TROUBLES`; again with another reason changes nothing until it is told again."""
+        severity, _ = TROUBLES[name]
+        labels = {"alertname": name, "severity": severity, "job": "tocsin", **labels}
+        key = _key(labels)
+        if key in self._firing:
+            return
+        firing = Firing(labels=labels, reason=mask(reason), starts_at=_written(self._clock()))
+        self._firing[key] = firing
+        self._tell(firing, fires=True)
+
+    def is_well(self, name: str, **labels: str) -> None:
+        """Resolve an alert if it fires."""
+        severity, _ = TROUBLES[name]
+        firing = self._firing.pop(
+            _key({"alertname": name, "severity": severity, "job": "tocsin", **labels}), None
+        )
+        if firing is not None:
+            self._tell(firing, fires=False)
+
+    def report(self, name: str, reason: str | None, **labels: str) -> None:
+        """Raise with a reason, resolve without one."""
+        if reason is None:
+            self.is_well(name, **labels)
+        else:
+            self.is_wrong(name, reason, **labels)
+
+    async def run(self) -> None:
+        """Bring what is told up to what is true, for ever."""
+        while True:
+            try:
+                async with asyncio.timeout(RESEND_S):
+                    await self._news.wait()
+            except TimeoutError:
+                self._waiting |= {key: (firing, True) for key, firing in self._firing.items()}
+            await self.tell_all()
+            if self._waiting:
+                await asyncio.sleep(AGAIN_S)
+
+    async def tell_all(self) -> None:
+        """Put everything that waits into the inbox; what it does not take waits on."""
+        self._news.clear()
+        waiting, self._waiting = self._waiting, {}
+        if not waiting:
+            return
+        body = webhook([(firing, fires) for firing, fires in waiting.values()], _written(self._clock()))
+        try:
+            await self._put(self._tenant, SOURCE, RowKind.WEBHOOK, body)
+            await asyncio.to_thread(self._keep, list(self._firing.values()))
+        except (StorageError, OSError) as error:
+            self._waiting = waiting | self._waiting
+            self._news.set()
+            logger.warning("An own alert waits: %s", error, extra={"event": "own_alert"})
+
+    def _tell(self, firing: Firing, *, fires: bool) -> None:
+        logger.log(
+            logging.WARNING if fires else logging.INFO,
+            "%s: %s." if fires else "%s is over: %s.",
+            firing.labels["alertname"],
+            firing.reason,
+            extra={"event": "own_alert", "firing": fires},
+        )
+        self._waiting[_key(firing.labels)] = (firing, fires)
+        self._telemetry.set("tocsin_own_alerts_firing", len(self._firing))
+        self._news.set()
+
+    def _keep(self, firing: list[Firing]) -> None:
+        self._file.write_text(
+            json.dumps([[one.labels, one.reason, one.starts_at] for one in firing]), "utf-8"
+        )
+
+    def _left(self) -> list[Firing]:
+        """Return what the front before this one left firing; an unreadable file leaves nothing."""
+        try:
+            kept = json.loads(self._file.read_text("utf-8"))
+            return [Firing(labels=dict(one[0]), reason=str(one[1]), starts_at=str(one[2])) for one in kept]
+        except (OSError, ValueError, TypeError, IndexError):
+            return []
+
+
+def webhook(alerts: list[tuple[Firing, bool]], now: str) -> bytes:
+    """Return the body that Alertmanager would send for these alerts, each with whether it fires."""
+    body: dict[str, Any] = {
+        "version": "4",
+        "groupKey": '{}/{job="tocsin"}:{}',
+        "truncatedAlerts": 0,
+        "status": "firing" if any(fires for _, fires in alerts) else "resolved",
+        "receiver": "tocsin",
+        "groupLabels": {},
+        "commonLabels": {},
+        "commonAnnotations": {},
+        "externalURL": "",
+        "alerts": [
+            {
+                "status": "firing" if fires else "resolved",
+                "labels": firing.labels,
+                "annotations": {
+                    "summary": TROUBLES.get(firing.labels["alertname"], ("", "Tocsin is in trouble."))[1],
+                    "description": firing.reason,
+                },
+                "startsAt": firing.starts_at,
+                "endsAt": "0001-01-01T00:00:00Z" if fires else now,
+                "generatorURL": "",
+            }
+            for firing, fires in alerts
+        ],
+    }
+    return json.dumps(body).encode()
+
+
+def _key(labels: dict[str, str]) -> str:
+    return json.dumps(labels, sort_keys=True)
+
+
+def _written(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

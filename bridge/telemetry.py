@@ -1,0 +1,423 @@
+"""What Tocsin says about itself: every metric name and every log event, with its meaning, in one place.
+
+Rules: a metric or log event that is not in the tables below does not exist (a wrong metric raises; a test
+reads the source for events and keeps docs/metrics.md equal). Labels come from bounded sets only:
+destinations, reasons, kinds; never an alert's label values. No secret enters a line: addresses are cut
+after the host, and what follows `Bearer` and its kin is replaced, also in the tracebacks of libraries that
+we did not write.
+
+Decision: an own `CollectorRegistry` per process and a table of names, rather than module-level metrics: two
+fronts in one test do not share counters, and the docs are written from what the code uses.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import IO, Literal, NamedTuple
+
+import prometheus_client as prometheus
+from typing_extensions import override
+
+from bridge.delivery import Backlog
+
+CONTENT_TYPE = prometheus.CONTENT_TYPE_LATEST
+
+# ---- metrics ---------------------------------------------------------------------------------------------
+
+Kind = Literal["counter", "gauge", "histogram"]
+#: From a fast disk's fsync to one that is in trouble.
+COMMIT_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+ATTEMPT_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+BATCH_BUCKETS_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0)
+
+
+class Metric(NamedTuple):
+    """One metric as `/metrics` shows it."""
+
+    name: str
+    kind: Kind
+    meaning: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric("tocsin_build_info", "gauge", "Always 1; says which release runs.", ("version", "python")),
+    Metric("tocsin_ready", "gauge", "1 while the intake can commit."),
+    Metric("tocsin_config_reload_ok", "gauge", "1 if the configuration was good when last read, else 0."),
+    # Intake.
+    Metric("tocsin_webhooks_total", "counter", "Webhooks answered 200, each after its fsync."),
+    Metric("tocsin_alerts_received_total", "counter", "Alerts inside those webhooks, resends included."),
+    Metric("tocsin_webhook_bytes_total", "counter", "Bytes of those webhooks."),
+    Metric(
+        "tocsin_intake_rejected_total",
+        "counter",
+        "Requests that were not answered 200, by reason. 4xx reasons are the sender's fault, the others are "
+        "answered 503 and come again.",
+        ("reason",),
+    ),
+    Metric("tocsin_commit_seconds", "histogram", "One group commit of the inbox.", (), COMMIT_BUCKETS_S),
+    Metric("tocsin_inbox_queued_bytes", "gauge", "Bytes of webhooks that wait for their commit."),
+    Metric("tocsin_inbox_backlog_rows", "gauge", "Rows committed and not yet understood by the analyst."),
+    # Understanding.
+    Metric("tocsin_alerts_total", "counter", "Alerts understood, by why they are news.", ("change",)),
+    Metric("tocsin_incidents_open", "gauge", "Incidents in which something fires."),
+    Metric("tocsin_incident_events_total", "counter", "Incident events made, by kind.", ("kind",)),
+    Metric(
+        "tocsin_quarantined_total",
+        "counter",
+        "Set aside with their bytes: `content` for alerts and bodies that make no sense, `row` for webhooks "
+        "that the analyst could not get over.",
+        ("what",),
+    ),
+    Metric("tocsin_degraded", "gauge", "1 while incidents are decided without models."),
+    Metric("tocsin_analyst_up", "gauge", "1 while the analyst process is ready."),
+    Metric(
+        "tocsin_analyst_restarts_total",
+        "counter",
+        "Times the analyst was started anew, by what ended it: silent, crashed or killed.",
+        ("reason",),
+    ),
+    Metric(
+        "tocsin_analyst_lag_seconds",
+        "gauge",
+        "Age of the oldest inbox row that is not yet understood; 0 when there is none.",
+    ),
+    Metric("tocsin_analyst_batch_seconds", "histogram", "One batch, read to committed.", (), BATCH_BUCKETS_S),
+    Metric("tocsin_analyst_resident_bytes", "gauge", "Memory of the analyst process, without its models."),
+    Metric("tocsin_models_up", "gauge", "1 while the models process answers."),
+    Metric("tocsin_heartbeat_missing", "gauge", "Heartbeats that are overdue now."),
+    # Delivery.
+    Metric(
+        "tocsin_deliveries_total",
+        "counter",
+        "Events by what became of them: delivered, duplicate, pending, retry, split, blocked, dead, "
+        "superseded, not_wanted.",
+        ("destination", "result"),
+    ),
+    Metric("tocsin_delivery_seconds", "histogram", "One attempt.", ("destination",), ATTEMPT_BUCKETS_S),
+    Metric(
+        "tocsin_delivery_concurrency", "gauge", "Requests that may be under way at once.", ("destination",)
+    ),
+    Metric(
+        "tocsin_delivery_backlog", "gauge", "Events that a destination does not have yet.", ("destination",)
+    ),
+    Metric(
+        "tocsin_delivery_oldest_timestamp_seconds",
+        "gauge",
+        "When the oldest of those was made, Unix time; 0 when there is none.",
+        ("destination",),
+    ),
+    Metric("tocsin_dead_letters", "gauge", "Events given up and kept for replay.", ("destination",)),
+    Metric(
+        "tocsin_dead_letters_lost",
+        "gauge",
+        "Dead letters that were deleted unretried, since the store was made.",
+        ("destination",),
+    ),
+    Metric("tocsin_destination_blocked", "gauge", "1 while a destination refuses us.", ("destination",)),
+    # The machine and the jobs.
+    Metric("tocsin_disk_free_bytes", "gauge", "Room left where the stores are."),
+    Metric("tocsin_job_runs_total", "counter", "Runs of a periodic job, by result.", ("job", "result")),
+    Metric("tocsin_own_alerts_firing", "gauge", "Alerts that Tocsin raises about itself right now."),
+)
+
+
+class Telemetry:
+    """The metrics of one process. All methods may be called from any thread.
+
+    A name that is not in `METRICS`, or is of another kind, raises KeyError.
+    """
+
+    def __init__(self) -> None:
+        self.registry = prometheus.CollectorRegistry(auto_describe=True)
+        prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]  # a `_created` twin per series tells nobody anything
+        self._counters: dict[str, prometheus.Counter] = {}
+        self._gauges: dict[str, prometheus.Gauge] = {}
+        self._histograms: dict[str, prometheus.Histogram] = {}
+        for metric in METRICS:
+            self._make(metric)
+        prometheus.ProcessCollector(registry=self.registry)
+
+    def add(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Count `amount` more."""
+        made = self._counters[name]
+        (made.labels(**labels) if labels else made).inc(amount)
+
+    def set(self, name: str, value: float, **labels: str) -> None:
+        """Set a gauge."""
+        made = self._gauges[name]
+        (made.labels(**labels) if labels else made).set(value)
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """Put one observation into a histogram."""
+        made = self._histograms[name]
+        (made.labels(**labels) if labels else made).observe(value)
+
+    def watch(self, name: str, value: Callable[[], float]) -> None:
+        """Let an unlabelled gauge ask `value` whenever it is read."""
+        self._gauges[name].set_function(value)
+
+    def forget(self, name: str, **labels: str) -> None:
+        """Drop a gauge's series that match `labels`, such as those of a destination that is gone."""
+        self._gauges[name].remove_by_labels(labels)
+
+    def forget_destination(self, destination: str) -> None:
+        """Drop all gauges of a destination that is no longer configured; its counters stay."""
+        for metric in METRICS:
+            if metric.kind == "gauge" and "destination" in metric.labels:
+                self.forget(metric.name, destination=destination)
+
+    def value(self, name: str, **labels: str) -> float:
+        """Return what a series shows now; 0 where it was never touched."""
+        return self.registry.get_sample_value(name, labels) or 0.0
+
+    def render(self) -> bytes:
+        """Return the text that `/metrics` answers with."""
+        return prometheus.generate_latest(self.registry)
+
+    def _make(self, metric: Metric) -> None:
+        name, meaning, labels = metric.name, metric.meaning, metric.labels
+        if metric.kind == "counter":
+            self._counters[name] = prometheus.Counter(name, meaning, labels, registry=self.registry)
+        elif metric.kind == "gauge":
+            self._gauges[name] = prometheus.Gauge(name, meaning, labels, registry=self.registry)
+        else:
+            self._histograms[name] = prometheus.Histogram(
+                name, meaning, labels, registry=self.registry, buckets=metric.buckets
+            )
+
+
+class IntakeCounters:
+    """Counts what the intake says, as `bridge.intake.IntakeMeter`. On the path of every webhook."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+
+    def accepted(self, alerts: int, size_bytes: int) -> None:
+        """Hear of a webhook that was committed."""
+        self._telemetry.add("tocsin_webhooks_total")
+        self._telemetry.add("tocsin_alerts_received_total", alerts)
+        self._telemetry.add("tocsin_webhook_bytes_total", size_bytes)
+
+    def refused(self, reason: str) -> None:
+        """Hear of a request that was not answered 200."""
+        self._telemetry.add("tocsin_intake_rejected_total", reason=reason)
+
+
+class DispatchCounters:
+    """Counts what the dispatcher says, as `bridge.dispatch.DispatchMeter`."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+
+    def counted(self, destination: str, result: str, events: int) -> None:
+        """Count events by what became of them."""
+        self._telemetry.add("tocsin_deliveries_total", events, destination=destination, result=result)
+
+    def attempted(self, destination: str, seconds: float) -> None:
+        """Observe how long one attempt took."""
+        self._telemetry.observe("tocsin_delivery_seconds", seconds, destination=destination)
+
+    def backlog(self, destination: str, backlog: Backlog) -> None:
+        """Show what a destination does not have yet."""
+        oldest_s = 0.0 if backlog.oldest_at is None else backlog.oldest_at.timestamp()
+        for name, value in (
+            ("tocsin_delivery_backlog", backlog.waiting),
+            ("tocsin_delivery_oldest_timestamp_seconds", oldest_s),
+            ("tocsin_dead_letters", backlog.dead),
+            ("tocsin_dead_letters_lost", backlog.lost),
+        ):
+            self._telemetry.set(name, value, destination=destination)
+
+    def blocked(self, destination: str, *, is_blocked: bool) -> None:
+        """Show whether a destination refuses us."""
+        self._telemetry.set("tocsin_destination_blocked", float(is_blocked), destination=destination)
+
+    def concurrency(self, destination: str, limit: int) -> None:
+        """Show how many requests may be under way."""
+        self._telemetry.set("tocsin_delivery_concurrency", limit, destination=destination)
+
+
+def count_outcome(telemetry: Telemetry, counts: Mapping[str, int]) -> None:
+    """Add what the pipeline counted in one batch (`Outcome.counts`); a name it does not know adds nothing."""
+    for name, number in counts.items():
+        family, _, what = name.partition(":")
+        if family in _OUTCOME:
+            metric, label = _OUTCOME[family]
+            telemetry.add(metric, number, **{label: what or "content"})
+
+
+#: What the pipeline counts as `family:what`, and the metric and label it becomes.
+_OUTCOME: dict[str, tuple[str, str]] = {
+    "change": ("tocsin_alerts_total", "change"),
+    "event": ("tocsin_incident_events_total", "kind"),
+    "quarantined": ("tocsin_quarantined_total", "what"),
+}
+
+
+# ---- logs ------------------------------------------------------------------------------------------------
+
+#: Every `event` a log line of ours may carry. Lines of libraries carry `library`.
+EVENTS: dict[str, str] = {
+    "library": "Something that a library logged at WARNING or above.",
+    # The front.
+    "front_ready": "The intake accepts webhooks.",
+    "front_stopping": "A signal asked for the end; nothing new is accepted.",
+    "front_failed": "The front cannot run, or one of its workers died; the process ends.",
+    "front_stopped": "Everything acknowledged is on the disk and both processes have ended.",
+    "config_reloaded": "A changed configuration is in force.",
+    "config_note": "The configuration allows something that is easily a mistake.",
+    "config_refused": "A changed configuration is bad; the old one stays in force.",
+    "own_alert": "Tocsin raised or resolved an alert about itself.",
+    # The analyst.
+    "analyst_started": "The analyst process was started.",
+    "analyst_ready": "The analyst has loaded its state and understands webhooks.",
+    "analyst_killed": "The analyst was silent for too long and was killed.",
+    "analyst_ended": "The analyst process ended without being asked to.",
+    "analyst_trouble": "The analyst says that it cannot go on for now.",
+    "analyst_stopped": "The analyst finished its batch and ended as asked.",
+    "analyst_unclear": "The analyst said something that is not understood.",
+    "batch_failed": "A batch raised an error; it is tried again in halves.",
+    "row_set_aside": "One inbox row could not be understood and went to quarantine.",
+    "models_joined": "The models work; thinking uses them from here on.",
+    "models_lost": "The models do not answer; thinking goes on without them.",
+    "row_lost": "A row that the analyst offered could not be stored; it will be asked for again.",
+    # Delivery.
+    "delivery_attempt": "A destination answered, or did not: one line when what is said changes.",
+    "delivery_dead": "An event was given up for a destination; it stays in the dead-letter store.",
+    "destination_blocked": "A destination refuses us; everything for it is kept and it is probed.",
+    "destination_unreachable": "A destination has not answered for a while; everything for it is kept.",
+    "destination_recovered": "A destination works again.",
+    "dead_letters_lost": "Dead letters were deleted to make room, or because their time was over.",
+    "dispatch_bug": "A connector or sender broke its contract; the events concerned are given up or kept.",
+    "dispatch_storage": "The outbox or the delivery store did not work; it is tried again.",
+    "outbox_rewound": "The state was restored or begun anew; its outbox is read from the beginning.",
+    "trouble_untold": "An alert about a destination could not be put into the inbox; it stays owed.",
+    # Jobs.
+    "job_failed": "A periodic job failed; it runs again at its next time.",
+    "retention": "Rows whose time was over were deleted.",
+    "disk_low": "The disk of the stores is nearly full.",
+}
+
+_RECORD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+#: The path of an address can be a secret (Slack's is), so can its query and its user part.
+_ADDRESS = re.compile(
+    r"\b([a-zA-Z][a-zA-Z0-9+.-]*://)(?:[^\s/?#@\"'<>]*@)?([^\s/?#\"'<>]+)([/?#][^\s\"'<>]*)?"
+)
+_CREDENTIAL = re.compile(
+    r"(?i)\b(bearer|basic|splunk|token|secret|password|routing_key)([\s:=\"']+)[\w.~+/=-]{8,}"
+)
+
+
+def mask(text: str) -> str:
+    """Return `text` with addresses cut after the host and credentials replaced by stars."""
+    text = _ADDRESS.sub(lambda found: f"{found[1]}{found[2]}{'/...' if found[3] else ''}", text)
+    return _CREDENTIAL.sub(r"\1\2***", text)
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, object]:
+    """Return what a record says besides its sentence, masked, `event` first."""
+    fields: dict[str, object] = {"event": "library"}
+    for name, value in vars(record).items():
+        if name not in _RECORD_FIELDS:
+            fields[name] = value if isinstance(value, int | float | bool | None) else mask(str(value))
+    if record.exc_info and record.exc_info[0] is not None:
+        fields.setdefault("error_type", record.exc_info[0].__name__)
+    return fields
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line, for machines."""
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line without its newline."""
+        line: dict[str, object] = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            **fields_of(record),
+            "message": mask(record.getMessage()),
+        }
+        if record.exc_info:
+            line["traceback"] = mask(self.formatException(record.exc_info))
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+class Readable(logging.Formatter):
+    """One short line for a person at a terminal; what is not printable is escaped."""
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, and the traceback below it if there is one."""
+        fields = fields_of(record)
+        said = " ".join(f"{name}={value}" for name, value in fields.items() if name != "event")
+        at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
+        line = _printable(f"{at} {record.levelname.lower():7} {mask(record.getMessage())}  {said}".rstrip())
+        if record.exc_info:
+            line += "\n" + "\n".join(
+                _printable(row) for row in mask(self.formatException(record.exc_info)).splitlines()
+            )
+        return line
+
+
+def set_up_logging(stream: IO[str] | None = None, *, level: str = "INFO") -> None:
+    """Send all log lines to `stream` (standard error): JSON lines, or readable ones on a terminal."""
+    stream = stream or sys.stderr
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(Readable() if stream.isatty() else JsonLines())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    for room in ("bridge", "connectors"):
+        logging.getLogger(room).setLevel(level)
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+# ---- documentation ---------------------------------------------------------------------------------------
+
+
+def document() -> str:
+    """Return docs/metrics.md: `python -m bridge.telemetry > docs/metrics.md`."""
+    metrics = [
+        f"| `{metric.name}` | {metric.kind} | {', '.join(metric.labels)} | {metric.meaning} |"
+        for metric in METRICS
+    ]
+    events = [f"| `{event}` | {meaning} |" for event, meaning in EVENTS.items()]
+    return "\n".join([*_PREFACE, *metrics, "", *_LOG_PREFACE, *events, ""])
+
+
+_PREFACE = (
+    "# What Tocsin says about itself",
+    "",
+    "Written by `python -m bridge.telemetry > docs/metrics.md`; a test keeps it equal to the code.",
+    "",
+    "## Metrics",
+    "",
+    "`GET /metrics`, open to everyone who can reach the address. The usual `process_...` metrics of the",
+    "front process stand beside these.",
+    "",
+    "| name | kind | labels | meaning |",
+    "|---|---|---|---|",
+)
+_LOG_PREFACE = (
+    "## Log events",
+    "",
+    "Both processes log to standard error: one JSON object a line on a pipe (`at`, `level`, `event`,",
+    "`message` and what belongs to the event), readable text on a terminal.",
+    "",
+    "| event | meaning |",
+    "|---|---|",
+)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())

@@ -1,0 +1,348 @@
+"""The whole sidecar as its users run it: real processes, real HTTP, real files, and everything that kills."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from servers import free_port
+
+from bridge import config
+from bridge.app.front import Front
+from bridge.app.kinds import known_kinds
+from bridge.config import Settings
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 40.0
+Found = TypeVar("Found")
+NO_MODELS = "analysis: {models: false}\n"
+
+
+def until(look: Callable[[], Found], what: str, patience_s: float = PATIENCE_S) -> Found:
+    """Look again and again until it is found."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        found = look()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"never seen: {what}"
+        time.sleep(0.02)  # nothing tells when another process has done something
+
+
+class Sidecar:
+    """One `tocsin serve` that can be started anew on the same directory."""
+
+    def __init__(self, folder: Path, configuration: str = NO_MODELS, **environ: str) -> None:
+        self.data = folder / "data"
+        self.file = folder / "tocsin.yaml"
+        self.file.write_text(configuration, "utf-8")
+        self.environ = os.environ | environ
+        self.port = free_port()
+        self.log = folder / "log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def start(self) -> None:
+        self.port = free_port()
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "bridge", "serve", "--config", str(self.file),
+                 "--listen", f"127.0.0.1:{self.port}", "--data", str(self.data)],
+                stdout=subprocess.DEVNULL, stderr=log, cwd=ROOT, env=self.environ,
+            )  # fmt: skip
+        until(lambda: self.is_ready() or self.process.poll() is not None, "the front is ready")  # type: ignore[union-attr]
+        assert self.process.poll() is None, self.log.read_text("utf-8")
+
+    def is_ready(self) -> bool:
+        try:
+            return self.ask("GET", "/-/ready")[0] == 200
+        except OSError:
+            return False
+
+    def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, str]:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}", data=body, method=method,
+            headers={"Content-Type": "application/json"},
+        )  # fmt: skip
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310 - our own loopback address
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def send(self, name: str) -> None:
+        status, answer = self.ask("POST", "/v1/alertmanager", webhook(name))
+        assert (status, answer) == (200, '{"received":1}')
+
+    def metric(self, series: str) -> float:
+        found = re.search(rf"^{re.escape(series)} (\S+)$", self.ask("GET", "/metrics")[1], re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    def events(self, file: str = "incidents.jsonl") -> list[dict[str, Any]]:
+        path = self.data / file
+        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines]
+
+    def heard_of(self, name: str, file: str = "incidents.jsonl") -> list[dict[str, Any]]:
+        """The events in which an alert of this name stands."""
+        return [event for event in self.events(file)
+                if any(each["labels"]["alertname"] == name for each in event["incident"]["episodes"])]  # fmt: skip
+
+    def understood(self) -> list[str]:
+        """The names of all alerts that stand in an incident."""
+        incidents = json.loads(self.ask("GET", "/api/v1/incidents")[1])["items"]
+        whole = [
+            json.loads(self.ask("GET", f"/api/v1/incidents/{each['incident']}")[1]) for each in incidents
+        ]
+        return [episode["labels"]["alertname"] for one in whole for episode in one["episodes"]]
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self.log.read_text("utf-8").splitlines()]
+        return [line for line in lines if line["event"] == event]
+
+    def analyst(self) -> int:
+        """The process id of the newest analyst that is ready."""
+        until(lambda: self.metric("tocsin_analyst_up") == 1, "the analyst is ready")
+        return int(self.logged("analyst_started")[-1]["pid"])
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE_S)
+
+
+def webhook(name: str) -> bytes:
+    alert = {
+        "status": "firing", "labels": {"alertname": name, "severity": "critical", "host": name},
+        "annotations": {"summary": f"{name} is wrong"}, "startsAt": "2026-01-01T00:00:00Z",
+        "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "",
+    }  # fmt: skip
+    body = {"version": "4", "groupKey": f"{{}}:{name}", "truncatedAlerts": 0, "status": "firing", "receiver": "tocsin",
+            "groupLabels": {}, "commonLabels": {}, "commonAnnotations": {}, "externalURL": "", "alerts": [alert]}  # fmt: skip
+    return json.dumps(body).encode()
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., Sidecar]]:
+    """Make sidecars; whatever still runs at the end is killed, its analyst dies with it."""
+    made: list[Sidecar] = []
+
+    def one(configuration: str = NO_MODELS, **environ: str) -> Sidecar:
+        made.append(Sidecar(tmp_path, configuration, **environ))
+        return made[-1]
+
+    yield one
+    for sidecar in made:
+        if sidecar.process is not None:
+            sidecar.process.kill()
+            sidecar.process.wait()
+
+
+def test_a_webhook_becomes_an_incident_in_the_file_and_the_end_is_clean(make: Callable[..., Sidecar]):
+    sidecar = make()
+    sidecar.start()
+    sidecar.send("DiskFull")
+    (event,) = until(lambda: sidecar.heard_of("DiskFull"), "the incident in the file")
+    assert (event["kind"], event["seq"], event["incident"]["severity"]) == ("opened", 1, "critical")
+    assert sidecar.metric("tocsin_webhooks_total") == 1
+    assert sidecar.metric('tocsin_alerts_total{change="first_seen"}') == 1
+    delivered = 'tocsin_deliveries_total{destination="file",result="delivered"}'
+    until(lambda: sidecar.metric(delivered) == 1, "the delivery is counted")
+    resident = sidecar.metric("process_resident_memory_bytes")
+    assert 0 < resident < 150 << 20
+    incidents = json.loads(sidecar.ask("GET", "/api/v1/incidents")[1])["items"]
+    assert [each["incident"] for each in incidents] == [event["incident"]["id"]]
+    analyst = sidecar.analyst()
+    started = time.monotonic()
+    assert sidecar.end() == 0
+    assert time.monotonic() - started < 10.0
+    assert not Path(f"/proc/{analyst}").exists()
+    assert [line["event"] for line in map(json.loads, sidecar.log.read_text("utf-8").splitlines())][-3:] == [
+        "front_stopping", "analyst_stopped", "front_stopped",
+    ]  # fmt: skip
+
+
+def test_an_analyst_that_was_killed_comes_back_and_thinks_on(make: Callable[..., Sidecar]):
+    sidecar = make()
+    sidecar.start()
+    os.kill(sidecar.analyst(), signal.SIGKILL)
+    sidecar.send("AfterTheKill")
+    until(lambda: sidecar.heard_of("AfterTheKill"), "the incident after the kill")
+    assert [line["model_free"] for line in sidecar.logged("analyst_started")] == [False, True]
+    assert sidecar.metric('tocsin_analyst_restarts_total{reason="killed"}') == 1
+    assert sidecar.end() == 0
+
+
+def test_a_critical_alert_gets_through_a_stopped_analyst(make: Callable[..., Sidecar]):
+    """Promise 3, with a silence of one second in place of fifteen."""
+    sidecar = make(TOCSIN_TEST_SILENCE_S="1")
+    sidecar.start()
+    stopped = sidecar.analyst()
+    os.kill(stopped, signal.SIGSTOP)
+    sidecar.send("WhileStopped")
+    (event,) = until(lambda: sidecar.heard_of("WhileStopped"), "the incident past the stopped analyst")
+    assert event["degraded"]
+    assert sidecar.logged("analyst_killed")[0]["pid"] == stopped
+    assert sidecar.metric('tocsin_analyst_restarts_total{reason="silent"}') == 1
+    assert sidecar.analyst() != stopped
+
+
+def test_nothing_acknowledged_is_lost_when_both_are_killed_at_once(make: Callable[..., Sidecar]):
+    sidecar = make()
+    for life in range(3):
+        sidecar.start()
+        analyst = sidecar.analyst() if life == 1 else None
+        for number in range(10):
+            sidecar.send(f"Life{life}Alert{number}")
+        assert sidecar.end(signal.SIGKILL) == -signal.SIGKILL
+        if analyst is not None:
+            until(
+                lambda pid=analyst: not Path(f"/proc/{pid}/exe").exists(), "the analyst died with its front"
+            )  # type: ignore[misc]
+    sidecar.start()
+    names = {f"Life{life}Alert{number}" for life in range(3) for number in range(10)}
+    until(lambda: len(sidecar.understood()) >= len(names), "every acknowledged alert understood")
+    assert sorted(sidecar.understood()) == sorted(names)  # each once
+    until(sidecar.events, "the incident in the file")
+    opened = [event for event in sidecar.events() if event["kind"] == "opened"]
+    assert {event["event_id"] for event in opened} == {
+        opened[0]["event_id"]
+    }  # perhaps told twice, under one id
+    assert sidecar.end() == 0
+
+
+def test_a_bad_file_keeps_the_old_configuration_and_says_why(make: Callable[..., Sidecar]):
+    sidecar = make()
+    sidecar.start()
+    sidecar.file.write_text(NO_MODELS + "no_such_key: 1\n", "utf-8")
+    status, answer = sidecar.ask("POST", "/-/reload", b"")
+    assert status == 400
+    assert "no_such_key" in json.loads(answer)["faults"][0]
+    assert "tocsin.yaml:2" in json.loads(answer)["faults"][0]
+    assert sidecar.metric("tocsin_config_reload_ok") == 0
+    sidecar.send("StillHere")
+    until(lambda: sidecar.heard_of("StillHere"), "an incident under the old configuration")
+    os.kill(sidecar.pid, signal.SIGHUP)
+    until(lambda: len(sidecar.logged("config_refused")) == 2, "the signal reads it too")
+
+
+def test_a_good_file_is_in_force_without_a_restart(make: Callable[..., Sidecar]):
+    sidecar = make()
+    sidecar.start()
+    sidecar.send("Before")
+    until(lambda: sidecar.heard_of("Before"), "the incident in the first file")
+    other = sidecar.data / "other.jsonl"
+    sidecar.file.write_text(
+        NO_MODELS + f"destinations: [{{name: other, kind: file, path: {json.dumps(str(other))}}}]\n"
+        "routes: [{to: [other]}]\n",
+        "utf-8",
+    )
+    status, answer = sidecar.ask("POST", "/-/reload", b"")
+    assert (status, answer) == (200, "reloaded\n")
+    assert sidecar.metric("tocsin_config_reload_ok") == 1
+    sidecar.send("Afterwards")
+    until(lambda: sidecar.heard_of("Afterwards", "other.jsonl"), "the incident in the other file")
+    assert sidecar.heard_of("Afterwards") == []
+    assert sidecar.end(signal.SIGINT) == 0
+
+
+def test_a_destination_that_refuses_becomes_an_incident_of_its_own(
+    make: Callable[..., Sidecar], tmp_path: Path
+):
+    broken = tmp_path / "not-a-folder"
+    broken.write_text("", "utf-8")
+    sidecar = make(
+        NO_MODELS + "destinations:\n"
+        f"  - {{name: good, kind: file, path: {json.dumps(str(tmp_path / 'data' / 'good.jsonl'))}}}\n"
+        f"  - {{name: bad, kind: file, path: {json.dumps(str(broken / 'bad.jsonl'))}}}\n"
+        "routes: [{to: [good, bad]}]\n"
+    )
+    sidecar.start()
+    sidecar.send("DiskFull")
+    until(lambda: sidecar.heard_of("DiskFull", "good.jsonl"), "the incident at the good destination")
+    (event,) = until(
+        lambda: sidecar.heard_of("TocsinDestinationBlocked", "good.jsonl"), "an incident about the bad one"
+    )
+    assert event["incident"]["origin"] == "tocsin"
+    assert event["incident"]["episodes"][0]["labels"]["destination"] == "bad"
+    assert sidecar.metric('tocsin_destination_blocked{destination="bad"}') == 1
+
+
+def test_a_second_sidecar_on_the_same_directory_is_refused(make: Callable[..., Sidecar]):
+    sidecar = make()
+    sidecar.start()
+    second = subprocess.run(
+        [sys.executable, "-m", "bridge", "serve", "--config", str(sidecar.file), "--data", str(sidecar.data),
+         "--listen", f"127.0.0.1:{free_port()}"],
+        capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
+    assert second.returncode == 1
+    assert f"process {sidecar.pid} works on this data directory" in second.stderr
+
+
+def test_an_address_in_use_is_said(make: Callable[..., Sidecar], tmp_path: Path):
+    sidecar = make()
+    sidecar.start()
+    second = subprocess.run(
+        [sys.executable, "-m", "bridge", "serve", "--config", str(sidecar.file), "--data", str(tmp_path / "two"),
+         "--listen", f"127.0.0.1:{sidecar.port}"],
+        capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
+    assert second.returncode == 1
+    assert "address already in use" in second.stderr
+
+
+def test_the_front_loads_no_model_library_and_no_numpy():
+    code = "import sys, bridge.app.running as r, bridge.jobs; r.known_kinds(); print(sorted({n.partition('.')[0] for n in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    heavy = {
+        "torch",
+        "sklearn",
+        "hdbscan",
+        "sentence_transformers",
+        "transformers",
+        "numpy",
+        "scipy",
+        "pandas",
+    }
+    assert heavy & set(json.loads(done.stdout.replace("'", '"'))) == set()
+
+
+async def test_a_worker_that_dies_ends_the_process_and_takes_the_analyst_along(tmp_path: Path):
+    class Broken(Front):
+        async def _watchdog(self) -> None:
+            until_up = asyncio.Event()
+            self.hearing.analyst_is = lambda *, up: until_up.set() if up else None  # type: ignore[method-assign]
+            await until_up.wait()
+            raise RuntimeError("a bug in a worker")
+
+    def load() -> Settings:
+        file = tmp_path / "tocsin.yaml"
+        file.write_text(NO_MODELS, "utf-8")
+        return config.load(
+            file, known_kinds(), {}, listen=f"127.0.0.1:{free_port()}", data_dir=tmp_path / "data"
+        )
+
+    front = Broken(load(), load)
+    with pytest.raises(ExceptionGroup, match="TaskGroup"):
+        async with asyncio.timeout(PATIENCE_S):
+            await front.run()
+    holder = int((tmp_path / "data" / "analyst.lock").read_text("ascii"))
+    until(lambda: not Path(f"/proc/{holder}/exe").exists(), "the analyst ended too")

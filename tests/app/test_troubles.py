@@ -1,0 +1,120 @@
+"""Tocsin's own troubles become webhooks like any others, once each, and are resolved even by the next front."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.app.troubles import TROUBLES, Troubles
+from bridge.errors import StoreFullError
+from bridge.model import Alert, RowKind
+from bridge.telemetry import Telemetry
+from bridge.webhooks.alertmanager import parse
+
+
+class Inbox:
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+        self.is_full = False
+
+    async def put(self, tenant: str, source: str, kind: RowKind, body: bytes) -> int:
+        if self.is_full:
+            raise StoreFullError("no room")
+        assert (tenant, source, kind) == ("first", "tocsin", RowKind.WEBHOOK)
+        self.bodies.append(body)
+        return len(self.bodies)
+
+    def alerts(self) -> list[Alert]:
+        parsed = [parse(body, tenant="first", source="tocsin") for body in self.bodies]
+        assert not [fault for notification in parsed for fault in notification.faults]
+        return [alert for notification in parsed for alert in notification.alerts]
+
+
+def made(inbox: Inbox, folder: Path, **options: Any) -> Troubles:
+    return Troubles(
+        put=inbox.put, tenant="first", file=folder / "troubles.json", clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
+        telemetry=Telemetry(), **options,
+    )  # fmt: skip
+
+
+async def test_a_trouble_is_raised_once_and_resolved_as_the_same_alert(tmp_path: Path):
+    inbox = Inbox()
+    troubles = made(inbox, tmp_path)
+    for _ in range(3):
+        troubles.is_wrong("TocsinDestinationBlocked", "401 from the collector", destination="siem")
+        await troubles.tell_all()
+    troubles.is_well("TocsinDestinationBlocked", destination="siem")
+    troubles.is_well("TocsinDestinationBlocked", destination="siem")
+    await troubles.tell_all()
+    fires, ends = inbox.alerts()
+    assert fires.labels["alertname"] == "TocsinDestinationBlocked"
+    assert fires.labels["destination"] == "siem"
+    assert fires.labels["severity"] == "critical"
+    assert fires.annotations["description"] == "401 from the collector"
+    assert (fires.firing, ends.firing) == (True, False)
+    assert fires.fingerprint == ends.fingerprint
+    assert ends.ends_at is not None
+
+
+async def test_two_destinations_are_two_alerts(tmp_path: Path):
+    inbox = Inbox()
+    troubles = made(inbox, tmp_path)
+    troubles.report("TocsinDestinationBlocked", "refused", destination="siem")
+    troubles.report("TocsinDestinationBlocked", "refused", destination="chat")
+    troubles.report("TocsinDestinationBlocked", None, destination="chat")
+    await troubles.tell_all()
+    assert [(alert.labels["destination"], alert.firing) for alert in inbox.alerts()] == [
+        ("siem", True), ("chat", False),
+    ]  # fmt: skip
+
+
+async def test_what_the_inbox_does_not_take_waits_and_is_not_forgotten(tmp_path: Path):
+    inbox = Inbox()
+    inbox.is_full = True
+    troubles = made(inbox, tmp_path)
+    troubles.is_wrong("TocsinDiskFilling", "3 MiB are free")
+    await troubles.tell_all()
+    assert inbox.bodies == []
+    inbox.is_full = False
+    await troubles.tell_all()
+    assert [alert.labels["alertname"] for alert in inbox.alerts()] == ["TocsinDiskFilling"]
+
+
+async def test_the_next_front_resolves_what_this_one_left_firing(tmp_path: Path):
+    before = made(Inbox(), tmp_path)
+    before.is_wrong("TocsinAnalystDown", "died 3 times")
+    await before.tell_all()
+    inbox = Inbox()
+    await made(inbox, tmp_path).tell_all()
+    assert [(alert.labels["alertname"], alert.firing) for alert in inbox.alerts()] == [
+        ("TocsinAnalystDown", False)
+    ]
+    silent = Inbox()
+    await made(silent, tmp_path).tell_all()
+    assert silent.bodies == []
+
+
+@pytest.mark.parametrize("left", ["", "{", "[1]", '[["a"]]', '{"a": 1}', "null"])
+async def test_a_spoilt_file_leaves_nothing(tmp_path: Path, left: str):
+    (tmp_path / "troubles.json").write_text(left, "utf-8")
+    inbox = Inbox()
+    await made(inbox, tmp_path).tell_all()
+    assert inbox.bodies == []
+
+
+def test_a_reason_shows_no_secret(tmp_path: Path):
+    inbox = Inbox()
+    troubles = made(inbox, tmp_path)
+    troubles.is_wrong("TocsinDestinationBlocked", "POST https://host/hook/SECRET: 404", destination="chat")
+    assert "SECRET" not in json.dumps([firing.reason for firing in troubles._firing.values()])
+
+
+def test_every_trouble_says_what_to_do():
+    for name, (severity, meaning) in TROUBLES.items():
+        assert name.startswith("Tocsin")
+        assert severity in {"critical", "warning", "info"}
+        assert meaning.endswith(".")

@@ -1,0 +1,251 @@
+"""Reading state.db: lists, pages, one incident, quarantine and exports, beside a writer or without a file."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+from stores import apart, fill, firing, row, settings_row
+from timeline import START, alert, webhook
+
+from bridge.analysis.settings import AnalysisSettings, Destination, Route, Source
+from bridge.errors import StorageError
+from bridge.model import IncidentState
+from bridge.storage.reading import Cursor, StateReader, read_cursor, write_cursor
+from bridge.storage.state import StateStore
+
+ITEM_FIELDS = [
+    "incident", "tenant", "origin", "state", "opened_at", "closed_at", "title", "summary", "severity",
+    "anomaly", "episode_count", "root", "merged_into",
+]  # fmt: skip
+RECORD_FIELDS = [name.replace("episode_count", "episodes") for name in ITEM_FIELDS]
+EPISODE_FIELDS = ["fingerprint", "starts_at", "ends_at", "source", "labels", "demoted", "why"]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+def reader_of(path: Path, count: int = 5) -> StateReader:
+    fill(path, apart(count))
+    return StateReader(path)
+
+
+def test_a_store_that_is_not_there_yet_is_empty(path: Path) -> None:
+    reader = StateReader(path)
+    assert reader.incidents("default").items == ()
+    assert reader.incident("default", "inc-1") is None
+    assert reader.events("default", "inc-1") == []
+    assert reader.quarantine(None).items == ()
+    assert reader.quarantined(None, 1) is None
+    assert reader.stats(None)["processed_until"] is None
+    assert reader.incident_lines(None).lines == reader.history_lines(None).lines == ()
+
+
+def test_a_file_without_tables_is_empty_too(path: Path) -> None:
+    path.touch()
+    assert StateReader(path).incidents("default").items == ()
+
+
+def test_a_file_that_is_no_database_is_told(path: Path) -> None:
+    path.write_bytes(b"no database" * 1000)
+    with pytest.raises(StorageError, match=r"state\.db"):
+        StateReader(path).incidents("default")
+
+
+def test_incidents_come_newest_first_with_the_documented_fields(path: Path) -> None:
+    items = reader_of(path).incidents("default").items
+    assert [list(item) for item in items] == [ITEM_FIELDS] * 5
+    assert [item["opened_at"] for item in items] == [START + timedelta(hours=n) for n in (4, 3, 2, 1, 0)]
+    assert {item["episode_count"] for item in items} == {1}
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5, 6])
+def test_pages_hold_every_incident_once(path: Path, limit: int) -> None:
+    reader = reader_of(path)
+    seen: list[str] = []
+    cursor = None
+    while True:
+        page = reader.incidents("default", limit=limit, cursor=cursor)
+        assert len(page.items) <= limit
+        seen += [item["incident"] for item in page.items]
+        cursor = page.next
+        if cursor is None:
+            break
+    assert seen == [item["incident"] for item in reader.incidents("default", limit=1000).items]
+    assert len(set(seen)) == 5
+
+
+def test_incidents_that_opened_at_the_same_moment_are_not_lost_between_pages(path: Path) -> None:
+    fill(path, [row(n, START, firing(f"Same{n}", START)) for n in range(1, 8)])
+    reader = StateReader(path)
+    total = len(reader.incidents("default").items)
+    seen: list[str] = []
+    cursor = None
+    for _ in range(total):
+        page = reader.incidents("default", limit=1, cursor=cursor)
+        seen += [item["incident"] for item in page.items]
+        cursor = page.next
+    assert cursor is None
+    assert len(set(seen)) == total
+
+
+def test_filters_hold_together(path: Path) -> None:
+    reader = reader_of(path)
+    critical = reader.incidents("default", severity="critical").items
+    assert [item["title"].split()[0] for item in critical] == ["Alert003", "Alert000"]
+    late = reader.incidents("default", severity="critical", since=START + timedelta(hours=3)).items
+    assert len(late) == 1
+    assert reader.incidents("default", states=(IncidentState.CLOSED,)).items == ()
+    both = reader.incidents("default", states=(IncidentState.OPEN, IncidentState.CLOSED)).items
+    assert len(both) == 5
+
+
+def test_a_tenant_sees_its_own(path: Path) -> None:
+    fill(path, [*apart(2), *apart(3, tenant="other", first=3)])
+    reader = StateReader(path)
+    assert len(reader.incidents("default").items) == 2
+    assert len(reader.incidents(None).items) == 5
+    foreign = reader.incidents("other").items[0]["incident"]
+    own = {item["incident"] for item in reader.incidents("default").items}
+    assert (reader.incident("default", foreign) is None) == (foreign not in own)
+    assert reader.stats("other")["incidents"]["open"] == 3
+
+
+def test_one_incident_has_its_episodes_links_and_events(path: Path) -> None:
+    alerts = [
+        alert({"alertname": "Disk", "device": name, "b": "2", "a": "1"}, starts=START) for name in "cab"
+    ]
+    fill(path, [row(1, START, webhook(alerts))])
+    reader = StateReader(path)
+    [item] = reader.incidents("default").items
+    found = reader.incident("default", item["incident"])
+    assert found is not None
+    assert list(found)[: len(RECORD_FIELDS)] == RECORD_FIELDS
+    assert [list(each) for each in found["episodes"]] == [EPISODE_FIELDS] * 3
+    fingerprints = [each["fingerprint"] for each in found["episodes"]]
+    assert fingerprints == sorted(fingerprints), "equal starts are ordered by fingerprint"
+    assert list(found["episodes"][0]["labels"]) == ["a", "alertname", "b", "device"]
+    assert [each["why"] for each in found["links"]] == [each["why"] for each in found["episodes"]]
+    events = [msgspec.json.decode(event) for event in found["events"]]
+    assert [event["kind"] for event in events] == ["opened"]
+    assert events[0]["incident"]["id"] == item["incident"]
+    assert msgspec.json.decode(msgspec.json.encode(found))["events"] == events
+
+
+def test_what_could_not_be_used_is_kept_with_its_bytes(path: Path) -> None:
+    body = webhook([alert({"alertname": "Good"}), {"status": "firing", "labels": 7}])
+    fill(path, [row(1, START, body), row(2, START, body)])
+    reader = StateReader(path)
+    items = reader.quarantine("default").items
+    assert [item["id"] for item in items] == [2, 1]
+    assert items[0]["what"] == "alert"
+    assert items[0]["body_bytes"] == len(b'{"status": "firing", "labels": 7}')
+    entry = reader.quarantined("default", 1)
+    assert entry is not None
+    assert json.loads(entry.body) == {"status": "firing", "labels": 7}
+    assert reader.quarantined("other", 1) is None
+    page = reader.quarantine("default", limit=1)
+    assert [item["id"] for item in reader.quarantine("default", limit=1, cursor=page.next).items] == [1]
+
+
+def test_stats_say_how_far_the_analyst_is(path: Path) -> None:
+    stats = reader_of(path).stats("default")
+    assert stats["cursor"] == 5
+    assert stats["processed_until"] == START + timedelta(hours=4)
+    assert stats["incidents"] == {"open": 5, "quiet": 0, "closed": 0, "merged": 0}
+    assert (stats["episodes"], stats["episodes_firing"], stats["quarantined"]) == (5, 5, 0)
+
+
+def test_exported_incidents_are_whole_and_in_the_order_of_their_opening(path: Path) -> None:
+    reader = reader_of(path, 7)
+    part = reader.incident_lines("default")
+    records = [json.loads(line) for line in part.lines]
+    assert part.next is None
+    assert [list(record) for record in records] == [RECORD_FIELDS] * 7
+    assert [record["opened_at"] for record in records] == sorted(record["opened_at"] for record in records)
+    assert all(line.endswith(b"}\n") and line.count(b"\n") == 1 for line in part.lines)
+    late = reader.incident_lines("default", since=START + timedelta(hours=5)).lines
+    assert late == part.lines[5:]
+
+
+def test_parts_of_an_export_join_without_a_seam(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = reader_of(path, 7)
+    whole = reader.incident_lines(None).lines, reader.history_lines(None).lines
+    monkeypatch.setattr("bridge.storage.reading.PAGE_INCIDENTS", 3)
+    monkeypatch.setattr("bridge.storage.reading.PAGE_BYTES", 1)
+    for read, expected in zip((reader.incident_lines, reader.history_lines), whole, strict=True):
+        lines: list[bytes] = []
+        part = read(None)
+        while part.next is not None:
+            lines += part.lines
+            part = read(None, after=part.next)
+        assert (*lines, *part.lines) == expected
+
+
+def test_the_history_is_replay_input(path: Path) -> None:
+    pretty = json.dumps(json.loads(firing("Pretty", START)), indent=2).encode()
+    fill(
+        path,
+        [settings_row(1, START), row(2, START, pretty), row(3, START, firing("Other", START), tenant="b")],
+    )
+    lines = [json.loads(line) for line in StateReader(path).history_lines(None).lines]
+    assert lines[0]["kind"] == "settings"
+    assert lines[0]["tenant"] == ""
+    assert list(lines[1]) == ["received_at", "tenant", "source", "body"]
+    assert lines[1]["body"] == json.loads(pretty)
+    assert StateReader(path).history_lines(None, since=START + timedelta(seconds=1)).lines == ()
+
+
+def test_a_tenant_gets_the_settings_without_what_they_say_of_others(path: Path) -> None:
+    settings = AnalysisSettings(
+        sensitivity=0.7,
+        sources=(Source(tenant="a", name="am-of-a"), Source(tenant="b", name="am-of-b")),
+        destinations=(Destination(name="siem-of-a", wait_s=0.0), Destination(name="all", wait_s=0.0)),
+        routes=(Route(tenant="a", to=("siem-of-a",)), Route(to=("all",))),
+    )
+    rows = [settings_row(1, START, settings), row(2, START, firing("A", START), tenant="a")]
+    fill(path, [*rows, row(3, START, firing("B", START), tenant="b")])
+    reader = StateReader(path)
+    whole, of_a, of_b = (
+        [json.loads(line) for line in reader.history_lines(tenant).lines] for tenant in (None, "a", "b")
+    )
+    assert [line["tenant"] for line in whole] == ["", "a", "b"]
+    assert [line["tenant"] for line in of_a] == ["a", "a"]
+    assert [line["tenant"] for line in of_b] == ["b", "b"]
+    assert "siem-of-a" in json.dumps(of_a)
+    assert "-of-a" not in json.dumps(of_b)
+    assert of_b[0]["body"]["sensitivity"] == 0.7
+
+
+def test_a_body_keeps_every_value_on_its_way_out(path: Path) -> None:
+    """Numbers that no float holds and keys that stand twice go out as they came in."""
+    body = b'{"alerts": [],\n "big": 123456789012345678901234567890, "huge": 1e400, "k": 1, "k": 2}'
+    fill(path, [row(1, START, body)])
+    [line] = StateReader(path).history_lines(None).lines
+    assert b'"big":123456789012345678901234567890,"huge":1e400,"k":1,"k":2}' in line
+
+
+def test_reading_beside_a_writer_sees_what_was_committed(path: Path) -> None:
+    with closing(StateStore(path)):
+        fill(path, apart(1))
+        assert len(StateReader(path).incidents("default").items) == 1
+
+
+def test_a_cursor_survives_its_text() -> None:
+    cursor = Cursor(at=1, tenant="ä/?&", id="inc-1")
+    assert read_cursor(write_cursor(cursor)) == cursor
+
+
+@pytest.mark.parametrize("text", ["", "x", "!!!!", "AAAA", "é", "a" * 5000])
+def test_a_foreign_cursor_is_refused(path: Path, text: str) -> None:
+    reader = reader_of(path, 1)
+    with pytest.raises(ValueError, match="cursor"):
+        reader.incidents("default", cursor=text)
+    with pytest.raises(ValueError, match="cursor"):
+        reader.quarantine("default", cursor=text)

@@ -1,0 +1,275 @@
+"""The loop inbox -> outcome, with stores of a few lines and time that the test turns."""
+
+# ruff: noqa: ARG002 - what stands in for something keeps its signature
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.analyst import ASIDE_LIMIT, Analyst, Work
+from bridge.errors import StorageError
+from bridge.model import InboxRow, RowKind
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def row(number: int, body: bytes = b"") -> InboxRow:
+    return InboxRow(
+        id=number, received_at=START + timedelta(seconds=number), tenant="t", source="s", kind=RowKind.WEBHOOK,
+        body=body,
+    )  # fmt: skip
+
+
+class Made:
+    """An outcome: what the batch made."""
+
+    def __init__(self, ids: list[int], asks: list[str]) -> None:
+        self.ids = ids
+        self.asks = asks
+        self.counts = {"alerts": len(ids)}
+
+
+class Bench:
+    """An inbox, a store, a pipeline and models around one analyst. The state is the list of ids it took in."""
+
+    def __init__(self, rows: Sequence[InboxRow], work: Work | None = None) -> None:
+        self.rows = list(rows)
+        self.kept: list[int] = []
+        self.aside: list[int] = []
+        self.batches: list[list[int]] = []
+        self.at = 0
+        self.loads = 0
+        self.pruned: list[datetime] = []
+        self.asked: list[str] = []
+        self.answered: list[Any] = []
+        self.words: list[Mapping[str, Any]] = []
+        self.now = 0.0
+        self.broken: Callable[[], None] = lambda: None  # raises while a store does not work
+        self.analyst: Analyst[list[int]] = Analyst(
+            inbox=self, store=self, thinking=self, models=self, say=self.words.append,
+            clock=lambda: self.now, work=work,
+        )  # fmt: skip
+        self.analyst.load()
+
+    def read(self, after: int, max_rows: int, max_bytes: int) -> list[InboxRow]:
+        return [row for row in self.rows if row.id > after][:max_rows]
+
+    def advance(self, state: list[int], rows: Sequence[InboxRow], *, progress: Callable[[], None]) -> Made:
+        assert state == self.kept, "thinking goes on from a spoilt state"
+        asks = []
+        for one in rows:
+            progress()
+            state.append(one.id)  # memory is changed before the fault, as in the real pipeline
+            if one.body == b"poison":
+                raise ZeroDivisionError("no such luck")
+            if one.body == b"ask":
+                asks.append(f"vectors for {one.id}")
+        return Made([one.id for one in rows], asks)
+
+    def load(self) -> list[int]:
+        self.broken()
+        self.loads += 1
+        return list(self.kept)
+
+    def cursor(self, front: str) -> int:
+        return self.at
+
+    def commit(self, outcome: Made, *, front: str, rows: Sequence[InboxRow]) -> None:
+        self.broken()
+        self.batches.append(outcome.ids)
+        self.kept += outcome.ids
+        self.at = rows[-1].id
+
+    def quarantine_row(self, row: InboxRow, reason: str, *, front: str) -> None:
+        self.broken()
+        self.aside.append(row.id)
+        self.at = row.id
+
+    def prune(self, state: list[int], now: datetime) -> None:
+        self.pruned.append(now)
+
+    def gauges(self, state: list[int]) -> Mapping[str, float]:
+        return {"taken": len(state)}
+
+    def outstanding(self, state: list[int]) -> list[str]:
+        return [f"vectors for {number}" for number in state]
+
+    def ask(self, ask: str) -> None:
+        self.asked.append(ask)
+
+    def answers(self) -> list[Any]:
+        answered, self.answered = self.answered, []
+        return answered
+
+    def run(self, steps: int = 10_000) -> None:
+        while steps and self.analyst.step():
+            steps -= 1
+
+    def said(self, word: str) -> list[Mapping[str, Any]]:
+        return [message for message in self.words if message["say"] == word]
+
+
+def test_rows_become_one_batch_that_is_begun_and_committed():
+    bench = Bench([row(1), row(2), row(3)])
+    bench.run()
+    assert bench.batches == [[1, 2, 3]]
+    assert [word["say"] for word in bench.words] == [
+        "alive",
+        "ready",
+        "gauges",
+        "begin",
+        "committed",
+        "gauges",
+    ]
+    committed = bench.said("committed")[0]
+    assert (committed["cursor"], committed["rows"], committed["counters"]) == (3, 3, {"alerts": 3})
+    assert committed["at"] == "2026-01-01T00:00:03+00:00"
+    assert bench.said("gauges")[-1]["gauges"] == {"taken": 3}
+
+
+def test_it_goes_on_behind_the_cursor_of_the_store():
+    bench = Bench([row(1), row(2)])
+    bench.run()
+    again = Bench([row(1), row(2), row(3)])
+    again.at = 2
+    again.analyst.load()
+    again.run()
+    assert again.batches == [[3]]
+
+
+def test_a_row_that_raises_is_set_aside_and_every_other_is_kept():
+    bench = Bench([row(number, b"poison" if number == 4 else b"") for number in range(1, 8)])
+    bench.run()
+    assert bench.aside == [4]
+    assert bench.kept == [1, 2, 3, 5, 6, 7]
+    assert bench.said("aside")[0]["reason"] == "ZeroDivisionError: no such luck"
+    assert "advance" in bench.said("failed")[0]["trace"]
+
+
+@given(st.lists(st.booleans(), max_size=60), st.integers(1, 9))
+def test_whatever_is_poisoned_nothing_else_is_lost(poisoned: list[bool], max_rows: int):
+    poisoned = [poison and sum(poisoned[:place]) < ASIDE_LIMIT for place, poison in enumerate(poisoned)]
+    bench = Bench(
+        [row(place, b"poison" if poison else b"") for place, poison in enumerate(poisoned, 1)],
+        Work(max_rows=max_rows),
+    )
+    bench.run()
+    assert bench.aside == [place for place, poison in enumerate(poisoned, 1) if poison]
+    assert bench.kept == [place for place, poison in enumerate(poisoned, 1) if not poison]
+
+
+def test_a_fault_of_ours_does_not_empty_the_inbox_into_the_quarantine():
+    bench = Bench([row(number, b"poison") for number in range(1, 100)])
+    bench.run()
+    assert len(bench.aside) == ASIDE_LIMIT
+    assert "fault of Tocsin" in bench.said("trouble")[-1]["reason"]
+    before = len(bench.aside)
+    bench.now += 2.0
+    bench.run()
+    assert len(bench.aside) == before
+
+
+def test_a_store_that_does_not_commit_blames_no_row_and_heals_by_itself():
+    bench = Bench([row(1), row(2)])
+
+    def full() -> None:
+        raise StorageError("no space left")
+
+    bench.broken = full
+    bench.run()
+    bench.now += 2.0
+    bench.run()
+    assert bench.aside == []
+    assert [word["reason"] for word in bench.said("trouble")] == ["a store does not work: no space left"] * 2
+    bench.broken = lambda: None
+    bench.now += 2.0
+    bench.run()
+    assert bench.batches == [[1, 2]]
+
+
+def test_it_rests_before_a_store_is_tried_again():
+    bench = Bench([row(1)])
+    tries = []
+
+    def full() -> None:
+        tries.append(bench.now)
+        raise StorageError("no space left")
+
+    bench.broken = full
+    for _ in range(5):
+        bench.analyst.step()
+    assert tries == [0.0]
+
+
+def test_rows_that_killed_analysts_are_set_aside_untouched():
+    bench = Bench([row(1), row(2, b"poison"), row(3, b"poison"), row(4)], Work(skips=frozenset({2, 3})))
+    bench.run()
+    assert bench.aside == [2, 3]
+    assert bench.batches == [[1], [4]]
+    assert bench.said("failed") == []
+
+
+def test_suspected_rows_go_one_at_a_time():
+    bench = Bench([row(number) for number in range(1, 7)], Work(careful_through=3))
+    bench.run()
+    assert bench.batches == [[1], [2], [3], [4, 5, 6]]
+
+
+def test_asks_are_handed_over_after_the_commit_and_answers_are_offered_as_rows():
+    bench = Bench([row(1, b"ask")])
+    bench.run()
+    assert bench.asked == ["vectors for 1"]
+
+    class Vectors:
+        kind, tenant, body = "vectors", "t", '{"model":"m"}'
+
+    bench.answered.append(Vectors())
+    bench.run()
+    assert bench.said("row") == [{"say": "row", "kind": "vectors", "tenant": "t", "body": '{"model":"m"}'}]
+
+
+def test_what_the_models_never_answered_is_asked_again():
+    bench = Bench([row(1), row(2)])
+    bench.run()
+    bench.analyst.ask_again()
+    assert bench.asked == ["vectors for 1", "vectors for 2"]
+
+
+def test_a_long_batch_says_alive_once_a_second():
+    bench = Bench([row(number) for number in range(1, 201)])
+    real = bench.advance
+
+    def slow(state: list[int], rows: Sequence[InboxRow], *, progress: Callable[[], None]) -> Made:
+        for _ in range(100):
+            bench.now += 0.1
+            progress()
+        return real(state, rows, progress=progress)
+
+    bench.advance = slow  # type: ignore[method-assign]
+    bench.words.clear()
+    bench.run()
+    assert 9 <= len(bench.said("alive")) <= 12
+
+
+def test_old_rows_are_deleted_by_the_time_of_the_rows_and_not_often():
+    bench = Bench([row(1)])
+    bench.run()
+    bench.run()
+    assert bench.pruned == [START + timedelta(seconds=1)]
+    bench.now += 601.0
+    bench.run()
+    assert len(bench.pruned) == 2
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_an_idle_analyst_loads_nothing_again(steps: int):
+    bench = Bench([])
+    for _ in range(steps):
+        assert not bench.analyst.step()
+    assert bench.loads == 1

@@ -1,0 +1,388 @@
+"""The read API over real stores and a real HTTP client."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientPayloadError, ClientResponse, web
+from aiohttp.test_utils import TestClient, TestServer
+from stores import apart, fill, firing, row
+from timeline import START, alert, webhook
+
+from bridge.api import Api, Surroundings, answering
+from bridge.auth import Grant, Keyring
+from bridge.delivery import OutboxRow
+from bridge.errors import StorageError, StoreFullError
+from bridge.model import EventKind, RowKind
+from bridge.storage.deliveries import DeliveryStore
+from bridge.storage.reading import StateReader
+from bridge.webhooks import envelope
+
+TOKENS = {role: f"token-of-a-{role}" for role in ("sender", "viewer", "responder", "admin")}
+KEYRING = Keyring(
+    [(token, Grant(tenant="default", role=role)) for role, token in TOKENS.items()]  # type: ignore[arg-type]
+    + [("token-of-another", Grant(tenant="other", role="admin"))]
+)
+
+
+class World:
+    """One API with what surrounds it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "state.db"
+        self.deliveries = DeliveryStore(folder / "delivery.db", clock=lambda: START)
+        self.rows: list[tuple[str, str, RowKind, bytes]] = []
+        self.why_not_ready = ""
+        self.put_fault: Exception | None = None
+        self.faults: tuple[str, ...] = ()
+        self.client: Any = None
+
+    async def put(self, tenant: str, source: str, kind: RowKind, body: bytes) -> int:
+        if self.put_fault:
+            raise self.put_fault
+        self.rows.append((tenant, source, kind, body))
+        return 100 + len(self.rows)
+
+    async def ready(self) -> str:
+        return self.why_not_ready
+
+    async def reload(self) -> tuple[str, ...]:
+        return self.faults
+
+    def surroundings(self) -> Surroundings:
+        return Surroundings(
+            authenticate=lambda it: KEYRING.admit(it.headers.get("Authorization"), it.remote),
+            put=self.put,
+            check=envelope.check,
+            newest_row=lambda: 7,
+            ready=self.ready,
+            reload=self.reload,
+            metrics=lambda: b"tocsin_ready 1.0\n",
+        )
+
+    async def ask(self, path: str, role: str = "viewer", **more: Any) -> ClientResponse:
+        method = more.pop("method", "GET")
+        token = TOKENS.get(role, role)
+        headers = {"Authorization": f"Bearer {token}"} | more.pop("headers", {})
+        answer: ClientResponse = await self.client.request(method, path, headers=headers, **more)
+        return answer
+
+    async def json(self, path: str, role: str = "viewer", **more: Any) -> Any:
+        answer = await self.ask(path, role, **more)
+        assert answer.status < 300, await answer.text()
+        return json.loads(await answer.read())
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with running(World(tmp_path)) as it:
+        yield it
+
+
+@asynccontextmanager
+async def running(it: World, reading: StateReader | None = None) -> AsyncIterator[World]:
+    application = web.Application()
+    application.add_routes(Api(reading or StateReader(it.path), it.deliveries, it.surroundings()).routes())
+    async with TestClient(TestServer(application)) as client:
+        it.client = client
+        yield it
+    it.deliveries.close()
+
+
+async def dead_letter(it: World, event_id: str = "e-1", tenant: str = "default") -> int:
+    """Put one delivery into the store and return its id."""
+    entry = OutboxRow(
+        id=1, tenant=tenant, destination="siem", event_id=event_id, incident="inc-1", seq=1,
+        kind=EventKind.OPENED, at=START, not_before=START,
+    )  # fmt: skip
+    await it.deliveries.take_in([entry])
+    return int(it.deliveries.listed(tenant).items[0]["id"])
+
+
+async def problem_of(answer: ClientResponse) -> dict[str, Any]:
+    assert answer.content_type == "application/problem+json"
+    told: dict[str, Any] = json.loads(await answer.read())
+    assert told["status"] == answer.status
+    assert {"type", "title", "detail"} <= set(told)
+    return told
+
+
+# ---- reading ---------------------------------------------------------------------------------------------
+
+
+async def test_before_the_analyst_has_run_every_list_is_empty(world: World) -> None:
+    for path in ("incidents", "quarantine", "deliveries"):
+        assert await world.json(f"/api/v1/{path}") == {"items": [], "next": None}
+    stats = await world.json("/api/v1/stats")
+    assert (stats["inbox_backlog"], stats["processed_until"]) == (7, None)
+
+
+async def test_incidents_are_listed_and_paged(world: World) -> None:
+    fill(world.path, apart(5))
+    first = await world.json("/api/v1/incidents?limit=3")
+    second = await world.json("/api/v1/incidents", params={"limit": 3, "cursor": first["next"]})
+    assert [len(first["items"]), len(second["items"]), second["next"]] == [3, 2, None]
+    opened = [item["opened_at"] for item in first["items"] + second["items"]]
+    assert opened == sorted(opened, reverse=True)
+    assert first["items"][0]["episode_count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ("state=open", 5),
+        ("state=closed,merged", 0),
+        ("state=closed&state=open", 5),
+        ("severity=critical", 2),
+        ("since=2026-01-05T06:00:00Z", 2),
+        ("since=2026-01-05T07:00:00%2B01:00", 2),
+        ("since=2026-01-05T07:00:00+01:00", 2),
+        ("limit=1", 1),
+        ("", 5),
+    ],
+)
+async def test_filters(world: World, query: str, count: int) -> None:
+    fill(world.path, apart(5))
+    assert len((await world.json(f"/api/v1/incidents?{query}"))["items"]) == count
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ("state=broken", "state"),
+        ("state=open,broken", "state"),
+        ("severity=page", "severity"),
+        ("since=yesterday", "since"),
+        ("since=2026-01-05T06:00:00", "since"),
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=-1", "limit"),
+        ("limit=1e2", "limit"),
+        ("limit=0000000000100000", "limit"),
+        ("limit=\u0663", "limit"),
+        ("cursor=nonsense", "cursor"),
+        ("sevrity=critical", "sevrity"),
+    ],
+)
+async def test_a_bad_parameter_is_named(world: World, query: str, parameter: str) -> None:
+    answer = await world.ask(f"/api/v1/incidents?{query}")
+    told = await problem_of(answer)
+    assert answer.status == 400
+    assert told["parameter"] == parameter
+    assert told["detail"].startswith(parameter)
+
+
+async def test_one_incident_is_given_whole(world: World) -> None:
+    fill(world.path, apart(1))
+    [item] = (await world.json("/api/v1/incidents"))["items"]
+    found = await world.json(f"/api/v1/incidents/{item['incident']}")
+    assert {"episodes", "links", "root", "events", "deliveries"} <= set(found)
+    assert found["events"][0]["kind"] == "opened"
+    assert found["deliveries"] == []
+
+
+async def test_what_belongs_to_another_tenant_does_not_exist(world: World) -> None:
+    fill(world.path, apart(1))
+    [item] = (await world.json("/api/v1/incidents"))["items"]
+    other = "token-of-another"
+    assert (await world.json("/api/v1/incidents", other))["items"] == []
+    answer = await world.ask(f"/api/v1/incidents/{item['incident']}", other)
+    assert answer.status == (await world.ask("/api/v1/incidents/none")).status == 404
+    assert await (await world.ask("/api/v1/export", other)).read() == b""
+    await dead_letter(world)
+    assert (await world.json("/api/v1/deliveries", other))["items"] == []
+
+
+async def test_stats_count_and_say_how_far_behind(world: World) -> None:
+    fill(world.path, apart(5))
+    await dead_letter(world)
+    stats = await world.json("/api/v1/stats")
+    assert stats["inbox_backlog"] == 2
+    assert stats["processed_until"] == "2026-01-05T07:00:00Z"
+    assert stats["incidents"]["open"] == 5
+    assert stats["deliveries"]["waiting"] == 1
+
+
+async def test_an_export_is_streamed_part_by_part(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(world.path, apart(5))
+    monkeypatch.setattr("bridge.storage.reading.PAGE_INCIDENTS", 2)
+    monkeypatch.setattr("bridge.storage.reading.PAGE_BYTES", 1)
+    webhooks = await (await world.ask("/api/v1/export?format=webhooks")).read()
+    assert [set(json.loads(line)) for line in webhooks.splitlines()] == [
+        {"received_at", "tenant", "source", "body"}
+    ] * 5
+    incidents = await (await world.ask("/api/v1/export?format=jsonl&since=2026-01-05T06:00:00Z")).read()
+    assert [json.loads(line)["title"].split()[0] for line in incidents.splitlines()] == [
+        "Alert003",
+        "Alert004",
+    ]
+    assert (await problem_of(await world.ask("/api/v1/export?format=parquet")))["parameter"] == "format"
+
+
+class Breaks(StateReader):
+    """A store that fails after its first part."""
+
+    def history_lines(self, tenant: str | None, *, since: Any = None, after: Any = None) -> Any:
+        if after is not None:
+            raise StorageError("the disk is gone")
+        return super().history_lines(tenant, since=since)
+
+
+async def test_an_export_that_cannot_go_on_breaks_off_and_does_not_end_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.storage.reading.PAGE_BYTES", 1)
+    it = World(tmp_path)
+    fill(it.path, apart(3))
+    async with running(it, Breaks(it.path)):
+        answer = await it.ask("/api/v1/export")
+        with pytest.raises(ClientPayloadError):
+            await answer.read()
+
+
+async def test_a_store_that_cannot_be_read_is_temporary(world: World) -> None:
+    world.path.write_bytes(b"no database" * 1000)
+    answer = await world.ask("/api/v1/incidents")
+    assert answer.status == 503
+    assert "state.db" in (await problem_of(answer))["detail"]
+
+
+async def test_more_questions_than_may_wait_are_told_to_come_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answering, "MAX_WAITING", 0)
+    answer = await world.ask("/api/v1/incidents")
+    assert answer.status == 503
+    assert "try again" in (await problem_of(answer))["detail"]
+
+
+# ---- who may -----------------------------------------------------------------------------------------------
+
+READS = ["incidents", "incidents/x", "deliveries", "quarantine", "quarantine/1", "stats", "export"]
+
+
+@pytest.mark.parametrize("path", READS)
+async def test_without_a_good_token_nothing_is_read(world: World, path: str) -> None:
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic eDp5"}):
+        answer = await world.client.get(f"/api/v1/{path}", headers=headers)
+        assert answer.status == 401
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+        await problem_of(answer)
+
+
+@pytest.mark.parametrize("path", READS)
+async def test_a_sender_may_not_read(world: World, path: str) -> None:
+    answer = await world.ask(f"/api/v1/{path}", "sender")
+    assert answer.status == 403
+    assert "viewer" in (await problem_of(answer))["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "role", "least"),
+    [
+        ("/api/v1/deliveries/1/retry", "viewer", "responder"),
+        ("/api/v1/deliveries/1/drop", "viewer", "responder"),
+        ("/api/v1/quarantine/1/replay", "viewer", "responder"),
+        ("/-/reload", "responder", "admin"),
+    ],
+)
+async def test_an_action_needs_its_role(world: World, path: str, role: str, least: str) -> None:
+    assert (await world.ask(path, role, method="POST")).status == 403
+    assert (await world.ask(path, least, method="POST")).status in {200, 404}
+
+
+async def test_another_sites_page_may_not_act(world: World) -> None:
+    answer = await world.ask("/-/reload", "admin", method="POST", headers={"Sec-Fetch-Site": "cross-site"})
+    assert answer.status == 403
+
+
+# ---- acting ------------------------------------------------------------------------------------------------
+
+
+async def test_a_delivery_is_dropped_and_retried(world: World) -> None:
+    number = await dead_letter(world)
+    assert (await world.ask(f"/api/v1/deliveries/{number}/retry", "responder", method="POST")).status == 404
+    dropped = await world.ask(f"/api/v1/deliveries/{number}/drop", "responder", method="POST")
+    assert (dropped.status, await dropped.json()) == (202, {"id": str(number)})
+    [item] = (await world.json("/api/v1/deliveries?state=dropped&destination=siem"))["items"]
+    assert item["id"] == number
+    for strange in ("0", "x", "9" * 40, "-1"):
+        answer = await world.ask(f"/api/v1/deliveries/{strange}/drop", "responder", method="POST")
+        assert answer.status == 404
+
+
+async def quarantine(it: World) -> None:
+    """Set an alert aside, whose bytes are a good alert but for one field."""
+    body = webhook([{**alert({"alertname": "Odd"}), "startsAt": "never"}])
+    fill(it.path, [row(1, START, body)])
+
+
+async def test_a_quarantined_alert_is_shown_and_goes_in_again_as_a_webhook(world: World) -> None:
+    await quarantine(world)
+    shown = await world.json("/api/v1/quarantine/1")
+    assert json.loads(shown["body"])["startsAt"] == "never"
+    assert shown["reason"]
+    answer = await world.ask("/api/v1/quarantine/1/replay", "responder", method="POST")
+    assert (answer.status, await answer.json()) == (202, {"id": 101})
+    [(tenant, source, kind, body)] = world.rows
+    assert (tenant, source, kind) == ("default", "default", RowKind.WEBHOOK)
+    assert json.loads(body)["alerts"] == [json.loads(shown["body"])]
+
+
+async def test_bytes_that_are_no_text_are_shown_in_base64(world: World) -> None:
+    rejected = json.dumps({"reason": "not UTF-8", "body_base64": "/w=="}).encode()
+    fill(world.path, [row(1, START, rejected, kind=RowKind.REJECTED)])
+    shown = await world.json("/api/v1/quarantine/1")
+    assert shown["body_base64"] == "/w=="
+    answer = await world.ask("/api/v1/quarantine/1/replay", "responder", method="POST")
+    assert answer.status == 409
+    assert "cannot be used" in (await problem_of(answer))["detail"]
+    assert world.rows == []
+
+
+@pytest.mark.parametrize("number", ["0", "2", "x", "9" * 40, "\u0661"])
+async def test_there_is_nothing_under_a_number_that_was_not_given(world: World, number: str) -> None:
+    await quarantine(world)
+    assert (await world.ask(f"/api/v1/quarantine/{number}")).status == 404
+
+
+@pytest.mark.parametrize("fault", [StoreFullError("no room"), StorageError("closed")])
+async def test_a_replay_that_is_not_on_the_disk_is_not_said_to_be(world: World, fault: Exception) -> None:
+    await quarantine(world)
+    world.put_fault = fault
+    answer = await world.ask("/api/v1/quarantine/1/replay", "responder", method="POST")
+    assert answer.status == 503
+
+
+async def test_a_reload_tells_the_faults_that_kept_the_old_configuration(world: World) -> None:
+    assert (await world.ask("/-/reload", "admin", method="POST")).status == 200
+    world.faults = ("tocsin.yaml:3: lisen: unknown key",)
+    answer = await world.ask("/-/reload", "admin", method="POST")
+    assert answer.status == 400
+    assert (await problem_of(answer))["faults"] == list(world.faults)
+
+
+# ---- open to all -------------------------------------------------------------------------------------------
+
+
+async def test_machines_need_no_token(world: World) -> None:
+    assert (await world.client.get("/-/healthy")).status == 200
+    assert (await world.client.get("/-/ready")).status == 200
+    metrics = await world.client.get("/metrics")
+    assert await metrics.text() == "tocsin_ready 1.0\n"
+    world.why_not_ready = "no room on the disk"
+    answer = await world.client.get("/-/ready")
+    assert (answer.status, await answer.text()) == (503, "Tocsin is not ready: no room on the disk\n")
+
+
+async def test_many_readers_at_once_are_all_answered(world: World) -> None:
+    fill(world.path, [row(1, START, firing("One", START))])
+    ask: Callable[[], Awaitable[Any]] = lambda: world.json("/api/v1/incidents")  # noqa: E731
+    answers = await asyncio.gather(*(ask() for _ in range(30)))
+    assert {len(answer["items"]) for answer in answers} == {1}
