@@ -93,11 +93,11 @@ def sidecar(data: Path, port: int) -> list[str]:
 # ---- the senders -----------------------------------------------------------------------------------------
 
 
-def webhook(serial: int) -> bytes:
+def webhook(serial: int, name: str = "Crash") -> bytes:
     """Return a webhook with one alert that carries `serial`."""
     alert = {
         "status": "firing",
-        "labels": {"alertname": "Crash", "serial": str(serial)},
+        "labels": {"alertname": name, "serial": str(serial)},
         "annotations": {"summary": "x" * 500},
         "startsAt": "2026-11-23T19:06:13.436321123Z",
         "endsAt": "0001-01-01T00:00:00Z",
@@ -111,14 +111,14 @@ def serial_of(body: bytes) -> int:
     return int(json.loads(body)["alerts"][0]["labels"]["serial"])
 
 
-def send(port: int, ledger: Ledger, until: threading.Event) -> None:
+def send(port: int, ledger: Ledger, until: threading.Event, body_of: Callable[[int], bytes]) -> None:
     """Send webhooks one after the other, each with its own serial, until told to stop."""
     connection: http.client.HTTPConnection | None = None
     while not until.is_set():
         connection = connection or http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         serial = next(ledger.sent)
         try:
-            connection.request("POST", PATH, webhook(serial), {"Content-Type": "application/json"})
+            connection.request("POST", PATH, body_of(serial), {"Content-Type": "application/json"})
             answer = connection.getresponse()
             answer.read()
         except (OSError, http.client.HTTPException):
@@ -136,10 +136,10 @@ def send(port: int, ledger: Ledger, until: threading.Event) -> None:
 
 
 @contextlib.contextmanager
-def load(port: int, ledger: Ledger) -> Iterator[None]:
+def load(port: int, ledger: Ledger, body_of: Callable[[int], bytes] = webhook) -> Iterator[None]:
     """Send from several threads while the block runs."""
     until = threading.Event()
-    threads = [threading.Thread(target=send, args=(port, ledger, until)) for _ in range(SENDERS)]
+    threads = [threading.Thread(target=send, args=(port, ledger, until, body_of)) for _ in range(SENDERS)]
     for thread in threads:
         thread.start()
     try:

@@ -1,0 +1,195 @@
+"""kill -9 of the front, of the analyst and of both, under load; then incidents and deliveries against the ledger.
+
+The whole sidecar runs with a file destination. At random moments the front, the analyst or both are killed; a dead
+front is started again on the same files, a dead analyst by the front. At the end the sidecar is left alone until
+it has understood and delivered everything, and then:
+
+* every alert whose webhook was acknowledged is an episode of exactly one incident, once (lost, doubled effects);
+* every incident's events are numbered without gaps, and the file holds each event the outbox named, under one id;
+* what stands in the file more often than once is counted (at least once is the promise, once the aim).
+
+    python benchmarks/crash_sidecar.py [--kills 200] [--seed 1] [--models]
+
+Exit 0: nothing was lost and nothing happened twice. The controls that must fail are in `crash.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+from crash import Ledger, environment, free_port, load, start, webhook
+
+from bridge.model import Episode
+
+CONFIG = """
+analysis: {{models: {models}}}
+destinations: [{{name: file, kind: file, path: {data}/incidents.jsonl}}]
+routes: [{{to: [file]}}]
+"""
+DRAIN_S = 300.0
+
+
+def kinds(serial: int) -> bytes:
+    """Return a webhook; every twenty alerts are of a kind of their own, and so an incident."""
+    return webhook(serial, f"Crash{serial // 20}")
+
+
+def command(data: Path, port: int) -> list[str]:
+    """Return the command of the sidecar."""
+    config = str(data / "tocsin.yaml")
+    listen = f"127.0.0.1:{port}"
+    return [
+        sys.executable,
+        "-m",
+        "bridge",
+        "serve",
+        "--config",
+        config,
+        "--listen",
+        listen,
+        "--data",
+        str(data),
+    ]
+
+
+def analyst_of(front: int) -> int | None:
+    """Return the process id of the front's analyst."""
+    found = subprocess.run(
+        ["pgrep", "-P", str(front), "-f", "bridge.app.analyst"], capture_output=True, check=False
+    ).stdout.split()
+    return int(found[0]) if found else None
+
+
+def stats(port: int) -> dict[str, object]:
+    """Return what the sidecar says of its backlogs."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/stats", timeout=10) as answer:
+        return dict(json.load(answer))
+
+
+def kill_loop(
+    data: Path, *, kills: int, draw: random.Random, env: dict[str, str]
+) -> tuple[Ledger, Counter[str]]:
+    """Kill as often as asked, then let the sidecar finish; return the ledger and what was killed."""
+    ledger, killed = Ledger(), Counter[str]()
+    log = data / "sidecar.log"
+    port = free_port()
+    process = start(command(data, port), port, env, log)
+    while sum(killed.values()) < kills:
+        with load(port, ledger, kinds):
+            while sum(killed.values()) < kills and process.poll() is None:
+                time.sleep(draw.uniform(0.2, 1.0))
+                victim = draw.choice(("front", "analyst", "both"))
+                analyst = analyst_of(process.pid)
+                if victim != "front" and analyst is None:
+                    continue
+                if victim != "front" and analyst is not None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(analyst, signal.SIGKILL)
+                if victim != "analyst":
+                    process.kill()
+                    process.wait()
+                killed[victim] += 1
+                if killed.total() % 20 == 0:
+                    print(f"  {killed.total()} kills, {len(ledger.acknowledged):,} acknowledged", flush=True)
+        if process.poll() is not None:
+            port = free_port()
+            process = start(command(data, port), port, env, log)
+    drain(port)
+    process.terminate()
+    process.wait(30)
+    return ledger, killed
+
+
+def drain(port: int) -> None:
+    """Wait until everything is understood and delivered."""
+    until = time.monotonic() + DRAIN_S
+    told = 0
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError):
+            said = stats(port)
+            idle = not said.get("inbox_backlog") and not said.get("deliveries_waiting", 0)
+            told = told + 1 if idle else 0
+            if told >= 20:  # idle for ten seconds: the last update has gone out, too
+                return
+        time.sleep(0.5)
+    raise SystemExit(f"the sidecar did not finish within {DRAIN_S:.0f} s")
+
+
+def judge(ledger: Ledger, data: Path) -> bool:
+    """Hold state and file against the ledger, print what was found, say whether it is good."""
+    with contextlib.closing(sqlite3.connect(data / "state.db")) as db:
+        bodies = db.execute("select body, incident from episode").fetchall()
+        incidents = {incident for (incident,) in db.execute("select id from incident")}
+        events = db.execute("select incident, seq, event_id from event order by incident, seq").fetchall()
+        named = {event for (event,) in db.execute("select event_id from outbox where destination = 'file'")}
+        sound = db.execute("pragma integrity_check").fetchone()[0]
+    serials = Counter(int(msgspec.msgpack.decode(body, type=Episode).labels["serial"]) for body, _ in bodies)
+    homeless = sum(incident not in incidents for _, incident in bodies)
+    lost = ledger.acknowledged - set(serials)
+    doubled = sum(times > 1 for times in serials.values())
+    numbers: dict[str, list[int]] = {}
+    for incident, seq, _ in events:
+        numbers.setdefault(incident, []).append(seq)
+    gaps = sum(seqs != list(range(1, len(seqs) + 1)) for seqs in numbers.values())
+    lines = [
+        json.loads(line)["event_id"] for line in (data / "incidents.jsonl").read_text().splitlines() if line
+    ]
+    written = Counter(lines)
+    missing = named - set(written)
+    repeated = sum(times - 1 for times in written.values())
+    print(
+        f"  acknowledged {len(ledger.acknowledged):,}, episodes {len(serials):,}, incidents {len(incidents):,}"
+    )
+    print(
+        f"  acknowledged and lost {len(lost)}; effects that happened twice {doubled}; without incident {homeless}"
+    )
+    print(f"  events {len(events):,}, incidents with a gap in their numbers {gaps}")
+    print(
+        f"  file: {len(named):,} events due, {len(missing)} missing, {repeated} written again under the same id"
+    )
+    print(f"  integrity of state.db: {sound}")
+    return (
+        bool(ledger.acknowledged) and not (lost or doubled or homeless or gaps or missing) and sound == "ok"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--slow-us", type=int, default=1000, help="added to each fsync")
+    parser.add_argument("--models", action="store_true", help="with the encoder (each start loads it)")
+    given = parser.parse_args()
+    work = Path(tempfile.mkdtemp(prefix="tocsin-crash-"))
+    models = str(given.models).lower()
+    (work / "tocsin.yaml").write_text(CONFIG.format(data=work, models=models), "utf-8")
+    print(f"{given.kills} kills, seed {given.seed}", flush=True)
+    env = environment(given.slow_us, work)
+    ledger, killed = kill_loop(work, kills=given.kills, draw=random.Random(given.seed), env=env)
+    print("  " + ", ".join(f"{name} {times}" for name, times in sorted(killed.items())))
+    good = judge(ledger, work)
+    print("good" if good else f"NOT GOOD: see {work}")
+    if good:
+        shutil.rmtree(work)
+    sys.exit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    main()
