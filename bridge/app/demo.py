@@ -235,10 +235,11 @@ def _sidecar(folder: Path, port: int) -> Iterator[None]:
     configuration = folder / "tocsin.yaml"
     configuration.write_text(CONFIGURATION.format(port=port, folder=folder), encoding="utf-8")
     command = [sys.executable, "-m", "bridge", "serve", "--config", str(configuration)]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
     # Not our terminal's group: Ctrl-C is for the demo, which then ends the sidecar in order.
     with (folder / "log").open("wb") as log, subprocess.Popen(  # noqa: S603 - our own program
         command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-        env={name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")},
+        env=kept | {"TMPDIR": str(folder)},  # torch leaves a folder there
     ) as process:  # fmt: skip
         try:
             _wait_until_ready(process, port, folder / "log")
@@ -264,12 +265,8 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) ->
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-        signal.SIGHUP,
-    ):  # the end is under way: impatience changes nothing
-        signal.signal(number, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the end is under way: impatience changes nothing
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
     try:

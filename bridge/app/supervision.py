@@ -114,6 +114,7 @@ class Supervisor:
         finally:
             if self._process is not None:  # this worker is cut off: the front ends in disorder
                 kill_group(self._process.pid)
+                await self._process.communicate()  # its pipes are closed and its end is known
 
     def wake(self) -> None:
         """Tell the analyst that there are new rows. Cheap: called for every commit."""
