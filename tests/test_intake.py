@@ -300,7 +300,8 @@ async def test_identity_is_no_compression(doors):
 
 
 @pytest.mark.parametrize(
-    "name", ["tocsin", "a b", "a%2Fb", "%00", "č", "x" * 65, "a;b", "..%2f..%2fetc", "%F0%9F%94%94", "a%0d%0ab"]
+    "name",
+    ["tocsin", "a b", "a%2Fb", "%00", "č", "x" * 65, "a;b", "..%2f..%2fetc", "%F0%9F%94%94", "a%0d%0ab"],
 )
 async def test_a_source_is_named_plainly(doors, name):
     door = await doors()

@@ -117,15 +117,13 @@ def _family_tails(
     """Return (tail probability, reason) for "does it fire this often" and "is it this large"."""
     watched_s = min((now - tenant.since).total_seconds(), HALF_LIFE_S / math.log(2))
     bursts = max(0.0, (habit.bursts if habit else 0.0) - 1.0)  # without this incident's own
-    rate_tail = gamma_poisson_tail(
-        1, shape=PRIOR_SHAPE + bursts, exposure=watched_s + BUCKET_S, span=span_s
-    )
+    rate_tail = gamma_poisson_tail(1, shape=PRIOR_SHAPE + bursts, exposure=watched_s + BUCKET_S, span=span_s)
     mean = 1.0
     if habit is not None and bursts >= 1.0:
         mean = max(1.0, (habit.sizes - size) / bursts)
     size_tail = geometric_tail(min(size, SIZE_CAP), mean + 1.0)
     days = watched_s / 86400
-    if bursts < 0.5:
+    if round(bursts) == 0:  # faded away: two weeks halve a burst
         why = f"this kind of alert was not seen in {days:.0f} d before"
     else:
         why = f"this kind of alert came {bursts:.0f} times in {days:.0f} d"

@@ -23,8 +23,8 @@ from bridge.analysis.linking import Features, Link, Token, burst, probability
 from bridge.model import IncidentState, Origin, Word
 
 JOIN_AT = 0.5
-#: An alert speaks for a merge when the second-best incident would have taken it, too, without doubt.
-BRIDGE_AT = 0.75
+#: An alert speaks for a merge when the second-best incident would have taken it, too, and not by a hair.
+BRIDGE_AT = 0.55
 MERGE_EVIDENCE = 3  # alerts that fit both, at least
 MERGE_SHARE = 0.3  # of the smaller incident's alerts
 MERGE_WITHIN_S = 1800.0

@@ -78,7 +78,7 @@ class Watch(Word, frozen=True, kw_only=True):
     ended_at: datetime | None  # the last end that was told; an expiry is no end that anybody told
     heard_at: datetime  # received_at of the last notification that named it
     annotations_crc: int
-    fired_at: datetime  # startsAt of the firing that opened that episode as sent: the sender's clock, not ours
+    fired_at: datetime  # startsAt as sent of the firing that opened that episode: not our clock
     disputed_alert: Alert | None = None
     disputed_at: datetime | None = None
     disputed_group: str = ""  # Alertmanager group of the disputed firing

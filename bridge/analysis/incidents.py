@@ -11,7 +11,7 @@ an alert that was silenced for a day, expired here and was forgotten fires on wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from hashlib import blake2b
@@ -160,9 +160,7 @@ def incident_id(episode: Episode, parent: str = "", generation: int = 0) -> str:
     `parent` and `generation` tell those apart that are born of splits.
     """
     times = (episode.starts_at.isoformat(), episode.seen_at.isoformat())
-    name = "\n".join(
-        (episode.tenant, episode.source, episode.fingerprint, *times, parent, str(generation))
-    )
+    name = "\n".join((episode.tenant, episode.source, episode.fingerprint, *times, parent, str(generation)))
     return "inc-" + blake2b(name.encode(), digest_size=8).hexdigest()
 
 

@@ -65,6 +65,8 @@ _PORT = re.compile(r":\d{1,5}$")
 _POD_SUFFIX = re.compile(r"(?:-[a-f0-9]{6,10})?-[a-z0-9]{5}$|-\d{1,4}$")
 
 BURST_S = 90.0  # e-folding time of the time feature
+ALIKE_AT = 0.6  # below that cosine two texts differ to a reader, too
+IN_MINUTES_FROM_S = 120.0
 #: Logit weights, set by hand from what each feature must be able to do alone; see the module docstring.
 BIAS, BURST, SHARED, FAMILY, TEXT, GROUP = -2.2, 2.1, 3.2, 1.3, 1.0, 1.0
 
@@ -160,7 +162,7 @@ def explain(link: Link) -> str:
         reasons.append("same " + ", ".join(key.replace("=", " ", 1) for key in features.shared_keys[:3]))
     if features.family:
         reasons.append("same kind of alert")
-    elif features.text is not None and features.text >= 0.6:  # below that texts differ to a reader, too
+    elif features.text is not None and features.text >= ALIKE_AT:
         reasons.append(f"similar text ({features.text:.2f})")
     if features.group:
         reasons.append("same Alertmanager group")
@@ -168,4 +170,4 @@ def explain(link: Link) -> str:
 
 
 def _lag(lag_s: float) -> str:
-    return f"{lag_s:.0f} s" if lag_s < 120 else f"{lag_s / 60:.0f} min"
+    return f"{lag_s:.0f} s" if lag_s < IN_MINUTES_FROM_S else f"{lag_s / 60:.0f} min"

@@ -30,7 +30,7 @@ from bridge.pipeline.events import Events
 from bridge.pipeline.fits import Fits
 from bridge.pipeline.gathering import Gathering
 from bridge.pipeline.heartbeats import Heartbeats
-from bridge.pipeline.state import Outcome, State, Tenant, Timers, tick_at, time_of
+from bridge.pipeline.state import Outcome, State, Tenant, Timers, time_of
 from bridge.webhooks.alertmanager import parse
 
 

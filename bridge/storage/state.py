@@ -223,7 +223,9 @@ class StateStore:
             gone += self._delete_some("outbox", "at < ?", history)
             too_many = "received_at < ? or id <= (select max(id) from quarantine) - ?"
             gone += self._delete_some("quarantine", too_many, quarantine, QUARANTINE_ROWS)
-            return gone + self._delete_incidents(micros(now - timedelta(seconds=settings.incidents_s)))
+            # What may still reopen is in the memory of the analyst: it stays, however short incidents are kept.
+            keep_s = max(settings.incidents_s, settings.reopen_within_s + 60)
+            return gone + self._delete_incidents(micros(now - timedelta(seconds=keep_s)))
 
     def _delete_some(self, table: str, where: str, *values: int) -> int:
         """Delete what holds true among the rows that came first: ids and times go up together."""

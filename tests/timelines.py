@@ -1,0 +1,158 @@
+"""Random timelines: rows of every kind, two tenants, several sources, alerts that share something and some that do not.
+
+The pool is small and the times are chosen from where something may happen (a tick, the end of a dispute, of quiet, of
+what is believed), so that a short timeline meets most of what a year does.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import numpy as np
+import timeline
+from hypothesis import strategies as st
+
+from bridge.analysis.settings import AnalysisSettings, Destination, Heartbeat, Route, Source
+from bridge.analysis.text import template_of
+from bridge.model import EventKind, InboxRow, RowKind
+from bridge.webhooks.alertmanager import parse
+
+TENANTS = ("east", "west")
+POOL: tuple[dict[str, str], ...] = (
+    {"alertname": "NodeDown", "instance": "db-1:9100", "severity": "critical", "team": "db"},
+    {"alertname": "DiskSlow", "node": "db-1", "severity": "warning", "team": "db"},
+    {"alertname": "Errors", "service": "shop", "namespace": "web", "severity": "warning"},
+    {"alertname": "Latency", "service": "shop", "namespace": "web", "severity": "critical"},
+    {"alertname": "Latency", "service": "pay", "namespace": "web", "severity": "info"},
+    {"alertname": "CertExpiry", "host": "mail-9", "severity": "info"},
+    {"alertname": "Watchdog", "severity": "none"},
+    {"foo": "bar"},
+)
+BEAT = Heartbeat(match=('alertname="Watchdog"',), missing_after_s=900.0)
+DESTINATIONS = (Destination(name="file", wait_s=0.0), Destination(name="chat", wait_s=30.0))
+TO_FILE = Route(to=("file",))
+TO_CHAT = Route(match=('severity=~"critical|warning"',), to=("chat",), repeat_s=14_400.0)
+TO_DB = Route(match=('team="db"',), to=("chat",), repeat_s=3600.0, wait_s=60.0, kinds=tuple(EventKind))
+BASE = AnalysisSettings(heartbeats=(BEAT,), destinations=DESTINATIONS, routes=(TO_FILE, TO_CHAT, TO_DB))
+#: What a reload may bring in the middle of it all.
+SETTINGS = (
+    BASE,
+    msgspec.structs.replace(BASE, heartbeats=()),
+    msgspec.structs.replace(
+        BASE, heartbeats=(BEAT, Heartbeat(match=('alertname="CertExpiry"',), missing_after_s=60.0))
+    ),
+    msgspec.structs.replace(BASE, routes=(TO_DB, TO_FILE)),
+    msgspec.structs.replace(
+        BASE, routes=(Route(match=('team!="db"',), to=("chat",), repeat_s=1800.0), TO_CHAT)
+    ),
+    msgspec.structs.replace(BASE, window_s=20.0, close_after_s=10.0, reopen_within_s=60.0, dispute_s=5.0),
+    msgspec.structs.replace(BASE, window_s=7200.0, close_after_s=900.0, reopen_within_s=86_400.0),
+    msgspec.structs.replace(
+        BASE,
+        sources=tuple(Source(tenant=name, name="am", repeat_interval_s=60.0) for name in TENANTS),
+        sensitivity=0.9,
+    ),
+    msgspec.structs.replace(BASE, models=False, severity_label="team", severities={"db": "critical"}),
+)
+#: Seconds between rows.
+PAUSES = (0.0, 0.0, 0.0, 0.0, 0.001, 1.0, 1.0, 1.0, 2.5, 2.5, 2.5, 5.0, 5.0, 5.0, 7.0, 7.0, 7.0, 20.0, 20.0, 30.0,
+          30.0, 31.0, 31.0, 60.0, 60.0, 90.0, 300.0, 305.0, 900.0, 1801.0, 1805.0, 29_400.0, 60_000.0)  # fmt: skip
+#: startsAt of a firing, from when it is received; None is the beginning, which never changes.
+STARTS = (0.0, 0.0, -10.0, -600.0, 60.0, None, None)
+ENDS = (0.0, 0.0, -20.0, -3600.0, 45.0)
+
+
+def _alert(
+    labels: dict[str, str], at: datetime, starts: float | None, ends: float | None
+) -> dict[str, object]:
+    starts_at = timeline.START if starts is None else at + timedelta(seconds=starts)
+    ends_at = None if ends is None else at + timedelta(seconds=ends)
+    return timeline.alert(
+        labels, starts=starts_at, ends=ends_at, annotations={"summary": f"{starts} is high"}
+    )
+
+
+def template_ids() -> list[str]:
+    """Return the ids of the templates that the pool's alerts have."""
+    alerts = [_alert(labels, timeline.START, None, None) for labels in POOL]
+    parsed = parse(timeline.webhook(alerts), tenant="east", source="am")
+    return sorted({template_of(alert).id for alert in parsed.alerts})
+
+
+TEMPLATES = template_ids()
+
+
+def vector(number: int) -> bytes:
+    """Return a unit vector; numbers close to each other give vectors close to each other."""
+    return np.array([np.cos(number / 7), np.sin(number / 7)], dtype="<f2").tobytes()
+
+
+_alerts = st.tuples(
+    st.sampled_from(POOL), st.sampled_from(STARTS), st.one_of(st.none(), st.sampled_from(ENDS))
+)
+_webhooks = st.tuples(
+    st.just(RowKind.WEBHOOK),
+    st.lists(_alerts, min_size=1, max_size=5),
+    st.sampled_from(("{}:{}", '{}:{team="db"}', '{}:{namespace="web"}')),
+)
+_vectors = st.tuples(
+    st.just(RowKind.VECTORS),
+    st.dictionaries(st.sampled_from([*TEMPLATES, "0" * 16]), st.integers(0, 9), min_size=1),
+)
+_families = st.tuples(
+    st.just(RowKind.FAMILIES),
+    st.dictionaries(st.sampled_from(TEMPLATES), st.sampled_from(("f:1.1", "f:1.2"))),
+)
+_kinds: dict[str, st.SearchStrategy[tuple[Any, ...]]] = {
+    "webhook": _webhooks,
+    "vectors": _vectors,
+    "families": _families,
+    "clock": st.tuples(st.just(RowKind.CLOCK)),
+    "rejected": st.tuples(st.just(RowKind.REJECTED)),
+    "mode": st.tuples(st.just(RowKind.MODE), st.booleans()),
+    "settings": st.tuples(st.just(RowKind.SETTINGS), st.sampled_from(SETTINGS)),
+}
+_steps = st.tuples(
+    st.sampled_from(PAUSES),
+    st.sampled_from(("east", "east", "east", "west")),
+    st.sampled_from(("am", "am", "am", "am", "am2", "tocsin")),
+    st.sampled_from(("webhook",) * 18 + ("settings",) * 3 + tuple(_kinds)).flatmap(_kinds.__getitem__),
+)
+
+
+@st.composite
+def timelines(draw: st.DrawFn) -> list[InboxRow]:
+    """Return the rows of a random timeline, at most 40."""
+    at = timeline.START
+    rows = []
+    size = draw(st.sampled_from((1, 10, 30)))  # left alone, lists are mostly short
+    steps = draw(st.lists(_steps, min_size=size, max_size=size + 10))
+    for number, (pause_s, tenant, source, what) in enumerate(steps, 1):
+        at += timedelta(seconds=pause_s)
+        owner = "" if what[0] in {RowKind.MODE, RowKind.SETTINGS, RowKind.CLOCK} else tenant
+        rows.append(timeline.row(number, at, _body(at, *what), kind=what[0], tenant=owner, source=source))
+    return rows
+
+
+def _body(at: datetime, kind: RowKind, *given: Any) -> bytes:
+    match kind:
+        case RowKind.WEBHOOK:
+            alerts = [_alert(labels, at, starts, ends) for labels, starts, ends in given[0]]
+            return timeline.webhook(alerts, group=given[1])
+        case RowKind.REJECTED:
+            return json.dumps({"reason": "no JSON", "body_base64": base64.b64encode(b"{").decode()}).encode()
+        case RowKind.VECTORS:
+            vectors = {name: base64.b64encode(vector(number)).decode() for name, number in given[0].items()}
+            return json.dumps({"model": "test", "vectors": vectors}).encode()
+        case RowKind.FAMILIES:
+            return json.dumps({"fit": 1, "assign": given[0]}).encode()
+        case RowKind.MODE:
+            return json.dumps({"model_free": given[0]}).encode()
+        case RowKind.SETTINGS:
+            return msgspec.json.encode(given[0])
+        case RowKind.CLOCK:
+            return b""
