@@ -43,6 +43,7 @@ class RowKind(StrEnum):
     WEBHOOK = "webhook"  # the bytes of one webhook as received
     REJECTED = "rejected"  # the bytes of a body that can never be good: goes to quarantine
     CLOCK = "clock"  # nothing but the time, appended by an idle front
+    STARTED = "started"  # a front begins to listen; nothing was heard since the row before
     VECTORS = "vectors"  # template vectors that act from here on
     FAMILIES = "families"  # a finished HDBSCAN fit or prediction that acts from here on
     MODE = "mode"  # thinking with or without models from here on
@@ -193,7 +194,7 @@ class Incident(Word, frozen=True, kw_only=True):
     severity: Severity  # the highest it has had since it opened
     anomaly: Score
     seq: int  # of its newest event; gap-free from 1
-    alerts_total: int
+    alerts_total: int  # different alerts, however often each has fired
     alerts_firing: int
     common_labels: dict[str, str]
     root: tuple[RootSuspect, ...] = ()
@@ -232,6 +233,9 @@ class EventEpisode(Word, frozen=True, kw_only=True):
     severity: Severity
     demoted: bool
     why: str
+    times: int = 1  # how often the alert has fired in this incident; this is the newest
+    expired: bool = False  # its end was never told: it was given up
+    disputed: bool = False  # opened by a firing that Alertmanager itself cannot tell from a stale copy
 
 
 class IncidentView(Word, frozen=True, kw_only=True):
@@ -250,8 +254,10 @@ class IncidentView(Word, frozen=True, kw_only=True):
     alerts_total: int
     alerts_firing: int
     common_labels: dict[str, str]
-    episodes: tuple[EventEpisode, ...]  # at most 100, the worst and earliest first
-    truncated: int  # how many episodes are not listed
+    episodes: tuple[
+        EventEpisode, ...
+    ]  # the newest of each alert; at most 100, what fires, is worst and earliest first
+    truncated: int  # how many alerts are not listed
     root: tuple[RootSuspect, ...]
     merged_into: str | None
     split_from: str | None

@@ -69,6 +69,10 @@ class Thinking:
         """Let time run."""
         return self.row(at, RowKind.CLOCK, b"", tenant="", source="")
 
+    def started(self, at: str) -> Outcome:
+        """Let a front begin to listen."""
+        return self.row(at, RowKind.STARTED, b"{}", tenant="")
+
     def settings(self, at: str, settings: AnalysisSettings) -> Outcome:
         """Put settings in force."""
         return self.row(at, RowKind.SETTINGS, msgspec.json.encode(settings), tenant="")

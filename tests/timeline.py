@@ -6,7 +6,8 @@
     want 0s  #1 opened critical
 
 `at` lines are webhooks of one alert (several with the same time and group make one webhook); `starts=` and `ends=`
-are relative to the line's own time, except `starts=@0s`, which is relative to the beginning. `want` lines are all
+are relative to the line's own time, except `starts=@0s`, which is relative to the beginning; `peer=` is which
+Alertmanager of a pair sends it. `want` lines are all
 events, in order; incidents are numbered by their first event.
 """
 
@@ -24,6 +25,7 @@ from bridge.model import InboxRow, RowKind
 START = datetime(2026, 1, 5, 3, 0, 0, tzinfo=UTC)
 NEVER = "0001-01-01T00:00:00Z"
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+Where = tuple[datetime, str, str, str]  # received_at, group, source, peer
 _LINE = re.compile(r"at\s+(\S+)\s+(fires|ends|clock)\s*([^{\s]*)(\{.*?\})?(.*)")
 
 
@@ -67,7 +69,9 @@ def alert(
     }
 
 
-def webhook(alerts: Sequence[dict[str, object]], *, group: str = "{}:{}", truncated: int = 0) -> bytes:
+def webhook(
+    alerts: Sequence[dict[str, object]], *, group: str = "{}:{}", truncated: int = 0, peer: str = "am"
+) -> bytes:
     """Return a webhook body; its status is what Alertmanager would say of the alerts that were sent."""
     firing = any(one["status"] == "firing" for one in alerts)
     return json.dumps(
@@ -80,7 +84,7 @@ def webhook(alerts: Sequence[dict[str, object]], *, group: str = "{}:{}", trunca
             "groupLabels": {},
             "commonLabels": {},
             "commonAnnotations": {},
-            "externalURL": "http://am:9093",
+            "externalURL": f"http://{peer}:9093",
             "alerts": list(alerts),
         }
     ).encode()
@@ -95,26 +99,27 @@ def row(number: int, at: datetime, body: bytes, *, kind: RowKind = RowKind.WEBHO
 def read(text: str) -> Timeline:
     """Read a scenario."""
     timeline = Timeline()
-    pending: dict[tuple[datetime, str, str], list[dict[str, object]]] = {}
+    pending: dict[Where, list[dict[str, object]]] = {}
     for line in map(str.strip, text.splitlines()):
         if line.startswith("want "):
             timeline.want.append(" ".join(line.split()[1:]))
         elif line.startswith("at "):
             _read_at(line, pending)
-    for number, ((at, group, source), alerts) in enumerate(pending.items(), 1):
+    for number, ((at, group, source, peer), alerts) in enumerate(pending.items(), 1):
         kind = RowKind.WEBHOOK if alerts else RowKind.CLOCK
-        body = webhook(alerts, group=group) if alerts else b""
+        body = webhook(alerts, group=group, peer=peer) if alerts else b""
         timeline.rows.append(row(number, at, body, kind=kind, source=source))
     return timeline
 
 
-def _read_at(line: str, pending: dict[tuple[datetime, str, str], list[dict[str, object]]]) -> None:
+def _read_at(line: str, pending: dict[Where, list[dict[str, object]]]) -> None:
     found = _LINE.fullmatch(line)
     assert found, f"cannot read: {line}"
     when, verb, name, braces, rest = found.groups()
     at = after(when)
     options = dict(option.split("=", 1) for option in rest.split())
-    key = (at, options.get("group", f'{{}}:{{alertname="{name}"}}'), options.get("source", "default"))
+    group = options.get("group", f'{{}}:{{alertname="{name}"}}')
+    key = (at, group, options.get("source", "default"), options.get("peer", "am"))
     alerts = pending.setdefault(key, [])
     if verb == "clock":
         return

@@ -18,8 +18,9 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 
+from bridge.analysis.entities import GENERIC_WEIGHT, Token
 from bridge.analysis.incidents import Group
-from bridge.analysis.linking import Features, Link, Token, burst, probability
+from bridge.analysis.linking import Features, Link, burst, probability, worth
 from bridge.model import IncidentState, Origin, Word
 
 JOIN_AT = 0.5
@@ -30,7 +31,7 @@ MERGE_SHARE = 0.3  # of the smaller incident's alerts
 MERGE_WITHIN_S = 1800.0
 PER_TOKEN = 8  # newest incidents looked at per token
 MAX_SCORED = 6  # incidents scored per alert
-GENERIC_WEIGHT = 0.3  # labels lighter than this bring nobody together by themselves
+SAID_FROM = 0.1  # what is worth less is no reason that anybody wants to read
 
 
 class Newcomer(Word, frozen=True, kw_only=True):
@@ -113,18 +114,20 @@ def choose(
     window_s: float,
     sensitivity: float,
     likeness: Callable[[str, Group], float | None],
+    rarity: Callable[[str], float],
 ) -> Choice:
     """Return the incident that takes `newcomer` in, with the link that explains it.
 
-    `likeness(template, group)` gives the cosine of the texts, None where it is unknown. Cost is bounded by
-    `MAX_TOKENS * PER_TOKEN + MAX_SCORED`, whatever the number of open incidents.
+    `likeness(template, group)` gives the cosine of the texts, None where it is unknown; `rarity(key)` how rare it
+    is, 0..1, that an incident holds a key. Cost is bounded by `MAX_TOKENS * PER_TOKEN + MAX_SCORED`, whatever
+    the number of open incidents.
     """
-    terms = [(token, token.weight / (index.spread(token.key) or 1)) for token in newcomer.tokens]
+    named = _Named(newcomer, index, rarity)
     links: list[tuple[float, str, Features]] = []
-    for incident in _candidates(newcomer, index):
+    for incident in _candidates(named, index):
         group = groups[incident]
         if _joinable(group, newcomer, window_s):
-            features = _features(newcomer, terms, group, likeness)
+            features = _features(named, group, likeness)
             if features is not None:
                 links.append((probability(features, sensitivity), incident, features))
     if not links:
@@ -138,50 +141,63 @@ def choose(
     return Choice(incident=incident, link=link, also=also if chance >= BRIDGE_AT else ())
 
 
-def _candidates(newcomer: Newcomer, index: Index) -> list[str]:
-    """Return the incidents that share most with `newcomer` at a glance, at most `MAX_SCORED`."""
+class _Named:
+    """What a newcomer names, each thing with what sharing it is worth."""
+
+    __slots__ = ("newcomer", "speaking", "terms", "total")
+
+    def __init__(self, newcomer: Newcomer, index: Index, rarity: Callable[[str], float]) -> None:
+        self.newcomer = newcomer
+        valued = worth(newcomer.tokens, rarity)
+        self.total = sum(token.weight for token in newcomer.tokens)
+        #: What is shared counts less where several open incidents hold it.
+        self.terms = [(token, value, value / (index.spread(token.key) or 1)) for token, value in valued]
+        marks = ((key, rarity(key)) for key in (newcomer.group, newcomer.family) if key)
+        #: Group and family, where they say anything.
+        self.speaking = {key: rare for key, rare in marks if rare >= GENERIC_WEIGHT}
+
+
+def _candidates(named: _Named, index: Index) -> list[str]:
+    """Return the incidents that share most with a newcomer at a glance, at most `MAX_SCORED`."""
     shared: dict[str, float] = {}
-    for key in (newcomer.group, newcomer.family):
+    for key, rare in named.speaking.items():
         for incident in index.newest(key):
-            shared[incident] = shared.get(incident, 0.0) + 1.0
-    for token in newcomer.tokens:
-        if token.weight >= GENERIC_WEIGHT:
+            shared[incident] = shared.get(incident, 0.0) + rare
+    for token, value, _ in named.terms:
+        if value >= GENERIC_WEIGHT:
             for incident in index.newest(token.key):
-                shared[incident] = shared.get(incident, 0.0) + token.weight
+                shared[incident] = shared.get(incident, 0.0) + value
     if len(shared) <= MAX_SCORED:
         return list(shared)
     return sorted(shared, key=lambda incident: (-shared[incident], incident))[:MAX_SCORED]
 
 
-def _features(
-    newcomer: Newcomer,
-    terms: list[tuple[Token, float]],
-    group: Group,
-    likeness: Callable[[str, Group], float | None],
-) -> Features | None:
-    """Return what speaks for `newcomer` belonging to `group`; None if they share nothing in particular.
-
-    `terms` is what `newcomer` names, each with its weight divided by the number of incidents that have it.
-    """
+def _features(named: _Named, group: Group, likeness: Callable[[str, Group], float | None]) -> Features | None:
+    """Return what speaks for a newcomer belonging to `group`; None if they share nothing in particular."""
+    newcomer = named.newcomer
     size, held = len(group.episodes), group.held
     near = _Nearness(newcomer.at)
-    shared = total = 0.0
+    shared = 0.0
     names = []
-    for token, rarity in terms:
-        total += token.weight
+    for token, value, term in named.terms:
         found = held.get(token.key)
         if found is not None:
             share = found[0] / size
-            shared += rarity * share
-            names.append(token.key)
-            if token.weight >= GENERIC_WEIGHT:
+            shared += term * share
+            if value >= SAID_FROM:
+                names.append(token.key)
+            if value >= GENERIC_WEIGHT:
                 near.see(share, found[1])
-    of_group, of_family = (near.see_key(held, key, size) for key in (newcomer.group, newcomer.family))
+    of_group, of_family = (
+        near.see_key(held, key, size) * named.speaking[key] if key in named.speaking else 0.0
+        for key in (newcomer.group, newcomer.family)
+    )
     if near.lag_s is None:
         return None
     return Features(
-        lag_s=near.lag_s, burst=near.burst, shared=shared / total if total else 0.0, shared_keys=tuple(names),
-        family=of_family, group=of_group, text=likeness(newcomer.template, group),
+        lag_s=near.lag_s, burst=near.burst, shared=shared / named.total if named.total else 0.0,
+        shared_keys=tuple(names), same_kind=newcomer.template in group.templates, family=of_family,
+        group=of_group, text=likeness(newcomer.template, group),
     )  # fmt: skip
 
 

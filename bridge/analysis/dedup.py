@@ -7,6 +7,10 @@ Rules (each measured on real Alertmanagers, 0.25 to 0.33):
 * Content is no identity over time: fire, resolve, fire again can give a byte-identical "firing", and an HA peer
   can send a stale "firing" seconds after another peer's "resolved". Both look the same, so such a firing is
   *disputed*: it waits `dispute_s`, then counts. A resolve that comes meanwhile ends the dispute.
+* A stale copy that was counted is taken back by the resolve of the peer that sent it, minutes later and with an
+  end that is known already: what one peer sends about a group comes in order. The peer is its `externalURL`;
+  peers that share one are taken for one, so any resolve takes it back.
+* A resolve of a firing that was never told is an episode all the same: it began and ended.
 * The status of a whole notification is never looked at (it lies when alerts were truncated).
 * An alert that is never resolved and never repeated is believed for two repeat and group intervals.
 
@@ -43,6 +47,7 @@ class Signal(StrEnum):
     FIRES_OLD = "fires_old"  # a firing that began before the last known end
     ENDS = "ends"
     ENDS_OLD = "ends_old"  # the end of an earlier episode than the one that fires
+    ENDS_UNHEARD = "ends_unheard"  # the end of a firing that nobody told us of, or that was in doubt
     SILENT = "silent"  # nothing for as long as anything is believed
     SETTLED = "settled"  # the dispute's time is over
 
@@ -51,7 +56,7 @@ _W, _S, _C = WatchState, Signal, Change
 #: Every legal pair; anything else is a bug. `forget` in the comment means that the watch is dropped.
 MOVES: dict[tuple[WatchState, Signal], tuple[WatchState, Change]] = {
     (_W.NEW, _S.FIRES): (_W.FIRING, _C.FIRST_SEEN),
-    (_W.NEW, _S.ENDS): (_W.RESOLVED, _C.STALE),  # its firing was never told; a late copy must not open it
+    (_W.NEW, _S.ENDS_UNHEARD): (_W.RESOLVED, _C.RESOLVED),  # an episode that is over when we hear of it
     (_W.FIRING, _S.FIRES): (_W.FIRING, _C.REPEATED),  # ALTERED where the annotations differ
     (_W.FIRING, _S.ENDS): (_W.RESOLVED, _C.RESOLVED),
     (_W.FIRING, _S.ENDS_OLD): (_W.FIRING, _C.STALE),
@@ -59,13 +64,15 @@ MOVES: dict[tuple[WatchState, Signal], tuple[WatchState, Change]] = {
     (_W.RESOLVED, _S.FIRES): (_W.FIRING, _C.REOPENED),
     (_W.RESOLVED, _S.FIRES_OLD): (_W.DISPUTED, _C.DISPUTED),
     (_W.RESOLVED, _S.ENDS): (_W.RESOLVED, _C.REPEATED),
+    (_W.RESOLVED, _S.ENDS_UNHEARD): (_W.RESOLVED, _C.RESOLVED),
     (_W.RESOLVED, _S.SILENT): (_W.NEW, _C.STALE),  # forget
     (_W.DISPUTED, _S.FIRES): (_W.FIRING, _C.REOPENED),
     (_W.DISPUTED, _S.FIRES_OLD): (_W.DISPUTED, _C.REPEATED),
     (_W.DISPUTED, _S.ENDS): (_W.RESOLVED, _C.STALE),
+    (_W.DISPUTED, _S.ENDS_UNHEARD): (_W.RESOLVED, _C.RESOLVED),  # another end: the firing in doubt was real
     (_W.DISPUTED, _S.SETTLED): (_W.FIRING, _C.REOPENED),
     (_W.EXPIRED, _S.FIRES): (_W.FIRING, _C.REOPENED),  # also with the old startsAt: nobody said it had ended
-    (_W.EXPIRED, _S.ENDS): (_W.RESOLVED, _C.REPEATED),
+    (_W.EXPIRED, _S.ENDS): (_W.RESOLVED, _C.RESOLVED),  # the end that was given up comes after all
     (_W.EXPIRED, _S.SILENT): (_W.NEW, _C.STALE),  # forget
 }
 
@@ -82,10 +89,15 @@ class Watch(Word, frozen=True, kw_only=True):
     disputed_alert: Alert | None = None
     disputed_at: datetime | None = None
     disputed_group: str = ""  # Alertmanager group of the disputed firing
+    doubted_peer: str | None = None  # who sent the firing that is, or was, in doubt; None: there is no doubt
 
 
 class Decision(Word, frozen=True, kw_only=True):
-    """What one signal means. `watch` None: forget."""
+    """What one signal means. `watch` None: forget.
+
+    `opens` and `ends` together: an episode that is over when it is heard of. `ends` after an expiry: the episode
+    that was given up ended then.
+    """
 
     change: Change
     watch: Watch | None
@@ -99,15 +111,47 @@ def annotations_crc(annotations: dict[str, str]) -> int:
     return crc32("\0".join(f"{name}\0{annotations[name]}" for name in sorted(annotations)).encode())
 
 
-def observe(watch: Watch | None, alert: Alert, received_at: datetime) -> Decision:
-    """Decide what `alert`, received at `received_at`, means after `watch`."""
-    signal = _signal(watch, alert)
+def observe(
+    watch: Watch | None,
+    alert: Alert,
+    received_at: datetime,
+    *,
+    peer: str = "",
+    unheard_since: datetime | None = None,
+) -> Decision:
+    """Decide what an alert means.
+
+    Args:
+        watch: What is remembered of it, None for nothing.
+        alert: What was said.
+        received_at: When it was received.
+        peer: The Alertmanager that said so.
+        unheard_since: An alert that is not remembered and claims to fire at least since then may have been heard,
+            given up and forgotten (a silence hid it): its episode begins now, for its startsAt names that one.
+    """
+    signal = _signal(watch, alert, peer)
     before = WatchState.NEW if watch is None else watch.state
     state, change = MOVES[before, signal]
     crc = annotations_crc(alert.annotations)
+    anew = watch is None and unheard_since is not None and alert.starts_at <= unheard_since
     if change is Change.REPEATED and state is WatchState.FIRING and watch and watch.annotations_crc != crc:
         change = Change.ALTERED
-    return _apply(watch, alert, received_at, state, change, crc)
+    if change in {Change.FIRST_SEEN, Change.REOPENED}:
+        return _opened(watch, alert, received_at, change, crc, anew=anew)
+    if signal is Signal.ENDS_UNHEARD:
+        return _unheard(watch, alert, received_at, crc, anew=anew)
+    assert watch is not None  # noqa: S101 - the table has no other move from NEW
+    if change is Change.DISPUTED:
+        disputed = replace(
+            watch, state=state, heard_at=received_at, disputed_alert=alert, disputed_at=received_at,
+            doubted_peer=peer,
+        )  # fmt: skip
+        return Decision(change=change, watch=disputed)
+    if state is WatchState.RESOLVED:
+        return _resolved(watch, alert.ends_at or received_at, received_at, change)
+    if change is Change.STALE:
+        return Decision(change=change, watch=watch)
+    return Decision(change=change, watch=replace(watch, heard_at=received_at, annotations_crc=crc))
 
 
 def settle(watch: Watch, now: datetime) -> Decision:
@@ -134,14 +178,14 @@ def silence(watch: Watch, now: datetime) -> Decision:
     return Decision(change=change, watch=replace(watch, state=state, heard_at=now), ends=now)
 
 
-def believed_until(watch: Watch, *, repeat_interval_s: float, group_interval_s: float) -> datetime:
-    """Return when silence about `watch` stops being ordinary: two full repeats of its Alertmanager."""
-    return watch.heard_at + timedelta(seconds=2 * (repeat_interval_s + group_interval_s))
+def believed_until(heard_at: datetime, *, repeat_interval_s: float, group_interval_s: float) -> datetime:
+    """Return when silence since `heard_at` stops being ordinary: two full repeats of its Alertmanager."""
+    return heard_at + timedelta(seconds=2 * (repeat_interval_s + group_interval_s))
 
 
-def _signal(watch: Watch | None, alert: Alert) -> Signal:
+def _signal(watch: Watch | None, alert: Alert, peer: str) -> Signal:
     if not alert.firing:
-        return Signal.ENDS_OLD if watch is not None and _ended_before(watch, alert) else Signal.ENDS
+        return _signal_of_end(watch, alert, peer)
     if watch is None or watch.state in {WatchState.FIRING, WatchState.EXPIRED}:
         return Signal.FIRES
     if watch.ended_at is None or alert.starts_at > watch.ended_at:
@@ -149,45 +193,29 @@ def _signal(watch: Watch | None, alert: Alert) -> Signal:
     return Signal.FIRES_OLD
 
 
-def _ended_before(watch: Watch, alert: Alert) -> bool:
-    """Say whether a resolve ends an earlier episode than the one that fires.
+def _signal_of_end(watch: Watch | None, alert: Alert, peer: str) -> Signal:
+    """Say which firing a resolve ends. Only the sender's own times are compared: its clock may be far from ours."""
+    if watch is None:
+        return Signal.ENDS_UNHEARD
+    known, ends_at = watch.ended_at, alert.ends_at
+    match watch.state:
+        case WatchState.FIRING if ends_at is not None:
+            is_other = ends_at < watch.fired_at != alert.starts_at
+            is_old = is_other or (known is not None and ends_at <= known)
+            return Signal.ENDS_OLD if is_old and peer != watch.doubted_peer else Signal.ENDS
+        case WatchState.RESOLVED if known is not None and ends_at is not None:
+            return Signal.ENDS_UNHEARD if known < alert.starts_at <= ends_at else Signal.ENDS
+        case WatchState.DISPUTED if known is not None and ends_at is not None:
+            return Signal.ENDS_UNHEARD if ends_at > known else Signal.ENDS
+        case _:
+            return Signal.ENDS
 
-    Only the sender's own times are compared: its clock may be minutes behind ours, and an episode that began when
-    a firing was heard would never end.
-    """
-    if watch.state is not WatchState.FIRING or alert.ends_at is None:
-        return False
-    known = watch.ended_at is not None and alert.ends_at <= watch.ended_at
-    return known or alert.ends_at < watch.fired_at
 
-
-def _apply(
-    watch: Watch | None, alert: Alert, received_at: datetime, state: WatchState, change: Change, crc: int
+def _opened(
+    watch: Watch | None, alert: Alert, received_at: datetime, change: Change, crc: int, *, anew: bool
 ) -> Decision:
-    if change in {Change.FIRST_SEEN, Change.REOPENED}:
-        return _opened(watch, alert, received_at, change, crc)
-    ends_at = alert.ends_at or received_at
-    if watch is None:  # a resolve for something never heard of
-        unknown = Watch(
-            state=state, starts_at=alert.starts_at, ended_at=ends_at, heard_at=received_at,
-            annotations_crc=crc, fired_at=alert.starts_at,
-        )  # fmt: skip
-        return Decision(change=change, watch=unknown)
-    if change is Change.DISPUTED:
-        disputed = replace(
-            watch, state=state, heard_at=received_at, disputed_alert=alert, disputed_at=received_at
-        )
-        return Decision(change=change, watch=disputed)
-    if state is WatchState.RESOLVED:
-        return _resolved(watch, ends_at, received_at, change)
-    if change is Change.STALE:
-        return Decision(change=change, watch=watch)
-    return Decision(change=change, watch=replace(watch, heard_at=received_at, annotations_crc=crc))
-
-
-def _opened(watch: Watch | None, alert: Alert, received_at: datetime, change: Change, crc: int) -> Decision:
     # The identity is the startsAt, unless that names an episode that ended already.
-    begins = alert.starts_at
+    begins = received_at if anew else alert.starts_at
     if watch is not None and begins <= watch.starts_at:
         begins = _later(watch, received_at)
     fresh = Watch(
@@ -197,11 +225,27 @@ def _opened(watch: Watch | None, alert: Alert, received_at: datetime, change: Ch
     return Decision(change=change, watch=fresh, opens=begins)
 
 
+def _unheard(watch: Watch | None, alert: Alert, received_at: datetime, crc: int, *, anew: bool) -> Decision:
+    """Decide a resolve whose firing was not told, or not believed: an episode that is over."""
+    ends_at = alert.ends_at or received_at
+    begins = received_at if anew else alert.starts_at
+    if watch is not None and watch.disputed_at is not None:
+        begins = _later(watch, watch.disputed_at)  # its startsAt names the episode before
+    elif watch is not None and begins <= watch.starts_at:
+        begins = _later(watch, received_at)
+    over = Watch(
+        state=WatchState.RESOLVED, starts_at=begins, heard_at=received_at, annotations_crc=crc,
+        ended_at=max(ends_at, watch.ended_at) if watch is not None and watch.ended_at else ends_at,
+        fired_at=alert.starts_at,
+    )  # fmt: skip
+    return Decision(change=Change.RESOLVED, watch=over, opens=begins, ends=ends_at)
+
+
 def _resolved(watch: Watch, ends_at: datetime, received_at: datetime, change: Change) -> Decision:
     ended = max(ends_at, watch.ended_at) if watch.ended_at else ends_at
     resolved = replace(
         watch, state=WatchState.RESOLVED, ended_at=ended, heard_at=received_at, disputed_alert=None,
-        disputed_at=None, disputed_group="",
+        disputed_at=None, disputed_group="", doubted_peer=None,
     )  # fmt: skip
     return Decision(change=change, watch=resolved, ends=ends_at if change is Change.RESOLVED else None)
 

@@ -3,7 +3,8 @@
 Rules: an incident with a firing episode is never quiet; quiet for `close_after` is closed; a closed one reopens
 within `reopen_within`. Everything that changes the state goes through `MOVES`. `Group` is the working form: it
 keeps counts up to date so that an alert costs the same in an incident of ten as in one of ten thousand; the
-`Incident` that is stored and shown is rendered from it.
+`Incident` that is stored and shown is rendered from it. An alert that fires twenty times is one alert with twenty
+episodes: what is shown and sent speaks of its newest.
 
 Decision: an incident's id is a hash of its first episode and of when that was heard. The startsAt alone comes again:
 an alert that was silenced for a day, expired here and was forgotten fires on with the startsAt it always had.
@@ -15,18 +16,14 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from hashlib import blake2b
+from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
-from bridge.analysis.linking import (
-    FAMILY_MARK,
-    Token,
-    family_token,
-    group_token,
-    tokens_of,
-)
-from bridge.analysis.wording import entity_of, summary_of, title_of
+from bridge.analysis.entities import SPECIFIC_WEIGHT, Token, subject_of, tokens_of
+from bridge.analysis.linking import FAMILY_MARK, family_token, group_token
+from bridge.analysis.wording import Facts, summary_of, title_of
 from bridge.model import (
     SEVERITY_RANK,
     Episode,
@@ -44,11 +41,15 @@ from bridge.model import (
     event_id,
 )
 
-EpisodeKey = tuple[str, str, datetime]  # source, fingerprint, starts_at; the tenant is the group's
+AlertKey = tuple[str, str]  # source, fingerprint; the tenant is the group's
+EpisodeKey = tuple[str, str, datetime]  # source, fingerprint, starts_at
 MAX_EVENT_EPISODES = 100
 MAX_SUSPECTS = 5
-#: A pager is rung again for new criticals at most this often per incident; a rising severity always rings.
-ESCALATE_EVERY_S = 900.0
+#: People are called again for a new kind of critical at most this often per incident, for all that came meanwhile
+#: at once; for more of a kind they were told of, at intervals that double. A rising severity calls always.
+CALL_EVERY_S = 900.0
+CALL_DOUBLINGS = 4  # up to four hours
+MAX_TOLD = 200  # critical names and entities remembered as told; beyond that only a new alert name is news
 
 
 class Signal(StrEnum):
@@ -78,38 +79,62 @@ class Progress(Word, frozen=True, kw_only=True):
 
     quiet_at: datetime | None = None
     forget_at: datetime | None = None  # of one that is over: until then it is kept in memory and reopens
+    patience_s: float = 0.0  # the longest quiet after which it fired again
     escalations: int = 0
-    escalated_at: datetime | None = None
-    paged_names: tuple[str, ...] = ()  # critical alert names and entities that have been told
+    rung_at: datetime | None = None  # when people were last called
+    ring_at: datetime | None = None  # criticals that were not told are waiting until then
+    #: Critical alert names and entities that people were told of -> when, or when the last of them ended.
+    criticals_told: dict[str, datetime] = msgspec.field(default_factory=dict)
     event_at: datetime | None = None  # of the newest event
-    pending_update: bool = False
+    update_at: datetime | None = None  # when what has changed since is told, at the latest
     matched: tuple[str, ...] = ()  # route matchers that an episode has satisfied
     told: dict[str, datetime] = msgspec.field(default_factory=dict)  # destination -> its first event is due
     reminders: dict[int, datetime] = msgspec.field(default_factory=dict)  # route -> next reminder is due
+    surprise: float = 0.0  # the most surprising it has been: `analysis.anomaly`
+    surprise_why: str = ""
+    counted: bool = False  # it has entered the tenant's experience
     bridges: dict[str, int] = msgspec.field(default_factory=dict)  # other incident -> alerts that fit both
+
+
+#: What kind of alert it is, and the specific things it is about.
+Kin = tuple[str, ...]
+
+
+class Seen(NamedTuple):
+    """The episodes of one alert in an incident."""
+
+    first: EpisodeKey
+    newest: EpisodeKey
+    times: int
 
 
 class Group:
     """The working form of one incident: its episodes and the counts that decisions need."""
 
     __slots__ = (
-        "common", "episodes", "firing", "head", "held", "progress", "templates",
+        "alerts", "common", "episodes", "firing", "head", "held", "kin", "progress", "templates",
     )  # fmt: skip
 
     def __init__(self, head: Incident, progress: Progress, episodes: Iterable[Episode] = ()) -> None:
         self.head = head
         self.progress = progress
         self.episodes: dict[EpisodeKey, Episode] = {}
+        self.alerts: dict[AlertKey, Seen] = {}
         self.firing: dict[EpisodeKey, Episode] = {}
         #: What its episodes name (tokens, Alertmanager groups, families) -> how many do, and when last.
         self.held: dict[str, tuple[int, datetime]] = {}
         self.templates: dict[str, int] = {}
+        self.kin: dict[Kin, None] = {}
         self.common: dict[str, str] | None = None
         for episode in episodes:
             self.add(episode)
 
-    def add(self, episode: Episode, tokens: tuple[Token, ...] | None = None) -> None:
-        """Take in an episode or the newer form of one that is here already; `tokens` if they are known."""
+    def add(self, episode: Episode, tokens: tuple[Token, ...] | None = None) -> list[str]:
+        """Take in an episode or the newer form of one that is here already; `tokens` if they are known.
+
+        Returns:
+            What no episode of this incident has named before.
+        """
         key = (episode.source, episode.fingerprint, episode.starts_at)
         known = key in self.episodes
         self.episodes[key] = episode
@@ -117,15 +142,27 @@ class Group:
             self.firing[key] = episode
         else:
             self.firing.pop(key, None)
-        if not known:
-            self._count(episode, tokens_of(episode.labels) if tokens is None else tokens)
+        if known:
+            return []
+        seen = self.alerts.get(key[:2])
+        if seen is None:
+            self.alerts[key[:2]] = Seen(key, key, 1)
+        else:
+            self.alerts[key[:2]] = Seen(min(seen.first, key), max(seen.newest, key), seen.times + 1)
+        tokens = tokens_of(episode.labels) if tokens is None else tokens
+        kin = kin_of(episode.template, tokens)
+        if kin:
+            self.kin[kin] = None
+        return self._count(episode, tokens)
 
-    def _count(self, episode: Episode, tokens: tuple[Token, ...]) -> None:
-        for token in tokens:
-            self.hold(token.key, episode.seen_at)
+    def _count(self, episode: Episode, tokens: tuple[Token, ...]) -> list[str]:
+        keys = [token.key for token in tokens]
         group = group_token(episode.source, episode.group_key)
         if group:
-            self.hold(group, episode.seen_at)
+            keys.append(group)
+        fresh = [key for key in keys if key not in self.held]
+        for key in keys:
+            self.hold(key, episode.seen_at)
         self.templates[episode.template] = self.templates.get(episode.template, 0) + 1
         if self.common is None:
             self.common = dict(episode.labels)
@@ -134,6 +171,11 @@ class Group:
             gone = [name for name, value in self.common.items() if labels.get(name) != value]
             for name in gone:
                 del self.common[name]
+        return fresh
+
+    def newest(self) -> list[Episode]:
+        """Return the newest episode of each alert."""
+        return [self.episodes[seen.newest] for seen in self.alerts.values()]
 
     def hold(self, key: str, at: datetime, number: int = 1) -> None:
         """Count `number` more episodes under a key that they can be found by."""
@@ -152,6 +194,12 @@ class Group:
         before = self.head.state
         self.head = replace(self.head, state=MOVES[before, signal])
         return before
+
+
+def kin_of(template: str, tokens: tuple[Token, ...]) -> Kin:
+    """Return what is alike in two alerts of one kind about one thing; empty if nothing in particular is named."""
+    named = [token.key for token in tokens if token.weight >= SPECIFIC_WEIGHT]
+    return (template, *named) if named else ()
 
 
 def incident_id(episode: Episode, parent: str = "", generation: int = 0) -> str:
@@ -180,27 +228,43 @@ def importance(episode: Episode) -> tuple[int, datetime, str, str]:
     return (-SEVERITY_RANK[episode.severity], episode.starts_at, episode.fingerprint, episode.source)
 
 
+def urgency(episode: Episode) -> tuple[bool, int, datetime, str, str]:
+    """Return the sort key of what is told first: what fires now, then `importance`."""
+    return (not episode.firing, *importance(episode))
+
+
 def counted(group: Group) -> Incident:
     """Return the incident with its counts as they stand and the words of its newest event. Cheap."""
     return replace(
         group.head,
-        alerts_total=len(group.episodes),
+        alerts_total=len(group.alerts),
         alerts_firing=len(group.firing),
         common_labels=dict(sorted((group.common or {}).items())),
     )
 
 
 def rendered(group: Group) -> Incident:
-    """Return the incident in full: counts, title, summary, suspects. Cost grows with its episodes."""
+    """Return the incident in full: counts, title, summary, suspects. Cost grows with its alerts."""
     if not group.episodes:
         return counted(group)  # merged: its last words stay readable
-    ranked = sorted(group.episodes.values(), key=importance)
-    common = group.common or {}
+    facts = facts_of(group)
+    first = sorted((group.episodes[seen.first] for seen in group.alerts.values()), key=importance)
     return replace(
-        counted(group),
-        title=title_of(ranked, common),
-        summary=summary_of(ranked, common, firing=len(group.firing)),
-        root=suspects(ranked),
+        counted(group), title=title_of(facts), summary=summary_of(facts), root=suspects(first),
+    )  # fmt: skip
+
+
+def facts_of(group: Group) -> Facts:
+    """Return what the words of an incident are made from."""
+    ranked = sorted(group.newest(), key=urgency)
+    number = len(group.episodes)
+    return Facts(
+        ranked=ranked,
+        times={key: seen.times for key, seen in group.alerts.items() if seen.times > 1},
+        first_at=min(seen.first[2] for seen in group.alerts.values()),
+        common=group.common or {},
+        shared=tuple(t for t in tokens_of(ranked[0].labels) if group.held.get(t.key, (0,))[0] == number),
+        firing=len(group.firing),
     )
 
 
@@ -227,17 +291,18 @@ def event_of(group: Group, kind: EventKind, at: datetime, *, degraded: bool, ext
     group.head = replace(group.head, seq=group.head.seq + 1, changed_at=at)
     group.head = incident = rendered(group)
     group.progress = replace(group.progress, event_at=at)
-    ranked = sorted(group.episodes.values(), key=importance)[:MAX_EVENT_EPISODES]
+    ranked = sorted(group.newest(), key=urgency)[:MAX_EVENT_EPISODES]
     view = IncidentView(
         id=incident.id, state=incident.state, origin=incident.origin, title=incident.title,
         summary=incident.summary, severity=incident.severity, anomaly=incident.anomaly.value,
         anomaly_reason=incident.anomaly.reason, opened_at=incident.opened_at, closed_at=incident.closed_at,
         alerts_total=incident.alerts_total, alerts_firing=incident.alerts_firing,
-        common_labels=incident.common_labels, episodes=tuple(map(_event_episode, ranked)),
-        truncated=len(group.episodes) - len(ranked), root=incident.root, merged_into=incident.merged_into,
+        common_labels=incident.common_labels,
+        episodes=tuple(_event_episode(each, group.alerts[each.source, each.fingerprint].times) for each in ranked),
+        truncated=len(group.alerts) - len(ranked), root=incident.root, merged_into=incident.merged_into,
         split_from=incident.split_from, escalations=group.progress.escalations,
         url=f"{external_url.rstrip('/')}/api/v1/incidents/{incident.id}" if external_url else "",
-        expired=incident.state is IncidentState.CLOSED and _gave_up(group),
+        expired=incident.state is IncidentState.CLOSED and gave_up(group),
     )  # fmt: skip
     return Event(
         event_id=event_id(incident.tenant, incident.id, incident.seq, kind), kind=kind, seq=incident.seq, at=at,
@@ -245,39 +310,74 @@ def event_of(group: Group, kind: EventKind, at: datetime, *, degraded: bool, ext
     )  # fmt: skip
 
 
-def _gave_up(group: Group) -> bool:
+def gave_up(group: Group) -> bool:
     """Say whether the last that is known of some alert is that its resolve never came."""
-    newest: dict[tuple[str, str], Episode] = {}
-    for episode in sorted(group.episodes.values(), key=lambda episode: (episode.seen_at, episode.starts_at)):
-        newest[episode.source, episode.fingerprint] = episode
-    return any(episode.expired for episode in newest.values())
+    return any(episode.expired for episode in group.newest())
 
 
-def escalates(group: Group, episode: Episode, now: datetime) -> bool:
-    """Say whether a joined episode rings the pager anew, and remember it.
-
-    The severity rises: always. A critical alert name or entity that was not told: at most every
-    `ESCALATE_EVERY_S`, because in a storm every host is a new entity and nobody is to be woken for each.
-    """
+def raised(group: Group, episode: Episode) -> bool:
+    """Let an episode that joins raise the incident's severity; say whether it did."""
     rises = SEVERITY_RANK[episode.severity] > SEVERITY_RANK[group.head.severity]
     if rises:
         group.head = replace(group.head, severity=episode.severity)
-    if episode.severity != "critical":
-        return rises
-    told = group.progress.paged_names
-    fresh = [name for name in (episode.name, entity_of(episode.labels)) if name and name not in told]
-    if not fresh and not rises:
-        return False
-    since = group.progress.escalated_at
-    if not rises and since is not None and now - since < timedelta(seconds=ESCALATE_EVERY_S):
-        return False
-    group.progress = replace(group.progress, paged_names=(*told, *fresh)[-64:], escalated_at=now)
-    return True
+    return rises
 
 
-def note_escalation(group: Group, now: datetime) -> None:
+def call_at(group: Group, episode: Episode, now: datetime, *, forget_after_s: float) -> datetime | None:
+    """Return when people are to be called for `episode`: not after `now` is at once, None is not at all.
+
+    They are called for what is critical, fires, and is of a kind or of an entity that they were not told of. What
+    was told is news again `forget_after_s` after the last of it ended.
+    """
+    if episode.severity != "critical" or not episode.firing:
+        return None
+    told, rung_at = group.progress.criticals_told, group.progress.rung_at
+    long_ago = now - timedelta(seconds=forget_after_s)
+    for number, name in enumerate(_names_of(episode)):
+        since = told.get(name)
+        is_news = number == 0 or len(told) < MAX_TOLD
+        if since is not None:
+            is_news = since < long_ago and not _others_fire(group, episode, name)
+        if is_news:
+            doublings = min(group.progress.escalations, CALL_DOUBLINGS) if number else 0
+            return now if rung_at is None else rung_at + timedelta(seconds=CALL_EVERY_S * 2**doublings)
+    return None
+
+
+def _names_of(episode: Episode) -> tuple[str, ...]:
+    """Return what people are told of a critical alert: its name, and what it is about."""
+    subject = subject_of(episode.labels)
+    return (episode.name,) if subject is None else (episode.name, subject.key)
+
+
+def _others_fire(group: Group, episode: Episode, name: str) -> bool:
+    return any(
+        other is not episode and other.severity == "critical" and name in _names_of(other)
+        for other in group.firing.values()
+    )
+
+
+def note_call(group: Group, now: datetime) -> None:
+    """Remember that people are called, and of which firing criticals they are told."""
+    criticals = [episode for episode in group.firing.values() if episode.severity == "critical"]
+    told = dict(group.progress.criticals_told)
+    for episode in criticals:
+        told.update(dict.fromkeys(_names_of(episode)[: 1 if len(told) >= MAX_TOLD else 2], now))
+    rung_at = now if criticals else group.progress.rung_at
+    group.progress = replace(group.progress, criticals_told=told, rung_at=rung_at, ring_at=None)
+
+
+def note_end(group: Group, episode: Episode, now: datetime) -> None:
+    """Remember when a critical alert that was told ended: for a while its return is no news."""
+    told = group.progress.criticals_told
+    names = [name for name in _names_of(episode) if name in told] if episode.severity == "critical" else []
+    if names:
+        group.progress = replace(group.progress, criticals_told={**told, **dict.fromkeys(names, now)})
+
+
+def note_escalation(group: Group) -> None:
     """Count an escalation: PagerDuty's next page gets the next dedup key."""
-    group.progress = replace(group.progress, escalations=group.progress.escalations + 1, escalated_at=now)
+    group.progress = replace(group.progress, escalations=group.progress.escalations + 1)
 
 
 def split(group: Group, leaving: list[EpisodeKey], at: datetime) -> tuple[Group, Group]:
@@ -318,7 +418,7 @@ def split(group: Group, leaving: list[EpisodeKey], at: datetime) -> tuple[Group,
 def merge(older: Group, younger: Group, at: datetime, why: str) -> None:
     """Move the younger incident's episodes into the older one. The younger stays, empty, and says where to."""
     for episode in sorted(younger.episodes.values(), key=importance):
-        older.add(replace(episode, incident=older.head.id, why=why))
+        older.add(replace(episode, incident=older.head.id, why=f"{episode.why}; {why}"))
     worse = max(older.head.severity, younger.head.severity, key=SEVERITY_RANK.__getitem__)
     older.head = replace(
         older.head, severity=worse, active_at=max(older.head.active_at, younger.head.active_at)
@@ -327,13 +427,16 @@ def merge(older: Group, younger: Group, at: datetime, why: str) -> None:
         older.move(Signal.FIRES)
     quiet = [at for at in (older.progress.quiet_at, younger.progress.quiet_at) if at is not None]
     older.progress = replace(older.progress, quiet_at=None if older.firing else max(quiet, default=at))
-    names = dict.fromkeys((*older.progress.paged_names, *younger.progress.paged_names))
-    older.progress = replace(older.progress, paged_names=tuple(names)[-64:])
+    told = dict(younger.progress.criticals_told)
+    for name, at_that_time in older.progress.criticals_told.items():
+        told[name] = max(at_that_time, told.get(name, at_that_time))
+    older.progress = replace(older.progress, criticals_told=told)
+    older.head = replace(older.head, degraded=older.head.degraded or younger.head.degraded)
     younger.head = rendered(younger)  # its last title stays readable
     younger.move(Signal.MERGED)
     younger.head = replace(younger.head, merged_into=older.head.id, closed_at=at)
-    younger.episodes, younger.firing, younger.held = {}, {}, {}
-    younger.templates, younger.common = {}, None
+    younger.episodes, younger.alerts, younger.firing, younger.held = {}, {}, {}, {}
+    younger.templates, younger.kin, younger.common = {}, {}, None
     younger.progress = replace(younger.progress, quiet_at=None, reminders={}, bridges={})
 
 
@@ -342,10 +445,10 @@ def worst(episodes: Iterable[Episode]) -> Severity:
     return max((episode.severity for episode in episodes), key=SEVERITY_RANK.__getitem__)
 
 
-def _event_episode(episode: Episode) -> EventEpisode:
+def _event_episode(episode: Episode, times: int) -> EventEpisode:
     return EventEpisode(
         fingerprint=episode.fingerprint, starts_at=episode.starts_at, ends_at=episode.ends_at,
         source=episode.source, labels=episode.labels, annotations=episode.annotations,
         generator_url=episode.generator_url, severity=episode.severity, demoted=episode.demoted,
-        why=episode.why,
+        why=episode.why, times=times, expired=episode.expired, disputed=episode.disputed,
     )  # fmt: skip

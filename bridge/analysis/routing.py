@@ -34,6 +34,8 @@ class Router:
     def __init__(self, settings: AnalysisSettings) -> None:
         self.routes = settings.routes
         self._waits = {destination.name: destination.wait_s for destination in settings.destinations}
+        #: After that an incident without anything that fires has closed.
+        self._over_s = settings.close_after_s + 30.0
         parsed = [tuple((text, parse(text)) for text in route.match) for route in settings.routes]
         #: Per route the texts of its label matchers, and its severity matchers.
         self._by_labels = [[text for text, m in matchers if m.name != "severity"] for matchers in parsed]
@@ -84,9 +86,8 @@ class Router:
         told = dict(group.progress.told)
         listed = []
         for name, wait_s in named.items():
-            first = told.setdefault(name, event.at + timedelta(seconds=wait_s))
-            if event.incident.severity == "critical" and first > event.at:
-                first = told[name] = event.at  # it rose while it waited
+            due = event.at + timedelta(seconds=wait_s)
+            first = told[name] = min(told.get(name, due), due)  # sooner where it rose while it waited
             listed.append(Due(destination=name, not_before=max(first, event.at)))
         reminders = self._arm(group, event.at)
         group.progress = replace(group.progress, told=told, reminders=reminders)
@@ -134,6 +135,9 @@ class Router:
         return all(matcher.holds(severity) for matcher in self._by_severity[number])
 
     def _wait_s(self, route: Route, name: str, event: Event) -> float:
+        own_s = self._waits.get(name, 0.0)
+        if own_s and event.kind is EventKind.OPENED and not event.incident.alerts_firing:
+            return self._over_s  # it was over when we heard of it: nobody is called, a chat hears of it once
         if event.incident.severity == "critical":
             return 0.0
-        return self._waits.get(name, 0.0) if route.wait_s is None else route.wait_s
+        return own_s if route.wait_s is None else route.wait_s

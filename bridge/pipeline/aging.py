@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from bridge.analysis import clustering, incidents
+from bridge.analysis import anomaly, clustering, incidents
 from bridge.analysis.incidents import Group, Signal
 from bridge.model import EventKind, IncidentState
 from bridge.pipeline.desk import Desk
@@ -35,15 +35,24 @@ class Aging:
         if group is None or group.head.state is not IncidentState.QUIET or group.progress.quiet_at is None:
             return
         now = self._desk.now
-        if now < group.progress.quiet_at + timedelta(seconds=self._desk.settings.close_after_s):
+        if now < self._gathering.closes_at(group, group.progress.quiet_at):
             self._gathering.arm_close(tenant, group)
             return
         group.move(Signal.QUIET_OVER)
         group.head = replace(group.head, closed_at=now)
-        group.progress = replace(group.progress, pending_update=False, reminders={}, bridges={})
+        group.progress = replace(group.progress, update_at=None, ring_at=None, reminders={}, bridges={})
         tenant.index.drop(key[0], group.head.opened_at)
         self._forget_later(tenant, group, now)
         self._events.due(tenant, group, EventKind.CLOSED)
+        self._remember(tenant, group)
+
+    def _remember(self, tenant: Tenant, group: Group) -> None:
+        """Let an incident that is over enter the tenant's experience, once."""
+        if not group.progress.counted:
+            group.progress = replace(group.progress, counted=True)
+            before = tenant.record.experience
+            experience = anomaly.experienced(before, group.progress.surprise, self._desk.now)
+            self._desk.keep_record(tenant, replace(tenant.record, experience=experience))
 
     def merge(self, tenant: Tenant, key: tuple[str, ...]) -> None:
         """Merge the younger incident into the older if enough alerts fitted both and both go on."""
@@ -63,7 +72,7 @@ class Aging:
 
     def _merge(self, tenant: Tenant, older: Group, younger: Group) -> None:
         now = self._desk.now
-        moved = list(younger.episodes)
+        moved, kins = list(younger.episodes), list(younger.kin)
         count = younger.progress.bridges.get(older.head.id, 0)
         severity = older.head.severity
         incidents.merge(older, younger, now, f"{count} alerts fitted both incidents")
@@ -71,7 +80,7 @@ class Aging:
             episode = older.episodes[episode_key]
             self._desk.keep_episode(tenant, episode)
             self._desk.state.router.note(older, episode)
-            tenant.move_to(older, episode, younger.head.id)
+        tenant.move_to(older, [older.episodes[key] for key in moved], kins, younger.head.id)
         tenant.index.drop(younger.head.id, younger.head.opened_at)
         self._gathering.index(tenant, older)
         self._gathering.arm_close(tenant, older)
@@ -83,6 +92,9 @@ class Aging:
     def _forget_later(self, tenant: Tenant, group: Group, closed_at: datetime) -> None:
         # A second more, so that it is never forgotten at the tick that closed it.
         due = closed_at + timedelta(seconds=self._desk.settings.reopen_within_s + 1.0)
+        if incidents.gave_up(group):  # its ends may be told yet
+            sources = {episode.source for episode in group.newest() if episode.expired}
+            due = max(due, *(self._desk.believed_until(tenant, source, closed_at) for source in sources))
         group.progress = replace(group.progress, forget_at=due)
         self._desk.arm(tenant, "forget", (group.head.id,), due)
 

@@ -1,8 +1,7 @@
 """Alerts: what one alert changes, from dedup to its episode.
 
-Rules: a resend changes nothing but the watch; only what dedup calls an opening becomes an episode. Every episode
-teaches what is usual: for its template always, so that the habit is there without models, too, and for the
-family that HDBSCAN put the template into.
+Rules: a resend changes nothing but the watch; only what dedup calls an opening becomes an episode, and every
+episode teaches what is usual.
 """
 
 from __future__ import annotations
@@ -11,15 +10,14 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from bridge.analysis import anomaly, dedup, linking
+from bridge.analysis import dedup, entities, linking
 from bridge.analysis.clustering import Newcomer
 from bridge.analysis.dedup import Watch, WatchState
-from bridge.analysis.families import own_family
-from bridge.analysis.settings import Source
-from bridge.model import Alert, Change, Episode, Origin
+from bridge.analysis.incidents import AlertKey
+from bridge.model import Alert, Change, Episode, Notification, Origin
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.gathering import Gathering
-from bridge.pipeline.state import AlertKey, Tenant
+from bridge.pipeline.state import Tenant
 
 TOCSIN_SOURCE = "tocsin"  # alerts about Tocsin itself
 
@@ -30,35 +28,44 @@ class Alerts:
     def __init__(self, desk: Desk, gathering: Gathering) -> None:
         self._desk = desk
         self._gathering = gathering
-        self._sources: dict[tuple[str, str], Source] = {}
-        self.settle_in()
 
-    def settle_in(self) -> None:
-        """Work out what follows from the settings in force."""
-        self._sources = {(source.tenant, source.name): source for source in self._desk.settings.sources}
-
-    def hear(self, tenant: Tenant, alert: Alert, group_key: str) -> None:
-        """Take in one alert of a webhook; `group_key` is that of its Alertmanager group."""
+    def hear(self, tenant: Tenant, alert: Alert, notification: Notification) -> None:
+        """Take in one alert of a webhook."""
         key = (alert.source, alert.fingerprint)
-        decision = dedup.observe(tenant.watches.get(key), alert, self._desk.now)
+        before = tenant.watches.get(key)
+        decision = dedup.observe(
+            before, alert, self._desk.now, peer=notification.external_url,
+            unheard_since=self._unheard_since(tenant, alert.source) if before is None else None,
+        )  # fmt: skip
         self._desk.out.count(f"change:{decision.change.value}")
         watch = decision.watch
         if watch is not None and decision.change is Change.DISPUTED:
-            watch = replace(watch, disputed_group=group_key)
+            watch = replace(watch, disputed_group=notification.group_key)
         self._keep(tenant, key, watch)
         if decision.opens is not None:
-            self._open(tenant, alert, decision, group_key)
-        elif decision.ends is not None:
+            self._open(tenant, alert, decision, notification.group_key, before)
+        if decision.ends is not None:
             self._gathering.end(tenant, key, decision.ends)
         elif decision.change is Change.ALTERED:
             self._gathering.alter(tenant, key, alert.annotations)
+
+    def _unheard_since(self, tenant: Tenant, source: str) -> datetime | None:
+        """Return since when an alert that is not watched was surely not heard; None while nobody can know."""
+        habit = tenant.record.habit
+        if habit is None:
+            return None
+        now = self._desk.now
+        since = now - (self._desk.believed_until(tenant, source, now) - now)
+        return since if habit.since <= since else None
 
     def drop(self, tenant: Tenant, key: AlertKey) -> None:
         """Let go of an alert that became a heartbeat: its episode ends, its watch is forgotten."""
         self._keep(tenant, key, None)
         self._gathering.end(tenant, key, self._desk.now)
 
-    def _open(self, tenant: Tenant, alert: Alert, decision: dedup.Decision, group_key: str) -> None:
+    def _open(
+        self, tenant: Tenant, alert: Alert, decision: dedup.Decision, group_key: str, before: Watch | None
+    ) -> None:
         desk = self._desk
         template = desk.template_of(tenant, alert)
         episode = Episode(
@@ -70,21 +77,12 @@ class Alerts:
         )  # fmt: skip
         origin: Origin = "tocsin" if alert.source == TOCSIN_SOURCE else "alerts"
         newcomer = Newcomer(
-            tokens=linking.tokens_of(alert.labels), origin=origin, template=template, at=desk.now,
+            tokens=entities.tokens_of(alert.labels), origin=origin, template=template, at=desk.now,
             group=linking.group_token(alert.source, group_key),
             family=linking.family_token(desk.family_of(tenant, template)),
         )  # fmt: skip
-        self._gathering.join(tenant, episode, newcomer)
-        self._learn(tenant, template)
-
-    def _learn(self, tenant: Tenant, template: str) -> None:
-        desk = self._desk
-        for kind in dict.fromkeys((own_family(template), tenant.templates[template].family)):
-            if kind:
-                habit = anomaly.learn(tenant.habits.get(kind), desk.now)
-                tenant.habits[kind] = desk.out.habits[tenant.name, kind] = habit
-        usual = anomaly.learn(tenant.record.habit, desk.now, by_hour=True)
-        desk.keep_record(tenant, replace(tenant.record, habit=usual))
+        self._gathering.join(tenant, episode, newcomer, heard_at=None if before is None else before.heard_at)
+        desk.learn(tenant, template)
 
     def _keep(self, tenant: Tenant, key: AlertKey, watch: Watch | None) -> None:
         self._desk.out.watches[tenant.name, key[0], key[1]] = watch
@@ -108,7 +106,7 @@ class Alerts:
         decision = dedup.settle(watch, self._desk.now)
         self._desk.out.count(f"change:{decision.change.value}")
         self._keep(tenant, alert_key, decision.watch)
-        self._open(tenant, watch.disputed_alert, decision, watch.disputed_group)
+        self._open(tenant, watch.disputed_alert, decision, watch.disputed_group, watch)
 
     def silent(self, tenant: Tenant, key: tuple[str, ...]) -> None:
         """Stop believing an alert that was not named for too long, or forget it."""
@@ -117,7 +115,7 @@ class Alerts:
         if watch is None:
             return
         disputed = watch.state is WatchState.DISPUTED  # heard just now, whatever it was before
-        if disputed or self._desk.now < self._believed_until(tenant, key[0], watch):
+        if disputed or self._desk.now < self._desk.believed_until(tenant, key[0], watch.heard_at):
             self._arm(tenant, alert_key, watch)
             return
         decision = dedup.silence(watch, self._desk.now)
@@ -135,13 +133,8 @@ class Alerts:
         if watch.state is WatchState.DISPUTED and watch.disputed_at is not None:
             self._desk.arm(tenant, "settle", key, self._settles_at(watch.disputed_at))
         else:
-            self._desk.arm(tenant, "silent", key, self._believed_until(tenant, key[0], watch))
+            until = self._desk.believed_until(tenant, key[0], watch.heard_at)
+            self._desk.arm(tenant, "silent", key, until)
 
     def _settles_at(self, disputed_at: datetime) -> datetime:
         return disputed_at + timedelta(seconds=self._desk.settings.dispute_s)
-
-    def _believed_until(self, tenant: Tenant, source: str, watch: Watch) -> datetime:
-        known = self._sources.get((tenant.name, source)) or Source(tenant=tenant.name, name=source)
-        return dedup.believed_until(
-            watch, repeat_interval_s=known.repeat_interval_s, group_interval_s=known.group_interval_s
-        )

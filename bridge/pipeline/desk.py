@@ -11,10 +11,11 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from bridge.analysis.families import EncodeAsk
+from bridge.analysis import anomaly, dedup
+from bridge.analysis.families import EncodeAsk, own_family
 from bridge.analysis.incidents import Group
 from bridge.analysis.routing import Router
-from bridge.analysis.settings import AnalysisSettings
+from bridge.analysis.settings import AnalysisSettings, Source
 from bridge.model import Alert, Episode, Fault, InboxRow, Severity
 from bridge.pipeline.state import (
     Common,
@@ -24,6 +25,7 @@ from bridge.pipeline.state import (
     TemplateRecord,
     Tenant,
     TenantRecord,
+    day_of,
 )
 
 
@@ -36,6 +38,7 @@ class Desk:
         self.now = state.common.clock
         self.settings = state.common.settings
         self.free = self._is_free()
+        self._sources = _sources_of(self.settings)
 
     def _is_free(self) -> bool:
         return self.state.common.model_free or not self.settings.models
@@ -47,6 +50,7 @@ class Desk:
         if common.settings is not self.settings:
             self.settings = common.settings
             self.state.router = Router(common.settings)
+            self._sources = _sources_of(common.settings)
         self.state.common = self.out.common = common
         self.free = self._is_free()
 
@@ -80,6 +84,16 @@ class Desk:
         """Keep a template in its newest form."""
         tenant.templates[record.id] = self.out.templates[tenant.name, record.id] = record
 
+    def drop_template(self, tenant: Tenant, template: str) -> None:
+        """Forget a template."""
+        del tenant.templates[template]
+        self.out.templates[tenant.name, template] = None
+
+    def drop_habit(self, tenant: Tenant, family: str) -> None:
+        """Forget what is usual for a family; does nothing where nothing is known."""
+        if tenant.habits.pop(family, None) is not None:
+            self.out.habits[tenant.name, family] = None
+
     def keep_episode(self, tenant: Tenant, episode: Episode) -> None:
         """Have an episode stored in its newest form; its incident holds it."""
         key = (tenant.name, episode.source, episode.fingerprint, episode.starts_at)
@@ -104,16 +118,47 @@ class Desk:
     def template_of(self, tenant: Tenant, alert: Alert) -> str:
         """Return the id of the alert's template; one that was never seen is kept, and a vector asked for."""
         template = self.state.texts.template_of(alert)
-        if template.id not in tenant.templates:
-            self.keep_template(tenant, TemplateRecord(id=template.id, text=template.text))
+        known, today = tenant.templates.get(template.id), day_of(self.now)
+        if known is None:
+            self.keep_template(tenant, TemplateRecord(id=template.id, text=template.text, used_day=today))
             self.out.asks.append(EncodeAsk(tenant=tenant.name, templates=(template,)))
+        elif known.used_day != today:
+            self.keep_template(tenant, replace(known, used_day=today))
         return template.id
+
+    def learn(self, tenant: Tenant, template: str) -> None:
+        """Learn from an episode that opens what is usual.
+
+        For its template always, so that the habit is there without models, too, and for the family that HDBSCAN
+        put the template into.
+        """
+        for kind in dict.fromkeys((own_family(template), tenant.templates[template].family)):
+            if kind:
+                habit = anomaly.learn(tenant.habits.get(kind), self.now)
+                tenant.habits[kind] = self.out.habits[tenant.name, kind] = habit
+        usual = anomaly.learn(tenant.record.habit, self.now, by_hour=True)
+        self.keep_record(tenant, replace(tenant.record, habit=usual))
 
     def family_of(self, tenant: Tenant, template: str) -> str:
         """Return the family of a template as thinking stands: HDBSCAN's, or the template itself."""
         return tenant.family_of(template, model_free=self.free)
 
+    def believed_until(self, tenant: Tenant, source: str, heard_at: datetime) -> datetime:
+        """Return until when an alert of `source` that was last named at `heard_at` is believed to fire.
+
+        Time in which nobody listened does not count.
+        """
+        known = self._sources.get((tenant.name, source)) or Source(tenant=tenant.name, name=source)
+        return dedup.believed_until(
+            max(heard_at, self.state.common.resumed_at),
+            repeat_interval_s=known.repeat_interval_s, group_interval_s=known.group_interval_s,
+        )  # fmt: skip
+
     def severity_of(self, alert: Alert) -> Severity:
         """Return what the alert's severity label means here."""
         said = alert.labels.get(self.settings.severity_label, "").strip().lower()
         return self.settings.severities.get(said, self.settings.unknown_severity)
+
+
+def _sources_of(settings: AnalysisSettings) -> dict[tuple[str, str], Source]:
+    return {(source.tenant, source.name): source for source in settings.sources}

@@ -7,17 +7,21 @@ about a webhook of fifty alerts speaks of fifty.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from msgspec.structs import replace
 
 from bridge.analysis import anomaly, incidents
 from bridge.analysis.incidents import Group
-from bridge.model import EventKind
+from bridge.analysis.wording import FLAPS_FROM
+from bridge.model import Episode, EventKind
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.state import OutboxEntry, Tenant
 
 UPDATE_EVERY_S = 30.0  # an incident that keeps changing says so at most this often
+FLAPS_EVERY_S = 900.0  # one where nothing happens but that alerts it has had come and go
+#: People are called with these.
+CALLS = frozenset({EventKind.OPENED, EventKind.ESCALATED, EventKind.REOPENED})
 #: Which of two events due at once says more; the other is left out.
 SAYS_MORE: dict[EventKind, int] = {
     EventKind.REMINDER: 0, EventKind.UPDATED: 1, EventKind.CLOSED: 2, EventKind.ESCALATED: 3,
@@ -41,12 +45,28 @@ class Events:
         if said is None or SAYS_MORE[kind] > SAYS_MORE[said]:
             self._due[key] = kind
 
-    def due_later(self, tenant: Tenant, group: Group) -> None:
-        """Let an update be made as soon as the incident may speak again."""
+    def call(self, tenant: Tenant, group: Group, episode: Episode) -> None:
+        """Call people for a critical alert that they were not told of: at once, or when they may be called again."""
+        forget_after_s = self._desk.settings.reopen_within_s
+        due = incidents.call_at(group, episode, self._desk.now, forget_after_s=forget_after_s)
+        if due is None:
+            return
+        ring_at = group.progress.ring_at
+        if due <= self._desk.now:
+            self.due(tenant, group, EventKind.ESCALATED)
+        elif ring_at is None or due < ring_at:
+            group.progress = replace(group.progress, ring_at=due)
+            self._desk.arm(tenant, "ring", (group.head.id,), due)
+
+    def due_later(self, tenant: Tenant, group: Group, episode: Episode) -> None:
+        """Let an update about an episode be made as soon as the incident may speak of that again."""
         self._desk.touch(tenant, group)
-        if not group.progress.pending_update:
-            group.progress = replace(group.progress, pending_update=True)
-            self._arm_update(tenant, group, group.progress.event_at or self._desk.now)
+        times = group.alerts[episode.source, episode.fingerprint].times
+        every_s = FLAPS_EVERY_S if times >= FLAPS_FROM else UPDATE_EVERY_S
+        due = (group.progress.event_at or self._desk.now) + timedelta(seconds=every_s)
+        if group.progress.update_at is None or due < group.progress.update_at:
+            group.progress = replace(group.progress, update_at=due)
+            self._desk.arm(tenant, "update", (group.head.id,), due)
 
     def make(self) -> None:
         """Make the events that are due."""
@@ -55,8 +75,10 @@ class Events:
             del self._due[name, incident]
             tenant = self._desk.state.tenants[name]
             group = tenant.groups[incident]
-            if kind in {EventKind.ESCALATED, EventKind.REOPENED}:
-                incidents.note_escalation(group, self._desk.now)
+            if kind in CALLS:
+                if kind is not EventKind.OPENED:
+                    incidents.note_escalation(group)
+                incidents.note_call(group, self._desk.now)
             self._score(tenant, group)
             self._publish(tenant, group, kind)
 
@@ -65,14 +87,23 @@ class Events:
         for template, count in group.templates.items():
             family = self._desk.family_of(tenant, template)
             sizes[family] = sizes.get(family, 0) + count
-        if sizes:
-            habit, opened_at = tenant.record.habit, group.head.opened_at
-            value = anomaly.score(sizes, tenant.habits, habit, opened_at=opened_at, now=self._desk.now)
-            group.head = replace(group.head, anomaly=value)
+        habit, now = tenant.record.habit, self._desk.now
+        if not sizes or habit is None:
+            return
+        opened_at = group.head.opened_at
+        surprise, reason = anomaly.surprise_of(sizes, tenant.habits, habit, opened_at=opened_at, now=now)
+        if surprise >= group.progress.surprise:
+            group.progress = replace(group.progress, surprise=surprise, surprise_why=reason)
+        score = anomaly.ranked(
+            tenant.record.experience, group.progress.surprise, group.progress.surprise_why,
+            since=habit.since, now=now,
+        )  # fmt: skip
+        group.head = replace(group.head, anomaly=score)
 
     def _publish(self, tenant: Tenant, group: Group, kind: EventKind) -> None:
         desk = self._desk
-        group.progress = replace(group.progress, pending_update=False)
+        if kind is not EventKind.REMINDER:  # that goes to few: what changed is still to be told to the others
+            group.progress = replace(group.progress, update_at=None)
         external_url = desk.settings.external_url
         event = incidents.event_of(group, kind, desk.now, degraded=desk.free, external_url=external_url)
         desk.out.events.append(event)
@@ -92,12 +123,25 @@ class Events:
     def update(self, tenant: Tenant, key: tuple[str, ...]) -> None:
         """Say what changed, if the last word is long enough ago."""
         group = tenant.groups.get(key[0])
-        if group is None or not group.progress.pending_update or group.progress.event_at is None:
+        if group is None or group.progress.update_at is None:
             return
-        if self._desk.now < group.progress.event_at + timedelta(seconds=UPDATE_EVERY_S):
-            self._arm_update(tenant, group, group.progress.event_at)
+        if self._desk.now < group.progress.update_at:
+            self._desk.arm(tenant, "update", key, group.progress.update_at)
         else:
             self.due(tenant, group, EventKind.UPDATED)
+
+    def ring(self, tenant: Tenant, key: tuple[str, ...]) -> None:
+        """Call people for the critical alerts that came too soon after the last call, if they still fire."""
+        group = tenant.groups.get(key[0])
+        if group is None or group.progress.ring_at is None:
+            return
+        if self._desk.now < group.progress.ring_at:
+            self._desk.arm(tenant, "ring", key, group.progress.ring_at)
+            return
+        group.progress = replace(group.progress, ring_at=None)
+        self._desk.touch(tenant, group)
+        for episode in sorted(group.firing.values(), key=incidents.importance):
+            self.call(tenant, group, episode)
 
     def remind(self, tenant: Tenant, key: tuple[str, ...]) -> None:
         """Say that an incident is still open, if a route's reminder is due."""
@@ -112,12 +156,12 @@ class Events:
 
     def rearm(self, tenant: Tenant, group: Group) -> None:
         """Arm what the incident still has to say."""
-        if group.progress.pending_update and group.progress.event_at is not None:
-            self._arm_update(tenant, group, group.progress.event_at)
+        progress, key = group.progress, (group.head.id,)
+        if progress.update_at is not None:
+            self._desk.arm(tenant, "update", key, progress.update_at)
+        if progress.ring_at is not None:
+            self._desk.arm(tenant, "ring", key, progress.ring_at)
         self._arm_reminder(tenant, group)
-
-    def _arm_update(self, tenant: Tenant, group: Group, said_at: datetime) -> None:
-        self._desk.arm(tenant, "update", (group.head.id,), said_at + timedelta(seconds=UPDATE_EVERY_S))
 
     def _arm_reminder(self, tenant: Tenant, group: Group) -> None:
         at = self._desk.state.router.remind_at(group)

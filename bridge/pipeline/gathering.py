@@ -1,8 +1,9 @@
 """Gathering: how an episode comes into its incident, and how it ends there.
 
-Rules: an alert that fired before goes back to its own incident for as long as that is remembered; otherwise
-clustering chooses, or the alert founds its own. Every way in and out moves the incident's state through the
-MOVES table and has episode and incident stored.
+Rules: an alert that fires again soon after it ended goes back to its own incident, and so does one whose end
+nobody told; one that fires at another severity goes where it fires already; one of the same kind about the same
+thing goes where that was just over; otherwise clustering chooses, or the alert founds its own. Every way in and
+out moves the incident's state through the MOVES table and has episode and incident stored.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from msgspec.structs import replace
 
 from bridge.analysis import clustering, incidents, linking
 from bridge.analysis.clustering import Newcomer
-from bridge.analysis.incidents import Group, Signal
+from bridge.analysis.families import own_family
+from bridge.analysis.incidents import AlertKey, Group, Signal
 from bridge.model import Episode, EventKind, Incident, IncidentState, Origin
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.events import Events
-from bridge.pipeline.state import AlertKey, Tenant
+from bridge.pipeline.state import Tenant
 
+#: A quiet incident is waited for this many times its longest quiet so far.
+PATIENCE = 2.0
 TEXTS_COMPARED = 4  # templates of an incident that a newcomer's text is compared with, in order of their ids
 
 
@@ -33,19 +37,32 @@ class Gathering:
 
     # ---- in ------------------------------------------------------------------------------------------------
 
-    def join(self, tenant: Tenant, episode: Episode, newcomer: Newcomer) -> None:
-        """Put an episode where it belongs: its own incident of before, a likely one, or a new one."""
-        back = self._remembered(tenant, episode, newcomer.origin)
+    def join(
+        self, tenant: Tenant, episode: Episode, newcomer: Newcomer, *, heard_at: datetime | None
+    ) -> None:
+        """Put an episode where it belongs: its own incident of before, a likely one, or a new one.
+
+        `heard_at` is when its alert was last named before this, None for never.
+        """
+        back = self._remembered(tenant, episode, newcomer.origin, heard_at)
         if back is not None:
-            if (episode.source, episode.fingerprint, episode.starts_at) in back.episodes:
-                # It fires on with the startsAt of an episode that expired and whose watch was forgotten.
-                episode = replace(episode, starts_at=self._desk.now)
-            self._enter(tenant, back, replace(episode, why="fires again"), newcomer)
+            doubt = ", perhaps a late copy of the firing that ended" if episode.disputed else ""
+            self._enter(tenant, back, replace(episode, why=f"fires again{doubt}"), newcomer)
+            return
+        rung = tenant.ladder_of(episode.labels) if newcomer.origin == "alerts" else None
+        if rung is not None:
+            why = "the same alert fires already, at another severity or from another source"
+            self._enter(tenant, tenant.groups[rung], replace(episode, why=why), newcomer)
+            return
+        related = self._related(tenant, newcomer)
+        if related is not None:
+            why = "the same kind of alert about the same thing as shortly before"
+            self._enter(tenant, related, replace(episode, why=why), newcomer)
             return
         settings = self._desk.settings
         choice = clustering.choose(
             newcomer, tenant.index, tenant.groups, window_s=settings.window_s,
-            sensitivity=settings.sensitivity, likeness=self._likeness(tenant),
+            sensitivity=settings.sensitivity, likeness=self._likeness(tenant), rarity=tenant.rarity.of,
         )  # fmt: skip
         if choice.incident is None or choice.link is None:
             self.found(tenant, replace(episode, why="first alert of this incident"), newcomer)
@@ -58,27 +75,57 @@ class Gathering:
         """Open an incident of which `episode` is the first."""
         group = incidents.found(episode, newcomer.origin, self._desk.now, degraded=self._desk.free)
         tenant.groups[group.head.id] = group
+        if newcomer.origin == "alerts":
+            tenant.rarity.count_incident()
         self._events.due(tenant, group, EventKind.OPENED)
         self._enter(tenant, group, episode, newcomer)
 
-    def _remembered(self, tenant: Tenant, episode: Episode, origin: Origin) -> Group | None:
-        """Return the incident that had this alert, if it is going on or closed so recently that it reopens."""
-        group = tenant.groups.get(tenant.last_incident.get((episode.source, episode.fingerprint), ""))
+    def _remembered(
+        self, tenant: Tenant, episode: Episode, origin: Origin, heard_at: datetime | None
+    ) -> Group | None:
+        """Return the incident that had this alert, if it ended there so recently that it is the same trouble."""
+        key = (episode.source, episode.fingerprint)
+        group = tenant.home_of(key)
         if group is None or group.head.state is IncidentState.MERGED or group.head.origin != origin:
             return None
-        return group
+        before = group.episodes[group.alerts[key].newest]
+        if before.expired:
+            return group  # nobody said that it had ended
+        within = timedelta(seconds=self._desk.settings.reopen_within_s)
+        return group if self._desk.now - (heard_at or before.ends_at or self._desk.now) <= within else None
+
+    def _related(self, tenant: Tenant, newcomer: Newcomer) -> Group | None:
+        """Return the incident that went quiet or closed lately and was about the same: a pod that was replaced."""
+        since = self._desk.now - timedelta(seconds=self._desk.settings.reopen_within_s)
+        lately = [
+            group
+            for group in tenant.related(incidents.kin_of(newcomer.template, newcomer.tokens))
+            if group.head.state in {IncidentState.QUIET, IncidentState.CLOSED}
+            and group.head.origin == newcomer.origin
+            and group.progress.quiet_at is not None
+            and group.progress.quiet_at >= since
+        ]
+        return max(lately, key=lambda group: (group.head.active_at, group.head.id), default=None)
 
     def _enter(self, tenant: Tenant, group: Group, episode: Episode, newcomer: Newcomer) -> None:
         """Put an episode into its incident, whatever the incident's state was."""
         desk = self._desk
         episode = replace(episode, incident=group.head.id)
+        if (episode.source, episode.fingerprint, episode.starts_at) in group.episodes:
+            # It fires on with the startsAt of an episode that is over and whose watch was forgotten.
+            episode = replace(episode, starts_at=desk.now)
         before = group.move(Signal.FIRES)
-        group.add(episode, newcomer.tokens)
+        fresh = group.add(episode, newcomer.tokens)
         degraded = group.head.degraded or desk.free
         group.head = replace(group.head, active_at=desk.now, closed_at=None, degraded=degraded)
         if before is not IncidentState.OPEN:
-            group.progress = replace(group.progress, quiet_at=None, forget_at=None)
+            self._wake(group)
+        if newcomer.origin == "alerts":
+            self._count(tenant, group, fresh, newcomer)
         tenant.point_to(group, episode)
+        kin = incidents.kin_of(episode.template, newcomer.tokens)
+        if kin:
+            tenant.relate(kin, group)
         desk.keep_episode(tenant, episode)
         if tenant.index.holds(group.head.id):
             group.hold(newcomer.family, newcomer.at)
@@ -86,12 +133,36 @@ class Gathering:
         else:
             self.index(tenant, group)
         desk.state.router.note(group, episode)
-        rings = incidents.escalates(group, episode, desk.now)
+        rises = incidents.raised(group, episode)
         if before is IncidentState.CLOSED:
+            group.head = replace(group.head, severity=episode.severity)
             self._events.due(tenant, group, EventKind.REOPENED)
-        elif rings:
+        elif rises:
             self._events.due(tenant, group, EventKind.ESCALATED)
-        self._events.due_later(tenant, group)
+        else:
+            self._events.call(tenant, group, episode)
+        self._events.due_later(tenant, group, episode)
+
+    def _wake(self, group: Group) -> None:
+        """Let a quiet or closed incident go on, and be more patient with its next quiet."""
+        progress, now = group.progress, self._desk.now
+        quiet_s = 0.0 if progress.quiet_at is None else (now - progress.quiet_at).total_seconds()
+        patience_s = max(progress.patience_s, quiet_s)
+        group.progress = replace(progress, quiet_at=None, forget_at=None, patience_s=patience_s)
+
+    def _count(self, tenant: Tenant, group: Group, fresh: Sequence[str], newcomer: Newcomer) -> None:
+        """Count what this incident had not named before, its kind of alert included."""
+        is_known = group.templates[newcomer.template] > 1 or self._has_family(tenant, group, newcomer)
+        tenant.rarity.count(fresh if is_known else [*fresh, newcomer.family])
+        self._desk.out.rarities[tenant.name] = tenant.rarity
+
+    def _has_family(self, tenant: Tenant, group: Group, newcomer: Newcomer) -> bool:
+        """Say whether another template of the newcomer's family is in the incident."""
+        family = self._desk.family_of(tenant, newcomer.template)
+        if family == own_family(newcomer.template):
+            return False
+        others = (other for other in group.templates if other != newcomer.template)
+        return any(self._desk.family_of(tenant, other) == family for other in others)
 
     def _likeness(self, tenant: Tenant) -> Callable[[str, Group], float | None]:
         if self._desk.free:
@@ -125,19 +196,38 @@ class Gathering:
 
     def end(self, tenant: Tenant, key: AlertKey, ends_at: datetime, *, expired: bool = False) -> None:
         """End the running episode of an alert; the incident goes quiet with its last one."""
-        running = tenant.firing.pop(key, None)
+        running = tenant.end(key)
         if running is None:
+            self._amend(tenant, key, ends_at)
             return
         group = tenant.groups[running[0]]
         episode = group.episodes[running[1]]
-        ended = replace(episode, ends_at=max(ends_at, episode.starts_at), expired=expired)
+        why = f"{episode.why}; given up: no resolve came" if expired else episode.why
+        ended = replace(episode, ends_at=max(ends_at, episode.starts_at), expired=expired, why=why)
         group.add(ended)
+        incidents.note_end(group, ended, self._desk.now)
         self._desk.keep_episode(tenant, ended)
         if not group.firing:
             group.move(Signal.ALL_ENDED)
             group.progress = replace(group.progress, quiet_at=self._desk.now, reminders={})
             self.arm_close(tenant, group)
-        self._events.due_later(tenant, group)
+        self._events.due_later(tenant, group, ended)
+
+    def _amend(self, tenant: Tenant, key: AlertKey, ends_at: datetime) -> None:
+        """Take in the end of an episode that was given up: whoever kept a page open for it hears of that."""
+        group = tenant.home_of(key)
+        episode = None if group is None else group.episodes[group.alerts[key].newest]
+        if group is None or episode is None or not episode.expired:
+            return
+        told = f"{episode.why}, until {self._desk.now:%H:%M} UTC"
+        amended = replace(episode, ends_at=max(ends_at, episode.starts_at), expired=False, why=told)
+        group.add(amended)
+        self._desk.keep_episode(tenant, amended)
+        if group.head.state is IncidentState.CLOSED and not incidents.gave_up(group):
+            self._events.due(tenant, group, EventKind.CLOSED)
+        elif group.head.state is not IncidentState.CLOSED:
+            self._events.due_later(tenant, group, amended)
+        self._desk.touch(tenant, group)
 
     def alter(self, tenant: Tenant, key: AlertKey, annotations: dict[str, str]) -> None:
         """Keep the newest annotations; they are no news to anybody."""
@@ -151,8 +241,16 @@ class Gathering:
     def arm_close(self, tenant: Tenant, group: Group) -> None:
         """Arm the end of a quiet incident."""
         if group.progress.quiet_at is not None:
-            due = group.progress.quiet_at + timedelta(seconds=self._desk.settings.close_after_s)
-            self._desk.arm(tenant, "close", (group.head.id,), due)
+            self._desk.arm(tenant, "close", (group.head.id,), self.closes_at(group, group.progress.quiet_at))
+
+    def closes_at(self, group: Group, quiet_at: datetime) -> datetime:
+        """Return until when a quiet incident is waited for: longer after it came back from a long quiet.
+
+        What flaps every six minutes would close and reopen, and call people, all night.
+        """
+        settings = self._desk.settings
+        patience_s = min(PATIENCE * group.progress.patience_s, settings.reopen_within_s)
+        return quiet_at + timedelta(seconds=max(settings.close_after_s, patience_s))
 
     # ---- being found ---------------------------------------------------------------------------------------
 

@@ -3,7 +3,9 @@
 Rules: a heartbeat that Alertmanager calls resolved is not missing yet; the absence itself tells. It is missing
 when it was not heard for `missing_after_s`, or for half as long again as the longest gap that is ordinary for it:
 a gap counts as ordinary once two in a row were that long, so a slow `repeat_interval` stops raising false alarms,
-and one outage does not make Tocsin deaf to the next.
+and one outage does not make Tocsin deaf to the next. The copies of an HA pair are one beat. A heartbeat that fell
+silent as another of its name and source began was relabelled, and is not missed; one that is missed for a week is
+given up.
 """
 
 from __future__ import annotations
@@ -12,21 +14,25 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from bridge.analysis import linking
+from bridge.analysis import entities, linking
 from bridge.analysis.clustering import Newcomer
 from bridge.analysis.families import own_family
+from bridge.analysis.incidents import AlertKey
 from bridge.analysis.matchers import Matcher, all_hold, parse
 from bridge.model import Alert, Episode
 from bridge.pipeline.alerts import Alerts
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.gathering import Gathering
-from bridge.pipeline.state import AlertKey, Beat, Tenant
+from bridge.pipeline.state import Beat, Tenant
 
-HEARTBEAT_ALERT = "HeartbeatMissing"
+MISSING = "Missing"  # WatchdogMissing: the alert of a heartbeat's absence
 #: A beat is late only after this many of the longest ordinary gaps.
 PATIENCE = 1.5
 #: What is left of the longest ordinary gap at each beat.
 FADE = 0.9
+#: Beats closer together than this share of `missing_after` are one, told by two Alertmanagers.
+ONE_BEAT = 0.05
+GIVEN_UP_AFTER_S = 7 * 86400.0
 
 
 class Heartbeats:
@@ -64,13 +70,17 @@ class Heartbeats:
     def _beat(self, tenant: Tenant, alert: Alert, missing_after_s: float) -> None:
         key = (alert.source, alert.fingerprint)
         before = tenant.beats.get(key)
+        now = self._desk.now
         gap_s = ordinary_s = 0.0
         if before is not None:
-            gap_s = (self._desk.now - before.heard_at).total_seconds()
-            ordinary_s = max(before.longest_gap_s * FADE, min(gap_s, before.last_gap_s))
+            gap_s, ordinary_s = before.last_gap_s, before.longest_gap_s
+            since_s = (now - before.heard_at).total_seconds()
+            if since_s >= ONE_BEAT * missing_after_s:
+                ordinary_s = max(ordinary_s * FADE, min(since_s, gap_s))
+                gap_s = since_s
         heard = Beat(
-            labels=alert.labels, annotations=alert.annotations, heard_at=self._desk.now,
-            missing_after_s=missing_after_s, longest_gap_s=ordinary_s, last_gap_s=gap_s,
+            labels=alert.labels, annotations=alert.annotations, first_at=before.first_at if before else now,
+            heard_at=now, missing_after_s=missing_after_s, longest_gap_s=ordinary_s, last_gap_s=gap_s,
         )  # fmt: skip
         self._keep(tenant, key, heard)
         if before is not None and before.missing:
@@ -78,8 +88,14 @@ class Heartbeats:
 
     def _keep(self, tenant: Tenant, key: AlertKey, beat: Beat) -> None:
         tenant.beats[key] = self._desk.out.beats[tenant.name, key[0], key[1]] = beat
-        if not beat.missing:
-            self._desk.arm(tenant, "beat", key, _due(beat))
+        self._desk.arm(tenant, "beat", key, self._due(beat))
+
+    def _drop(self, tenant: Tenant, key: AlertKey, *, given_up: bool = False) -> None:
+        """Expect a heartbeat no longer; the incident of its absence ends."""
+        beat = tenant.beats.pop(key)
+        self._desk.out.beats[tenant.name, key[0], key[1]] = None
+        if beat.missing:
+            self._gathering.end(tenant, key, self._desk.now, expired=given_up)
 
     def renew(self, tenant: Tenant, alerts: Alerts) -> None:
         """Let new settings decide what is a heartbeat: some are none any more, some alerts have become one."""
@@ -88,10 +104,7 @@ class Heartbeats:
             if missing_after_s is not None:
                 self._keep(tenant, key, replace(beat, missing_after_s=missing_after_s))
                 continue
-            del tenant.beats[key]
-            self._desk.out.beats[tenant.name, key[0], key[1]] = None
-            if beat.missing:
-                self._gathering.end(tenant, key, self._desk.now)
+            self._drop(tenant, key)
         for key, (incident, episode) in sorted(tenant.firing.items()):
             group = tenant.groups[incident]
             labels = group.episodes[episode].labels
@@ -101,27 +114,44 @@ class Heartbeats:
     # ---- alarms --------------------------------------------------------------------------------------------
 
     def late(self, tenant: Tenant, key: tuple[str, ...]) -> None:
-        """Open an incident if a heartbeat is missing."""
+        """Open an incident if a heartbeat is missing; give up one that has been missing for too long."""
         alert_key = (key[0], key[1])
         beat = tenant.beats.get(alert_key)
-        if beat is None or beat.missing:
+        if beat is None:
             return
-        if self._desk.now < _due(beat):
-            self._desk.arm(tenant, "beat", key, _due(beat))
-            return
-        self._keep(tenant, alert_key, replace(beat, missing=True))
-        self._open(tenant, alert_key, beat)
+        if self._desk.now < self._due(beat):
+            self._desk.arm(tenant, "beat", key, self._due(beat))
+        elif beat.missing or self._is_replaced(tenant, alert_key, beat):
+            self._drop(tenant, alert_key, given_up=True)
+        else:
+            self._keep(tenant, alert_key, replace(beat, missing=True))
+            self._open(tenant, alert_key, beat)
+
+    def _is_replaced(self, tenant: Tenant, key: AlertKey, beat: Beat) -> bool:
+        """Say whether another heartbeat of the same name and source began as this one fell silent."""
+        name = beat.labels.get("alertname")
+        return any(
+            other.first_at > beat.heard_at and not other.missing and other.labels.get("alertname") == name
+            for (source, fingerprint), other in tenant.beats.items()
+            if source == key[0] and fingerprint != key[1]
+        )
 
     def rearm(self, tenant: Tenant) -> None:
         """Arm the time by which each heartbeat must be heard."""
         for key, beat in tenant.beats.items():
-            if not beat.missing:
-                self._desk.arm(tenant, "beat", key, _due(beat))
+            self._desk.arm(tenant, "beat", key, self._due(beat))
+
+    def _due(self, beat: Beat) -> datetime:
+        """Return when a heartbeat is missing, or, if it is, when it is given up."""
+        heard_at = max(beat.heard_at, self._desk.state.common.resumed_at)
+        if beat.missing:
+            return heard_at + timedelta(seconds=GIVEN_UP_AFTER_S)
+        return heard_at + timedelta(seconds=max(beat.missing_after_s, PATIENCE * beat.longest_gap_s))
 
     def _open(self, tenant: Tenant, key: AlertKey, beat: Beat) -> None:
         now = self._desk.now
         name = beat.labels.get("alertname", "heartbeat")
-        labels = {**beat.labels, "alertname": HEARTBEAT_ALERT, "heartbeat": name, "severity": "critical"}
+        labels = {**beat.labels, "alertname": f"{name}{MISSING}", "heartbeat": name, "severity": "critical"}
         annotations = {**beat.annotations, "summary": _summary(name, (now - beat.heard_at).total_seconds())}
         alert = Alert(
             tenant=tenant.name, source=key[0], fingerprint=key[1], labels=labels, annotations=annotations,
@@ -134,10 +164,11 @@ class Heartbeats:
             template=template, incident="", why=f"{name} was last heard {beat.heard_at:%H:%M:%S} UTC",
         )  # fmt: skip
         newcomer = Newcomer(
-            tokens=linking.tokens_of(labels), origin="heartbeat", template=template, at=now, group="",
+            tokens=entities.tokens_of(labels), origin="heartbeat", template=template, at=now, group="",
             family=linking.family_token(own_family(template)),
         )  # fmt: skip
         self._gathering.found(tenant, episode, newcomer)
+        self._desk.learn(tenant, template)
 
 
 def _summary(name: str, silence_s: float) -> str:
@@ -145,7 +176,3 @@ def _summary(name: str, silence_s: float) -> str:
         f"{name} was not heard for {silence_s / 60:.0f} min. Its Prometheus, its Alertmanager or the way to "
         f"Tocsin is down, or the route's repeat_interval is longer than missing_after."
     )
-
-
-def _due(beat: Beat) -> datetime:
-    return beat.heard_at + timedelta(seconds=max(beat.missing_after_s, PATIENCE * beat.longest_gap_s))

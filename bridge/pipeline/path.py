@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -30,8 +30,12 @@ from bridge.pipeline.events import Events
 from bridge.pipeline.fits import Fits
 from bridge.pipeline.gathering import Gathering
 from bridge.pipeline.heartbeats import Heartbeats
-from bridge.pipeline.state import Outcome, State, Tenant, Timers, time_of
+from bridge.pipeline.state import EPOCH, Outcome, State, Tenant, Timers, day_of, time_of
+from bridge.pipeline.tidying import tidy
 from bridge.webhooks.alertmanager import parse
+
+#: A restart within this time is none for those who send: Alertmanager tries again.
+DEAF_S = 60.0
 
 
 class Path:
@@ -49,6 +53,7 @@ class Path:
             RowKind.WEBHOOK: self._webhook,
             RowKind.REJECTED: self._rejected,
             RowKind.CLOCK: lambda _row: None,  # time has run, that is all
+            RowKind.STARTED: lambda _row: None,  # see `take`
             RowKind.VECTORS: self._fits.vectors,
             RowKind.FAMILIES: self._fits.families,
             RowKind.MODE: self._fits.mode,
@@ -63,6 +68,7 @@ class Path:
             "forget": self._aging.forget,
             "cool": self._gathering.cool,
             "update": self._events.update,
+            "ring": self._events.ring,
             "remind": self._events.remind,
             "fit": self._fits.fit,
         }
@@ -71,7 +77,13 @@ class Path:
 
     def take(self, row: InboxRow) -> None:
         """Let time run up to the row, then do what it says."""
+        if row.kind is RowKind.STARTED:
+            self._resume(row.received_at)
+        before = self._desk.now
         self.run_clock(row.received_at)
+        if day_of(self._desk.now) != day_of(before):
+            for tenant in self._desk.tenants():
+                tidy(self._desk, tenant)
         self._rows[row.kind](row)
         self._events.make()
 
@@ -88,6 +100,12 @@ class Path:
             self._events.make()
         desk.now = until
         desk.keep_common(msgspec.structs.replace(desk.state.common, clock=until))
+
+    def _resume(self, at: datetime) -> None:
+        """Let silence count from `at` if nobody listened until then: before any alarm of that time rings."""
+        common = self._desk.state.common
+        if at - common.clock > timedelta(seconds=DEAF_S) and common.clock != EPOCH:
+            self._desk.keep_common(msgspec.structs.replace(common, resumed_at=at))
 
     def _ring(self, tick: int, ignore: Callable[[str], bool]) -> None:
         for tenant in self._desk.tenants():
@@ -108,7 +126,7 @@ class Path:
             self._desk.quarantine(row, "alert", fault)
         for alert in notification.alerts:
             if not self._heartbeats.hear(tenant, alert):
-                self._alerts.hear(tenant, alert, notification.group_key)
+                self._alerts.hear(tenant, alert, notification)
 
     def _rejected(self, row: InboxRow) -> None:
         told = msgspec.json.decode(row.body)
@@ -124,7 +142,6 @@ class Path:
         before = self._desk.state.router
         self._desk.use(settings)
         self._heartbeats.settle_in()
-        self._alerts.settle_in()
         for tenant in self._desk.tenants():
             self._heartbeats.renew(tenant, self._alerts)
             for group in tenant.groups.values():

@@ -11,17 +11,19 @@ aligned to the epoch, so that results depend on when things were heard and never
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
 
-from bridge.analysis.anomaly import Habit
+from bridge.analysis.anomaly import Experience, Habit
 from bridge.analysis.clustering import Index
 from bridge.analysis.dedup import Watch
 from bridge.analysis.families import EncodeAsk, FitAsk
-from bridge.analysis.incidents import EpisodeKey, Group, Progress, counted
+from bridge.analysis.incidents import AlertKey, EpisodeKey, Group, Kin, Progress, counted
+from bridge.analysis.rarity import Rarity
 from bridge.analysis.routing import Router
 from bridge.analysis.settings import AnalysisSettings
 from bridge.analysis.text import TemplateCache
@@ -30,7 +32,6 @@ from bridge.model import Episode, Event, Word
 TICK_S = 5
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Ask = EncodeAsk | FitAsk
-AlertKey = tuple[str, str]  # source, fingerprint
 
 
 class TemplateRecord(Word, frozen=True, kw_only=True):
@@ -40,6 +41,7 @@ class TemplateRecord(Word, frozen=True, kw_only=True):
     text: str
     vector: bytes = b""
     family: str = ""
+    used_day: int = 0  # when an alert last had it, in days since the epoch
 
 
 class Beat(Word, frozen=True, kw_only=True):
@@ -47,6 +49,7 @@ class Beat(Word, frozen=True, kw_only=True):
 
     labels: dict[str, str]
     annotations: dict[str, str]
+    first_at: datetime
     heard_at: datetime
     missing_after_s: float
     longest_gap_s: float = 0.0  # that is ordinary: two in a row were at least this long; fades
@@ -58,6 +61,7 @@ class TenantRecord(Word, frozen=True, kw_only=True):
     """What one tenant's thinking remembers besides its rows."""
 
     habit: Habit | None = None
+    experience: Experience | None = None
     fit_asked: int = 0  # number of the newest family fit that was asked for
     fit_done: int = 0
     fitted_templates: int = 0  # templates with a vector when that fit was asked for
@@ -69,6 +73,9 @@ class Common(Word, frozen=True, kw_only=True):
     settings: AnalysisSettings = AnalysisSettings()
     model_free: bool = False
     clock: datetime = EPOCH  # received_at of the newest row
+    resumed_at: datetime = (
+        EPOCH  # when a front last began to listen after nobody had: silence counts from there
+    )
 
 
 class OutboxEntry(Word, frozen=True, kw_only=True):
@@ -106,8 +113,9 @@ class Outcome:
         self.episodes: dict[tuple[str, str, str, datetime], Episode] = {}
         self.watches: dict[tuple[str, str, str], Watch | None] = {}
         self.beats: dict[tuple[str, str, str], Beat | None] = {}
-        self.templates: dict[tuple[str, str], TemplateRecord] = {}
-        self.habits: dict[tuple[str, str], Habit] = {}
+        self.templates: dict[tuple[str, str], TemplateRecord | None] = {}
+        self.habits: dict[tuple[str, str], Habit | None] = {}
+        self.rarities: dict[str, Rarity] = {}  # tenant: rendered when it is stored
         self.events: list[Event] = []
         self.outbox: list[OutboxEntry] = []
         self.quarantined: list[Quarantined] = []
@@ -160,6 +168,11 @@ def tick_at(at: datetime) -> int:
     return -(-seconds // TICK_S) * TICK_S
 
 
+def day_of(at: datetime) -> int:
+    """Return the days since the epoch."""
+    return (at - EPOCH).days
+
+
 def time_of(tick: int) -> datetime:
     """Return the time of a tick."""
     return EPOCH + timedelta(seconds=tick)
@@ -168,6 +181,20 @@ def time_of(tick: int) -> datetime:
 def forgotten(progress: Progress, now: datetime) -> bool:
     """Say whether the alarm that lets go of an incident that is over has rung."""
     return progress.forget_at is not None and time_of(tick_at(progress.forget_at)) <= now
+
+
+def rungs_of(labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return what two alerts share that differ in their severity alone."""
+    return tuple(sorted((name, value) for name, value in labels.items() if name != "severity"))
+
+
+def _leave(homes: dict[Any, dict[str, None]], key: tuple[str, ...], incident: str) -> None:
+    """Let nothing under `key` lead to an incident any more."""
+    found = homes.get(key)
+    if found is not None:
+        found.pop(incident, None)
+        if not found:
+            del homes[key]
 
 
 class Tenant:
@@ -180,9 +207,14 @@ class Tenant:
         self.beats: dict[AlertKey, Beat] = {}
         self.groups: dict[str, Group] = {}  # open, quiet, and closed ones that may still reopen
         self.firing: dict[AlertKey, tuple[str, EpisodeKey]] = {}  # -> incident and episode
-        self.last_incident: dict[AlertKey, str] = {}  # of the newest ended episode, while in `groups`
+        self.homes: dict[AlertKey, dict[str, None]] = {}  # -> the incidents in `groups` that have had it
+        #: What an alert is and what it is about -> the incidents in `groups` that have had one of that kin.
+        self.kin: dict[Kin, dict[str, None]] = {}
+        #: Labels but for the severity -> the firing alerts that have them: one thing at several thresholds.
+        self.ladders: dict[tuple[tuple[str, str], ...], dict[AlertKey, None]] = {}
         self.templates: dict[str, TemplateRecord] = {}
         self.habits: dict[str, Habit] = {}
+        self.rarity = Rarity()
         self.index = Index()
         self.timers = Timers()
 
@@ -196,6 +228,17 @@ class Tenant:
         self.groups[group.head.id] = group
         for episode in group.episodes.values():
             self.point_to(group, episode)
+        for kin in group.kin:
+            self.relate(kin, group)
+
+    def relate(self, kin: Kin, group: Group) -> None:
+        """Remember that an incident has had an alert of this kin; `kin` is not empty."""
+        if group.head.origin != "heartbeat":
+            self.kin.setdefault(kin, {})[group.head.id] = None
+
+    def related(self, kin: Kin) -> list[Group]:
+        """Return the incidents in memory that have had an alert of this kin."""
+        return [self.groups[incident] for incident in self.kin.get(kin, ())]
 
     def point_to(self, group: Group, episode: Episode) -> None:
         """Remember which incident has an alert's episodes (all of them, while it is here), and which one fires.
@@ -205,24 +248,49 @@ class Tenant:
         key = (episode.source, episode.fingerprint)
         if episode.ends_at is None:
             self.firing[key] = (group.head.id, (*key, episode.starts_at))
+            if group.head.origin == "alerts":
+                self.ladders.setdefault(rungs_of(episode.labels), {})[key] = None
         if group.head.origin != "heartbeat":
-            self.last_incident[key] = group.head.id
+            self.homes.setdefault(key, {})[group.head.id] = None
 
-    def move_to(self, group: Group, episode: Episode, before: str) -> None:
-        """Point to `group` for an episode that came there from incident `before`."""
-        key = (episode.source, episode.fingerprint)
-        if episode.ends_at is None:
-            self.firing[key] = (group.head.id, (*key, episode.starts_at))
-        if self.last_incident.get(key) == before:
-            self.last_incident[key] = group.head.id
+    def home_of(self, key: AlertKey) -> Group | None:
+        """Return the incident that has the newest episode of an alert, None if none in memory has any."""
+        homes = [self.groups[incident] for incident in self.homes.get(key, ())]
+        return max(homes, key=lambda group: (group.alerts[key].newest, group.head.id), default=None)
+
+    def end(self, key: AlertKey) -> tuple[str, EpisodeKey] | None:
+        """Forget that an alert fires; return its incident and episode, None if it does not fire."""
+        running = self.firing.pop(key, None)
+        if running is not None:
+            rungs = rungs_of(self.groups[running[0]].episodes[running[1]].labels)
+            firing = self.ladders.get(rungs, {})
+            firing.pop(key, None)
+            if not firing:
+                self.ladders.pop(rungs, None)
+        return running
+
+    def ladder_of(self, labels: Mapping[str, str]) -> str | None:
+        """Return the incident of a firing alert that has these labels but for its severity, None if none fires."""
+        firing = self.ladders.get(rungs_of(labels))
+        return self.firing[min(firing)][0] if firing else None
+
+    def move_to(self, group: Group, episodes: Sequence[Episode], kins: Sequence[Kin], before: str) -> None:
+        """Point to `group` for what came there from incident `before`: all of its episodes and kins."""
+        for episode in episodes:
+            _leave(self.homes, (episode.source, episode.fingerprint), before)
+            self.point_to(group, episode)
+        for kin in kins:
+            _leave(self.kin, kin, before)
+            self.relate(kin, group)
 
     def release(self, incident: str) -> None:
         """Forget a group that can no longer change."""
         group = self.groups.pop(incident)
         self.index.drop(incident, group.head.opened_at)
-        for source, fingerprint, _ in group.episodes:
-            if self.last_incident.get((source, fingerprint)) == incident:
-                del self.last_incident[source, fingerprint]
+        for key in group.alerts:
+            _leave(self.homes, key, incident)
+        for kin in group.kin:
+            _leave(self.kin, kin, incident)
 
 
 class State:
@@ -255,6 +323,7 @@ class State:
                 "beats": _listed(tenant.beats),
                 "templates": _listed(tenant.templates),
                 "habits": _listed(tenant.habits),
+                "rarity": blake2b(tenant.rarity.stored()).hexdigest(),
                 "groups": [
                     (counted(group), group.progress, sorted(group.episodes.values(), key=_identity))
                     for _, group in sorted(tenant.groups.items())

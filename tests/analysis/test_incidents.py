@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.analysis import incidents
-from bridge.analysis.incidents import ESCALATE_EVERY_S, MOVES, Signal, event_of, incident_id, merge, split
+from bridge.analysis.incidents import MOVES, Signal, event_of, incident_id, merge, split
 from bridge.model import EventKind, IncidentState
 
 S = IncidentState
@@ -74,6 +74,7 @@ def test_counts_do_not_depend_on_how_episodes_came(given_episodes: list[tuple[st
     assert loaded.templates == live.templates
     assert loaded.common == live.common
     assert loaded.firing == live.firing
+    assert loaded.alerts == live.alerts
 
 
 def test_an_episode_told_anew_is_not_counted_twice() -> None:
@@ -155,12 +156,13 @@ def test_a_split_that_is_none(leaving: list[str]) -> None:
 
 def test_a_merge_moves_everything_into_the_older() -> None:
     older = group([episode("A", 0)])
-    younger = group([episode("B", 50, "critical")], opened=50)
+    younger = group([episode("B", 50, "critical", changes={"why": "same host"})], opened=50)
     merge(older, younger, at(70), "3 alerts fitted both incidents")
     assert older.head.severity == "critical"
     assert older.head.active_at == at(50)
     assert {one.incident for one in older.episodes.values()} >= {older.head.id}
-    assert older.episodes[key(episode("B", 50, "critical"))].why == "3 alerts fitted both incidents"
+    moved = older.episodes[key(episode("B", 50, "critical", changes={"why": "same host"}))]
+    assert moved.why == "same host; 3 alerts fitted both incidents"
     assert younger.head.state is S.MERGED
     assert (younger.head.merged_into, younger.head.closed_at) == (older.head.id, at(70))
     assert not younger.episodes
@@ -187,46 +189,112 @@ def test_two_quiet_incidents_are_quiet_since_the_later_end() -> None:
     assert (older.head.state, older.progress.quiet_at) == (S.QUIET, at(60))
 
 
-# ---- ringing again ---------------------------------------------------------------------------------------
+# ---- calling people again --------------------------------------------------------------------------------
+
+FORGET_S = 1800.0
 
 
-def rings(made: incidents.Group, one: incidents.Episode, now: float) -> bool:
+def joins(made: incidents.Group, one: incidents.Episode) -> incidents.Episode:
     made.add(one)
-    return incidents.escalates(made, one, at(now))
+    return one
 
 
-def test_a_rising_severity_always_rings() -> None:
+def calls(made: incidents.Group, one: incidents.Episode, now: float) -> bool:
+    return incidents.call_at(made, joins(made, one), at(now), forget_after_s=FORGET_S) is not None
+
+
+def test_a_rising_severity_raises_the_incident_and_a_lower_one_does_not_lower_it() -> None:
     made = group([episode("A", 0, "info")])
-    assert rings(made, episode("B", 1, "warning"), 1)
-    assert rings(made, episode("C", 2, "critical"), 2)
+    assert [incidents.raised(made, episode(n, 1, s)) for n, s in (("B", "warning"), ("C", "critical"))] == [
+        True
+    ] * 2
+    assert not incidents.raised(made, episode("D", 3, "warning"))
     assert made.head.severity == "critical"
-    assert not rings(made, episode("D", 3, "warning"), 3)
-    assert made.head.severity == "critical"
 
 
-def test_new_criticals_ring_at_most_every_quarter_of_an_hour() -> None:
-    made = group([episode("A", 0, "warning")])
-    assert rings(made, episode("B", 1, "critical", host="h0"), 1)
-    storm = [rings(made, episode("B", 2 + n, "critical", host=f"h{n}"), 2 + n) for n in range(1, 50)]
-    assert not any(storm)
-    later = 1 + ESCALATE_EVERY_S
-    assert not rings(made, episode("B", later, "critical", host="h0"), later), "that host was told"
-    assert rings(made, episode("B", later, "critical", host="h99"), later)
-    assert not rings(made, episode("B", later + 1, "critical", host="h98"), later + 1)
+def test_people_are_called_for_critical_names_and_entities_that_they_were_not_told_of() -> None:
+    made = group([episode("A", 0, "critical", host="h0")])
+    assert calls(made, episode("A", 0, "critical", host="h0"), 0)
+    incidents.note_call(made, at(0))
+    assert not calls(made, episode("A", 60, "critical", host="h0", changes={"fingerprint": "x"}), 60)
+    assert not calls(made, episode("B", 60, "warning", host="h9"), 60), "not critical"
+    assert not calls(made, episode("C", 60, "critical", host="h9", ended=70), 80), "it is over"
+    assert calls(made, episode("B", 60, "critical", host="h0"), 60), "another name"
+    assert calls(made, episode("A", 60, "critical", host="h1"), 60), "another host"
 
 
-def test_what_was_told_is_remembered_in_bounds() -> None:
-    made = group([episode("A", 0, "warning")])
-    for number in range(100):
-        now = 1 + number * ESCALATE_EVERY_S
-        assert rings(made, episode("B", now, "critical", host=f"h{number}"), now)
-    assert len(made.progress.paged_names) == 64
+def test_all_that_fires_when_people_are_called_was_told() -> None:
+    made = group([episode("A", n, "critical", host=f"h{n}") for n in range(3)])
+    incidents.note_call(made, at(5))
+    assert set(made.progress.criticals_told) == {"A", "host=h0", "host=h1", "host=h2"}
+    assert made.progress.rung_at == at(5)
+
+
+def test_what_was_told_is_news_again_half_an_hour_after_it_ended_and_not_while_it_goes_on() -> None:
+    down = episode("Down", 0, "critical", host="h0")
+    made = group([down])
+    incidents.note_call(made, at(0))
+    later = episode("Down", 9000, "critical", host="h0", changes={"fingerprint": "other"})
+    assert not calls(made, later, 9000), "the first still fires"
+    over = joins(made, incidents.replace(down, ends_at=at(9010)))
+    made.add(incidents.replace(later, ends_at=at(9010)))
+    incidents.note_end(made, over, at(9010))
+    again = episode("Down", 9020, "critical", host="h0")
+    assert not calls(made, again, 9010 + FORGET_S)
+    assert calls(made, again, 9011 + FORGET_S)
+
+
+def test_a_new_kind_is_told_a_quarter_of_an_hour_after_the_last_call_and_more_of_the_same_ever_later() -> (
+    None
+):
+    made = group([episode("A", 0, "critical", host="h0")])
+    host, kind = (joins(made, episode(name, 5, "critical", host="h1")) for name in ("A", "B"))
+    assert incidents.call_at(made, host, at(5), forget_after_s=FORGET_S) == at(5), "nobody was called before"
+    made.progress = incidents.replace(
+        made.progress, rung_at=at(0), criticals_told={"A": at(0), "host=h0": at(0)}
+    )
+    for escalations, minutes in ((0, 15), (1, 30), (2, 60), (4, 240), (9, 240)):
+        made.progress = incidents.replace(made.progress, escalations=escalations)
+        due = [incidents.call_at(made, one, at(5), forget_after_s=FORGET_S) for one in (host, kind)]
+        assert due == [at(60 * minutes), at(900)]
+
+
+def test_what_was_told_is_remembered_in_bounds_and_beyond_them_only_a_new_name_is_news() -> None:
+    storm = [episode("Down", n, "critical", host=f"h{n}") for n in range(1000)]
+    made = group(storm)
+    incidents.note_call(made, at(1000))
+    assert len(made.progress.criticals_told) <= incidents.MAX_TOLD + 1
+    assert not calls(made, episode("Down", 1001, "critical", host="new"), 1001)
+    assert calls(made, episode("Fire", 1002, "critical", host="new"), 1002)
 
 
 # ---- events ----------------------------------------------------------------------------------------------
 
 
-def test_an_event_lists_a_hundred_episodes_worst_and_earliest_first() -> None:
+def test_an_event_speaks_of_the_newest_episode_of_each_alert_and_says_how_often_it_fired() -> None:
+    flaps = [
+        episode("A", 60 * n, host="h", ended=60 * n + 30, changes={"fingerprint": "f"}) for n in range(150)
+    ]
+    event = event_of(
+        group([*flaps, episode("B", 9)]), EventKind.UPDATED, at(9000), degraded=False, external_url=""
+    )
+    listed = event.incident.episodes
+    assert [(one.labels["alertname"], one.times, one.starts_at) for one in listed] == [
+        ("B", 1, at(9)), ("A", 150, at(60 * 149)),
+    ]  # fmt: skip
+    assert (event.incident.alerts_total, event.incident.truncated) == (2, 0)
+    assert {(one.fingerprint, one.starts_at) for one in event.incident.root} >= {("f", at(0))}
+
+
+def test_an_event_says_what_is_given_up_and_what_is_disputed() -> None:
+    made = group([episode("A", changes={"expired": True}, ended=5), episode("B", changes={"disputed": True})])
+    listed = event_of(made, EventKind.UPDATED, at(9), degraded=False, external_url="").incident.episodes
+    assert [(one.labels["alertname"], one.expired, one.disputed) for one in listed] == [
+        ("B", False, True), ("A", True, False),
+    ]  # fmt: skip
+
+
+def test_an_event_lists_a_hundred_alerts_worst_and_earliest_first() -> None:
     made = group([episode("A", n, "critical" if n == 200 else "warning", host=f"h{n}") for n in range(250)])
     event = event_of(made, EventKind.OPENED, at(300), degraded=False, external_url="https://t.example/")
     listed = event.incident.episodes
@@ -265,7 +333,8 @@ def test_a_closed_incident_says_whether_a_resolve_never_came() -> None:
     assert closed(gone)
     assert closed(gone, episode("B", 0, ended=60))
     assert not closed(episode("A", 0, ended=60))
-    assert not closed(gone, episode("A", 70, ended=80)), "that alert was heard again, and its resolve came"
+    heard_again = episode("A", 70, ended=80, changes={"fingerprint": gone.fingerprint})
+    assert not closed(gone, heard_again), "that alert was heard again, and its resolve came"
     open_again = group([gone, episode("B", 100)])
     assert not event_of(
         open_again, EventKind.UPDATED, at(200), degraded=False, external_url=""
@@ -302,10 +371,10 @@ def test_an_id_names_the_alert_its_tenant_and_where_it_was_split_from() -> None:
 def test_a_split_leaves_what_was_told_with_what_stays() -> None:
     one, other = episode("A", 0, "critical"), episode("B", 5)
     whole = group([one, other])
-    assert incidents.escalates(whole, one, at(0))
-    incidents.note_escalation(whole, at(0))
+    incidents.note_escalation(whole)
+    incidents.note_call(whole, at(0))
     stays, leaves = split(whole, [key(other), key(other)], at(60))
-    assert (stays.progress.escalations, stays.progress.paged_names) == (1, ("A",))
+    assert (stays.progress.escalations, list(stays.progress.criticals_told)) == (1, ["A"])
     assert leaves.progress == incidents.Progress()
     assert (stays.head.id, stays.head.generation) == (whole.head.id, 1)
     assert "B" not in stays.templates
@@ -315,21 +384,22 @@ def test_a_split_leaves_what_was_told_with_what_stays() -> None:
 def test_a_merge_keeps_what_was_told_and_drops_what_the_younger_was_to_say() -> None:
     older, younger = group([episode("A", 0, "critical")]), group([episode("B", 50, "critical")], opened=50)
     for one in (older, younger):
-        assert incidents.escalates(one, next(iter(one.episodes.values())), at(50))
+        incidents.note_call(one, at(50))
     younger.progress = incidents.replace(younger.progress, reminders={0: at(900)}, bridges={older.head.id: 3})
+    younger.head = incidents.replace(younger.head, degraded=True)
     merge(older, younger, at(70), "")
-    assert older.progress.paged_names == ("A", "B")
+    assert set(older.progress.criticals_told) == {"A", "B"}
+    assert older.head.degraded
     assert (younger.progress.reminders, younger.progress.bridges) == ({}, {})
-    assert (younger.held, younger.templates, younger.firing) == ({}, {}, {})
+    assert (younger.held, younger.templates, younger.firing, younger.alerts) == ({}, {}, {}, {})
     assert older.templates == {"A": 1, "B": 1}
     assert older.common == {"severity": "critical"}
-    assert not incidents.escalates(older, episode("B", 2000, "critical"), at(2000)), "both were told of it"
+    assert not calls(older, episode("B", 90, "critical"), 90), "both were told of it"
 
 
 def test_escalations_are_counted_so_that_the_next_page_has_its_own_key() -> None:
     made = group([episode()])
-    incidents.note_escalation(made, at(10))
-    incidents.note_escalation(made, at(20))
-    assert (made.progress.escalations, made.progress.escalated_at) == (2, at(20))
+    incidents.note_escalation(made)
+    incidents.note_escalation(made)
     event = event_of(made, EventKind.ESCALATED, at(20), degraded=False, external_url="")
     assert event.incident.escalations == 2

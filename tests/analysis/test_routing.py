@@ -56,7 +56,7 @@ def incident(
 
 def hear(routes: Router, group: Group, member: Episode) -> None:
     group.add(member)
-    incidents.escalates(group, member, START)
+    incidents.raised(group, member)
     routes.note(group, member)
 
 

@@ -87,7 +87,9 @@ def derived(tenant: Tenant) -> dict[str, object]:
     indexed = {group.head.id for group in groups if tenant.index.holds(group.head.id)}
     return {
         "firing": tenant.firing,
-        "last_incident": tenant.last_incident,
+        "homes": {key: set(homes) for key, homes in tenant.homes.items()},
+        "kin": {kin: set(homes) for kin, homes in tenant.kin.items()},
+        "ladders": {rungs: set(firing) for rungs, firing in tenant.ladders.items()},
         "indexed": indexed,
         "held": {group.head.id: group.held for group in groups if group.head.id in indexed},
         "found": {
@@ -128,6 +130,11 @@ def test_restarts_change_nothing(rows: list[InboxRow], cuts: set[int]) -> None:
                 name: derived(tenant) for name, tenant in running.tenants.items()
             }
             running = loaded
+        without = (
+            "select count(*) from incident i where state != 'merged' and not exists (select 1 from episode e"
+        )
+        where = "where e.tenant = i.tenant and e.incident = i.id)"
+        assert store._db.execute(f"{without} {where}").fetchone() == (0,), "an incident has lost its episodes"
     assert vars(other_told) == vars(told)
     assert running.picture() == state.picture()
 
@@ -205,4 +212,4 @@ def test_hash_seeds_change_nothing() -> None:
 
 def test_a_picture_holds_all_that_is_stored() -> None:
     fields = {field.name for field in msgspec.structs.fields(Common)}
-    assert fields == {"settings", "model_free", "clock"}
+    assert fields == {"settings", "model_free", "clock", "resumed_at"}

@@ -33,7 +33,7 @@ def test_its_absence_is_one_critical_incident_of_its_own(thinking: Thinking, tmp
     opened = thinking.events[-1].incident
     assert thinking.told()[-1] == "900s #2 opened critical"
     assert opened.origin == "heartbeat"
-    assert opened.title == "HeartbeatMissing on cluster eu-1"
+    assert opened.title == "WatchdogMissing in cluster eu-1"
     episode = opened.episodes[0]
     assert episode.labels["heartbeat"] == "Watchdog"
     assert episode.why == "Watchdog was last heard 03:00:00 UTC"
@@ -44,7 +44,7 @@ def test_its_absence_is_one_critical_incident_of_its_own(thinking: Thinking, tmp
 def test_nothing_joins_an_absence(thinking: Thinking) -> None:
     thinking.hears("0s", BEAT)
     thinking.clock("16m")
-    thinking.hears("16m", fires("HeartbeatMissing", starts="16m", cluster="eu-1", severity="critical"))
+    thinking.hears("16m", fires("WatchdogMissing", starts="16m", cluster="eu-1", severity="critical"))
     assert len(thinking.tenant.groups) == 2
 
 
@@ -111,3 +111,79 @@ def test_a_recording_that_ends_misses_no_heartbeat(thinking: Thinking) -> None:
     thinking.hears("0s", BEAT, fires("A", severity="warning"))
     thinking.take(finish(thinking.state))
     assert [line.split()[2] for line in thinking.told()] == ["opened", "updated", "closed"]
+
+
+def opened(thinking: Thinking) -> list[str]:
+    return [line for line in thinking.told() if " opened " in line]
+
+
+def test_the_copies_of_an_ha_pair_do_not_hide_the_rhythm(thinking: Thinking, tmp_path: Path) -> None:
+    for hour in range(12):
+        thinking.hears(f"{hour}h", BEAT)
+        thinking.hears(f"{hour * 3600 + 1}s", BEAT)
+    assert len(opened(thinking)) == 2, "as with a single Alertmanager: then an hour is its rhythm"
+    assert same(thinking, thinking.restarted(tmp_path))
+
+
+def test_a_heartbeat_that_was_relabelled_is_not_missed(thinking: Thinking, tmp_path: Path) -> None:
+    for minute in (0, 5, 10):
+        thinking.hears(f"{minute}m", BEAT)
+    for minute in range(15, 120, 5):
+        thinking.hears(f"{minute}m", fires("Watchdog", severity="none", cluster="eu-1", site="a"))
+    assert thinking.told() == []
+    assert len(thinking.tenant.beats) == 1
+    assert same(thinking, thinking.restarted(tmp_path))
+
+
+def test_another_heartbeat_that_was_there_before_replaces_none(thinking: Thinking) -> None:
+    for minute in range(0, 120, 5):
+        thinking.hears(f"{minute}m", fires("Watchdog", severity="none", cluster="us-1"))
+        if minute < 20:
+            thinking.hears(f"{minute}m", BEAT)
+    assert opened(thinking) == ["1800s #1 opened critical"]
+
+
+def test_an_absence_is_given_up_after_a_week(thinking: Thinking, tmp_path: Path) -> None:
+    thinking.hears("0s", BEAT)
+    thinking.clock("8d")
+    assert thinking.told() == [
+        "900s #1 opened critical", "604800s #1 updated critical", "605100s #1 closed critical",
+    ]  # fmt: skip
+    assert thinking.events[-1].incident.expired
+    assert not thinking.tenant.beats
+    assert same(thinking, thinking.restarted(tmp_path))
+
+
+def test_an_absence_teaches_what_is_usual(thinking: Thinking) -> None:
+    thinking.hears("0s", BEAT)
+    thinking.clock("16m")
+    assert len(thinking.tenant.habits) == 1
+
+
+# ---- time in which nobody listened -------------------------------------------------------------------------
+
+
+def test_silence_counts_only_while_somebody_listens(thinking: Thinking, tmp_path: Path) -> None:
+    """The front was down for nine hours: no heartbeat is missed, no alert is given up for that."""
+    thinking.hears("0s", BEAT, fires("A", severity="warning"))
+    thinking.started("9h")
+    thinking.hears("32405s", BEAT, fires("A", severity="warning"))
+    thinking.clock("17h")
+    assert opened(thinking) == ["0s #1 opened warning", "33305s #2 opened critical"]
+    assert not any(" closed " in line for line in thinking.told())
+    assert same(thinking, thinking.restarted(tmp_path))
+
+
+def test_a_heartbeat_that_does_not_come_after_a_start_is_missed_from_then(thinking: Thinking) -> None:
+    thinking.hears("0s", BEAT)
+    thinking.started("9h")
+    thinking.clock("10h")
+    assert opened(thinking) == [f"{9 * 3600 + 900}s #1 opened critical"]
+
+
+def test_starting_again_and_again_hides_no_silence(thinking: Thinking) -> None:
+    thinking.hears("0s", BEAT)
+    for minute in range(1, 20):
+        thinking.clock(f"{minute * 60 - 5}s")
+        thinking.started(f"{minute}m")
+    assert opened(thinking) == ["900s #1 opened critical"]

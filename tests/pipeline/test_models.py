@@ -113,8 +113,8 @@ def test_a_fit_that_was_due_without_models_comes_when_they_are_back(
 def test_alike_texts_join_what_would_stay_apart(thinking: Thinking, angle: float, incidents: int) -> None:
     templates = hear_kinds(thinking)
     thinking.vectors("1s", {templates["Alpha"]: vector(0.0), templates["Bravo"]: vector(angle)})
-    thinking.hears("2000s", fires("Alpha", starts="2000s", lab="x", host="a", note="Alpha is wrong"))
-    thinking.hears("2100s", fires("Bravo", starts="2100s", lab="x", host="b", note="Bravo is wrong"))
+    thinking.hears("2000s", fires("Alpha", starts="2000s", namespace="x", host="a", note="Alpha is wrong"))
+    thinking.hears("2100s", fires("Bravo", starts="2100s", namespace="x", host="b", note="Bravo is wrong"))
     late = [
         group for group in thinking.tenant.groups.values() if group.head.active_at > timeline.after("30m")
     ]

@@ -134,7 +134,7 @@ def test_a_storm_in_one_webhook_is_one_message(thinking: Thinking, tmp_path: Pat
     assert event.kind is EventKind.OPENED
     assert event.incident.alerts_total == 5000
     assert (len(event.incident.episodes), event.incident.truncated) == (MAX_EVENT_EPISODES, 4900)
-    assert event.incident.title == "Down on rack r1 (5000 alerts)"
+    assert event.incident.title == "Down in rack r1 (5000 alerts)"
     thinking.hears("30s", *storm, group='{}:{alertname="Down"}')
     thinking.clock("10m")
     assert [event.kind.value for event in thinking.events] == ["opened"], "a resend says nothing"
@@ -157,10 +157,12 @@ def test_nothing_is_left_of_an_incident_that_can_no_longer_reopen(thinking: Thin
         at = f"{hour * 3600 + 60}s"
         thinking.hears(at, *(ends(name, at, starts=f"{hour}h", host=name) for name in names))
     tenant = thinking.tenant
+    assert tenant.ladders == {}
+    assert set(tenant.kin) == {kin for group in tenant.groups.values() for kin in group.kin}
     held = [episode.starts_at for group in tenant.groups.values() for episode in group.episodes.values()]
     assert held == [after("40h")] * 50, "those of the last round"
     thinking.clock("60h")
-    assert (tenant.groups, tenant.firing, tenant.last_incident, tenant.watches) == ({}, {}, {}, {})
+    assert (tenant.groups, tenant.firing, tenant.homes, tenant.kin, tenant.watches) == ({}, {}, {}, {}, {})
     assert len(tenant.index) == 0
     assert len(tenant.timers) == 0
     assert thinking.state.next_tick() is None
@@ -195,6 +197,36 @@ def test_a_reminder_that_was_due_while_it_was_quiet_does_not_ring_when_it_is_bac
     reminders = [at for kind, at, _ in thinking.sent("chat") if kind == "reminder"]
     assert reminders == [7220.0, 10_820.0][: len(reminders)]
     assert len(reminders) == 1
+    assert same(thinking, thinking.restarted(tmp_path))
+
+
+def test_a_reminder_does_not_swallow_the_update_of_those_who_want_none(tmp_path: Path) -> None:
+    thinking = Thinking(replace(ROUTED, window_s=7200.0, sensitivity=0.9))
+    thinking.hears("0s", fires("A", service="shop", severity="warning"))
+    thinking.hears("3590s", fires("B", service="shop", starts="3590s", severity="warning"))
+    thinking.hears("3595s", fires("C", service="shop", starts="3595s", severity="warning"))
+    thinking.clock("4000s")
+    assert thinking.sent("file") == [("opened", 0, 0), ("updated", 3590, 0), ("updated", 3620, 0)]
+    assert ("reminder", 3600, 0) in thinking.sent("chat")
+    assert thinking.events[-1].incident.alerts_total == 3
+    assert same(thinking, thinking.restarted(tmp_path))
+
+
+def test_what_was_over_when_it_was_heard_of_waits_for_its_end_where_people_are(tmp_path: Path) -> None:
+    """A SIEM hears all of it at once; chat and pager would otherwise be told of something that is over."""
+    thinking = Thinking(ROUTED)
+    thinking.hears("0s", ends("A", "-20s", starts="-10m", severity="critical"))
+    thinking.clock("10m")
+    assert thinking.sent("file") == [("opened", 0, 0), ("closed", 300, 0)]
+    assert thinking.sent("chat") == [("opened", 0, 330), ("closed", 300, 0)]
+    assert same(thinking, thinking.restarted(tmp_path))
+
+
+def test_a_critical_that_fires_after_all_does_not_wait_for_that(tmp_path: Path) -> None:
+    thinking = Thinking(ROUTED)
+    thinking.hears("0s", ends("A", "-20s", starts="-10m", severity="critical"))
+    thinking.hears("60s", fires("A", starts="55s", severity="critical"))
+    assert thinking.sent("chat")[1:] == [("escalated", 60, 0)]
     assert same(thinking, thinking.restarted(tmp_path))
 
 

@@ -392,7 +392,7 @@ def test_a_missing_heartbeat_opens_an_incident_that_its_return_closes(bench: Ben
         "critical",
     )
     [episode] = event.incident.episodes
-    assert (episode.labels["alertname"], episode.labels["heartbeat"]) == ("HeartbeatMissing", "Watchdog")
+    assert (episode.labels["alertname"], episode.labels["heartbeat"]) == ("WatchdogMissing", "Watchdog")
     assert "was not heard for 15 min" in episode.annotations["summary"]
     assert "Watchdog was last heard 03:00:00 UTC" in episode.why
     assert {entry.destination for entry in bench.outcome.outbox} == {"file", "chat"}
@@ -426,7 +426,7 @@ def test_memory_is_released_once_an_incident_can_no_longer_reopen(bench: Bench) 
     assert set(bench.states()) == {IncidentState.CLOSED}
     bench.clock("2170s")
     tenant = bench.tenant
-    assert (tenant.groups, tenant.firing, tenant.last_incident, len(tenant.index)) == ({}, {}, {}, 0)
+    assert (tenant.groups, tenant.firing, tenant.homes, len(tenant.index)) == ({}, {}, {}, 0)
     assert len(tenant.watches) == 20, "a late copy of a firing must not open anything"
     bench.clock("1d")
     assert not tenant.watches

@@ -170,7 +170,7 @@ def test_it_is_so_after_every_row(store: StateStore) -> None:
 
 def test_what_can_no_longer_change_is_not_loaded(store: StateStore) -> None:
     desk = mixed(store)
-    desk.take("8d", RowKind.CLOCK)
+    desk.take("6d", RowKind.CLOCK)
     loaded = store.load()
     assert loaded.picture() == desk.state.picture()
     left = [group.head.origin for group in loaded.tenants["default"].groups.values()]

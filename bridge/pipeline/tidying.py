@@ -1,0 +1,37 @@
+"""Tidying: what was not used for long is forgotten, once a day, so that memory follows what a tenant has now.
+
+Rules: a template goes when no alert had it for `retention.history`, or when there are more than `MAX_TEMPLATES` and
+it is the one used least lately; never one that an incident in memory has. A habit goes when what is left of it is
+less than noise.
+
+Decision: at the first row of a day rather than at an alarm: an alarm that is always armed would make an idle front
+tell the time every few seconds for nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from bridge.analysis.anomaly import HALF_LIFE_S
+from bridge.analysis.families import own_family
+from bridge.pipeline.desk import Desk
+from bridge.pipeline.state import Tenant, day_of
+
+#: Real tenants have hundreds (5,664 texts of a storm were 7 templates); more is text that cannot be masked.
+MAX_TEMPLATES = 20_000
+HABIT_S = 5 * HALF_LIFE_S  # a thirty-second of it is left
+
+
+def tidy(desk: Desk, tenant: Tenant) -> None:
+    """Forget what one tenant has not used for long."""
+    held = {template for group in tenant.groups.values() for template in group.templates}
+    oldest = day_of(desk.now - timedelta(seconds=desk.settings.history_s))
+    by_use = sorted(tenant.templates.values(), key=lambda record: (record.used_day, record.id))
+    surplus = len(by_use) - MAX_TEMPLATES
+    for number, record in enumerate(by_use):
+        if (record.used_day < oldest or number < surplus) and record.id not in held:
+            desk.drop_template(tenant, record.id)
+            desk.drop_habit(tenant, own_family(record.id))
+    faded = desk.now - timedelta(seconds=HABIT_S)
+    for family in [family for family, habit in tenant.habits.items() if habit.updated_at < faded]:
+        desk.drop_habit(tenant, family)
