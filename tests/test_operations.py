@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tomllib
@@ -19,6 +20,7 @@ from servers import require_server
 import bridge
 import connectors
 from bridge import config
+from bridge.cli import serve
 from bridge.telemetry import METRICS
 
 ROOT = Path(__file__).parents[1]
@@ -147,6 +149,20 @@ def test_the_unit_waits_for_readiness_and_leaves_pytorch_its_freedom():
     text = (ROOT / "systemd/tocsin.service").read_text()
     assert "Type=notify\n" in text
     assert not re.search(r"^MemoryDenyWriteExecute=", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("shipped", ["tocsin.yaml", "tocsin.minimal.yaml"])
+def test_the_unit_and_the_shipped_files_keep_everything_in_the_state_directory(shipped):
+    text = (ROOT / "systemd/tocsin.service").read_text()
+    workplace = Path(re.search(r"^WorkingDirectory=(.*)$", text, re.MULTILINE)[1])
+    words = shlex.split(re.search(r"^ExecStart=(.*)$", text, re.MULTILINE)[1])[2:]
+    words[words.index("--config") + 1] = str(CONFIG / shipped)
+    given = serve.make_context("serve", words).params
+    settings = config.load(given["config"], KINDS, {}, listen=given["listen"], data_dir=given["data"])
+    data = workplace / settings.data_dir
+    assert data.is_relative_to("/var/lib/tocsin")
+    [destination] = settings.destinations
+    assert (workplace / destination.settings.path).is_relative_to(data)
 
 
 # ---- containers ------------------------------------------------------------------------------------------
