@@ -8,6 +8,11 @@ VENV = .venv
 BIN = $(VENV)/bin
 STAMPS = $(VENV)/.stamps
 
+# Each prints the figures of one claim; what they are made of is in benchmarks/parts.
+CLAIMS = intake pipeline latency crash crash_sidecar
+CLAIMS_WITH_DATA = text
+DATA ?=
+
 .PHONY: help run demo test check bench fmt lock clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -31,8 +36,13 @@ check: $(STAMPS)/tocsin        ## formatting, lint, types, import contracts, doc
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/test_docs.py tests/test_operations.py
 
-bench: $(STAMPS)/tocsin        ## run every benchmark; each prints ratios measured side by side
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+bench: $(STAMPS)/tocsin        ## run every benchmark (long); DATA=DIR of rules as JSON lines adds those that need data
+	@failed=; for claim in $(CLAIMS); do \
+	  echo "== $$claim"; $(BIN)/python benchmarks/$$claim.py || failed="$$failed $$claim"; done; \
+	for claim in $(CLAIMS_WITH_DATA); do \
+	  if [ -z "$(DATA)" ]; then echo "== $$claim: skipped, it needs data; say make bench DATA=..."; else \
+	  echo "== $$claim"; $(BIN)/python benchmarks/$$claim.py --data "$(DATA)" || failed="$$failed $$claim"; fi; done; \
+	if [ -n "$$failed" ]; then echo "not good:$$failed"; exit 1; fi
 
 fmt: $(STAMPS)/tocsin          ## format and mend what can be mended by itself
 	$(BIN)/ruff check --fix .

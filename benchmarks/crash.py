@@ -44,6 +44,7 @@ from bridge.model import RowKind
 from bridge.storage.inbox import InboxReader
 
 HERE = Path(__file__).resolve().parent
+PARTS = HERE / "parts"
 PATH = "/v1/alertmanager/crash"
 SENDERS = 16
 START_S = 60.0
@@ -77,9 +78,9 @@ class Verdict:
 
 
 def intake(kind: str) -> Command:
-    """Return the command of one of the servers of `servers.py`."""
+    """Return the command of one of the servers of `parts/servers.py`."""
     return lambda data, port: [
-        sys.executable, str(HERE / "servers.py"), kind, "--data", str(data), "--port", str(port)
+        sys.executable, str(PARTS / "servers.py"), kind, "--data", str(data), "--port", str(port)
     ]  # fmt: skip
 
 
@@ -168,7 +169,7 @@ def environment(slow_us: int, work: Path) -> dict[str, str]:
         return given
     shim = work / "slowsync.so"
     if not shim.exists():
-        source = str(HERE / "slowsync.c")
+        source = str(PARTS / "slowsync.c")
         subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", str(shim), source, "-ldl"], check=True)
     return given | {"LD_PRELOAD": str(shim), "SLOWSYNC_US": str(slow_us)}
 

@@ -37,6 +37,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+PARTS = HERE / "parts"
 PATH = "/v1/alertmanager"
 CONNECTIONS = 64
 CEILING, RAW, NAIVE, TOCSIN = "ceiling", "rawlog", "naive", "tocsin"
@@ -165,7 +166,7 @@ def command_of(name: str, data: Path, port: int, *, whole: bool) -> list[str]:
     if name == TOCSIN and whole:
         listen = ["--listen", f"127.0.0.1:{port}", "--data", str(data)]
         return [sys.executable, "-m", "bridge", "serve", *listen]
-    return [sys.executable, str(HERE / "servers.py"), name, "--data", str(data), "--port", str(port)]
+    return [sys.executable, str(PARTS / "servers.py"), name, "--data", str(data), "--port", str(port)]
 
 
 def answers(port: int) -> bool:
@@ -358,7 +359,7 @@ def main() -> None:
         work = Path(directory)
         shim = work / "slowsync.so"
         subprocess.run(
-            [compiler, "-O2", "-shared", "-fPIC", "-o", str(shim), str(HERE / "slowsync.c"), "-ldl"],
+            [compiler, "-O2", "-shared", "-fPIC", "-o", str(shim), str(PARTS / "slowsync.c"), "-ldl"],
             check=True,
         )
         (work / "wrk.lua").write_text(SCRIPT)

@@ -1,6 +1,6 @@
 """What the text side costs: microseconds per template, milliseconds per vector, seconds per family fit.
 
-    python benchmarks/text.py --data ../shared/data/rules
+    python benchmarks/text.py --data DIR [--texts 100] [--fits 500 2000 5000]
 
 Alerts are made from the public rules in `--data` (JSON lines with `alert`, `labels`, `annotations`): each
 rule fires for several hosts with other values. CPU time, since wall time of a shared machine says little.

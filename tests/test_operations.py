@@ -265,6 +265,43 @@ def test_make_knows_the_target_and_lists_it(target):
     assert re.search(rf"^make {target}\b", output_of(make, "help"), re.MULTILINE)
 
 
+def bench(tmp_path: Path, *, fails: str = "", **variables: str) -> tuple[int, list[str]]:
+    """Run the recipe with a Python that only says what it was asked to run."""
+    stamp, python = tmp_path / "stamps/tocsin", tmp_path / "bin/python"
+    for path in (stamp, python):
+        path.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\necho "$@"\n[ "$1" != "{fails}" ]\n')
+    python.chmod(0o755)
+    given = {"BIN": tmp_path / "bin", "STAMPS": tmp_path / "stamps"} | variables
+    words = [
+        require_server("make"),
+        "-o",
+        stamp,
+        "bench",
+        *(f"{name}={value}" for name, value in given.items()),
+    ]
+    stamp.touch()
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    return done.returncode, done.stdout.splitlines()
+
+
+def test_make_bench_runs_every_claim_and_says_what_it_leaves_out(tmp_path):
+    scripts = {f"benchmarks/{path.name}" for path in (ROOT / "benchmarks").glob("*.py")}
+    (code, without), with_data = bench(tmp_path / "1"), bench(tmp_path / "2", DATA="/rules")[1]
+    assert code == 0
+    assert {line.split()[0] for line in with_data if not line.startswith("==")} == scripts
+    assert "benchmarks/text.py --data /rules" in with_data
+    assert "== text: skipped, it needs data; say make bench DATA=..." in without
+    assert not [line for line in without if line.startswith("benchmarks/text.py")]
+
+
+def test_a_benchmark_that_fails_does_not_keep_the_others_and_is_named(tmp_path):
+    code, said = bench(tmp_path, fails="benchmarks/intake.py")
+    assert code != 0
+    assert "benchmarks/crash_sidecar.py" in said
+    assert said[-1] == "not good: intake"
+
+
 def test_the_ci_script_is_sound_bash_that_stops_at_the_first_failure():
     output_of(require_server("bash"), "-n", ROOT / ".ci/run")
     assert "set -euo pipefail" in (ROOT / ".ci/run").read_text()

@@ -1,4 +1,4 @@
-"""The servers that the intake's benchmarks compare, one process each: `python servers.py KIND --data DIR`.
+"""The servers that the intake's benchmarks compare, one process each: `python parts/servers.py KIND --data DIR`.
 
 ceiling   aiohttp reads the body and answers 200: nothing can be faster
 rawlog    the physical reference: a preallocated log, overwritten, one fdatasync for all who wait
