@@ -1,7 +1,7 @@
 """The one shape in which an incident is shown: API, replay and export all build it here.
 
 Rules: pure; the same incident and episodes give the same bytes, whatever order they were stored or read in.
-The field names are fixed (DESIGN section 2, `--incidents`): people grep them, tests compare files of them.
+The field names are fixed (those of `tocsin replay --incidents`): people grep them, tests compare files of them.
 
 Decision: plain dicts in a fixed key order rather than a second set of Structs: the shape is an answer,
 nothing in the program reads it back, and `msgspec` writes it without a copy.
