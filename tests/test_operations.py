@@ -75,6 +75,13 @@ def test_alertmanager_sends_early_whole_groups_with_a_token():
     assert webhook["url"] == f"http://{settings.host}:{settings.port}/v1/alertmanager"
 
 
+def test_the_alertmanager_configuration_says_where_its_token_comes_from():
+    text = (CONFIG / "alertmanager/alertmanager.yml").read_text()
+    said = " ".join(re.findall(r"^ *# (.*)$", text.partition("  - name: tocsin\n")[2], re.MULTILINE))
+    assert "Make it with `openssl rand -hex 32` and name the same file under `tenants`" in said
+    assert "without tokens there, take `authorization` away" in said
+
+
 def test_the_watchdog_comes_often_enough_for_the_default_heartbeat():
     shipped = yaml.safe_load((CONFIG / "alertmanager/alertmanager.yml").read_text())
     [to_tocsin] = [
@@ -306,6 +313,12 @@ def test_the_ci_script_is_sound_bash_that_stops_at_the_first_failure():
     output_of(require_server("bash"), "-n", ROOT / ".ci/run")
     assert "set -euo pipefail" in (ROOT / ".ci/run").read_text()
     assert os.access(ROOT / ".ci/run", os.X_OK)
+
+
+@pytest.mark.parametrize("name", ["tocsin.yaml", "splunk.token", "data/incidents.jsonl"])
+def test_git_leaves_alone_what_a_reader_of_the_readme_writes(name):
+    output_of(require_server("git"), "check-ignore", "--quiet", "--no-index", name)
+    assert "config/tocsin.yaml" in output_of(require_server("git"), "ls-files", "config")
 
 
 def test_the_licence_is_the_one_that_is_declared():
