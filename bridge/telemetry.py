@@ -25,8 +25,6 @@ from typing_extensions import override
 
 from bridge.delivery import Backlog
 
-CONTENT_TYPE = prometheus.CONTENT_TYPE_LATEST
-
 # ---- metrics ---------------------------------------------------------------------------------------------
 
 Kind = Literal["counter", "gauge", "histogram"]
@@ -306,6 +304,8 @@ EVENTS: dict[str, str] = {
 }
 
 _RECORD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+#: Of what a stranger's bytes were refused for, so much is logged.
+SAID_CHARS = 200
 #: The path of an address can be a secret (Slack's is), so can its query and its user part.
 _ADDRESS = re.compile(
     r"\b([a-zA-Z][a-zA-Z0-9+.-]*://)(?:[^\s/?#@\"'<>]*@)?([^\s/?#\"'<>]+)([/?#][^\s\"'<>]*)?"
@@ -326,10 +326,39 @@ def fields_of(record: logging.LogRecord) -> dict[str, object]:
     fields: dict[str, object] = {"event": "library"}
     for name, value in vars(record).items():
         if name not in _RECORD_FIELDS:
-            fields[name] = value if isinstance(value, int | float | bool | None) else mask(str(value))
+            fields[name] = _masked(name, value)
     if record.exc_info and record.exc_info[0] is not None:
         fields.setdefault("error_type", record.exc_info[0].__name__)
     return fields
+
+
+def _masked(name: str, value: object) -> object:
+    """Return a value for a log line: numbers, lists and mappings stay what they are, all else is text."""
+    if isinstance(value, int | float | None):
+        return value
+    if isinstance(value, Mapping):
+        return {mask(str(key)): _masked(str(key), each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_masked(name, each) for each in value]
+    # Beside its name a credential is known for one.
+    return mask(f"{name}: {value}").removeprefix(f"{name}: ")
+
+
+class NotHttp(logging.Filter):
+    """Makes one line of what aiohttp logs as an error with its traceback: bytes of a stranger that are no HTTP."""
+
+    @override
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change such a record; let every record through."""
+        error = record.exc_info[1] if record.exc_info else None
+        # By name: the analyst logs here too and must not load a web framework for it.
+        if any(each.__module__ == "aiohttp.http_exceptions" for each in type(error).__mro__):
+            what = next(iter(str(error).splitlines()), "")[:SAID_CHARS]
+            peer = record.args[0] if isinstance(record.args, tuple) and record.args else "somebody"
+            record.msg, record.args = "A request from %s is not HTTP and was refused: %s", (peer, what)
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+            record.exc_info = record.exc_text = None
+        return True
 
 
 class JsonLines(logging.Formatter):
@@ -356,7 +385,7 @@ class Readable(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, and the traceback below it if there is one."""
         fields = fields_of(record)
-        said = " ".join(f"{name}={value}" for name, value in fields.items() if name != "event")
+        said = " ".join(f"{name}={_readable(value)}" for name, value in fields.items() if name != "event")
         at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
         line = _printable(f"{at} {record.levelname.lower():7} {mask(record.getMessage())}  {said}".rstrip())
         if record.exc_info:
@@ -371,11 +400,17 @@ def set_up_logging(stream: IO[str] | None = None, *, level: str = "INFO") -> Non
     stream = stream or sys.stderr
     handler = logging.StreamHandler(stream)
     handler.setFormatter(Readable() if stream.isatty() else JsonLines())
+    handler.addFilter(NotHttp())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     for room in ("bridge", "connectors"):
         logging.getLogger(room).setLevel(level)
+
+
+def _readable(value: object) -> str:
+    is_nested = isinstance(value, dict | list)
+    return json.dumps(value, ensure_ascii=False, default=str) if is_nested else str(value)
 
 
 def _printable(text: str) -> str:

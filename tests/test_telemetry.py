@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import io
 import json
 import logging
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
@@ -138,6 +140,40 @@ def test_no_text_breaks_a_line_or_reaches_the_terminal_unescaped(text: str):
     assert "\n" not in JsonLines().format(record("%s", event="library", reason=text))
     shown = Readable().format(record(text.replace("%", "%%"), event="library", reason=text))
     assert shown.isprintable()
+
+
+def test_what_is_nested_stays_json_and_is_masked_inside():
+    made = record(
+        "Sent.", event="delivery_attempt", results={"delivered": 1, "to": "https://host/SECRET"}, batch=[1, (2.5, None)],
+        headers={"routing_key": "SECRETSECRET"}, flags={True},
+    )  # fmt: skip
+    said = json.loads(JsonLines().format(made))
+    assert said["results"] == {"delivered": 1, "to": "https://host/..."}
+    assert said["batch"] == [1, [2.5, None]]
+    assert said["headers"] == {"routing_key": "***"}
+    assert said["flags"] == "{True}"
+    assert 'results={"delivered": 1, "to": "https://host/..."}' in Readable().format(made)
+
+
+@pytest.mark.parametrize(
+    "line", [b"GET /x y HTTP/9.9.9\r\n\r\n", b"GET / HTTP/1.1\r\nA: b\r\nBad\x00Header: c\r\n\r\n"]
+)
+async def test_what_is_no_http_is_one_line_and_no_error(line: bytes, root_logger: logging.Logger):
+    stream = io.StringIO()
+    set_up_logging(stream)
+    runner = web.AppRunner(web.Application())
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    reader, writer = await asyncio.open_connection(*runner.addresses[0])
+    writer.write(line)
+    assert (await reader.readline()).startswith(b"HTTP/1.0 400")
+    writer.close()
+    await runner.cleanup()
+    [said] = map(json.loads, stream.getvalue().splitlines())
+    assert (said["level"], said["event"]) == ("warning", "library")
+    assert said["message"].startswith("A request from 127.0.0.1 is not HTTP and was refused: ")
+    assert "traceback" not in said
+    assert root_logger.handlers
 
 
 def test_an_error_keeps_its_traceback_and_loses_its_secrets():
