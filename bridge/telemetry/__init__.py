@@ -8,22 +8,34 @@ we did not write.
 
 Decision: an own `CollectorRegistry` per process and a table of names, rather than module-level metrics: two
 fronts in one test do not share counters, and the docs are written from what the code uses.
+
+Rooms: the tables and the counters are here, `lines` writes log lines.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-import re
-import sys
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from typing import IO, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import prometheus_client as prometheus
-from typing_extensions import override
 
 from bridge.delivery import Backlog
+from bridge.telemetry.lines import JsonLines, Readable, mask, set_up_logging
+
+__all__ = [
+    "EVENTS",
+    "METRICS",
+    "DispatchCounters",
+    "IntakeCounters",
+    "JsonLines",
+    "Metric",
+    "Readable",
+    "Telemetry",
+    "count_outcome",
+    "document",
+    "mask",
+    "set_up_logging",
+]
 
 # ---- metrics ---------------------------------------------------------------------------------------------
 
@@ -303,119 +315,6 @@ EVENTS: dict[str, str] = {
     "disk_low": "The disk of the stores is nearly full.",
 }
 
-_RECORD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-#: Of what a stranger's bytes were refused for, so much is logged.
-SAID_CHARS = 200
-#: The path of an address can be a secret (Slack's is), so can its query and its user part.
-_ADDRESS = re.compile(
-    r"\b([a-zA-Z][a-zA-Z0-9+.-]*://)(?:[^\s/?#@\"'<>]*@)?([^\s/?#\"'<>]+)([/?#][^\s\"'<>]*)?"
-)
-_CREDENTIAL = re.compile(
-    r"(?i)\b(bearer|basic|splunk|token|secret|password|routing_key)([\s:=\"']+)[\w.~+/=-]{8,}"
-)
-
-
-def mask(text: str) -> str:
-    """Return `text` with addresses cut after the host and credentials replaced by stars."""
-    text = _ADDRESS.sub(lambda found: f"{found[1]}{found[2]}{'/...' if found[3] else ''}", text)
-    return _CREDENTIAL.sub(r"\1\2***", text)
-
-
-def fields_of(record: logging.LogRecord) -> dict[str, object]:
-    """Return what a record says besides its sentence, masked, `event` first."""
-    fields: dict[str, object] = {"event": "library"}
-    for name, value in vars(record).items():
-        if name not in _RECORD_FIELDS:
-            fields[name] = _masked(name, value)
-    if record.exc_info and record.exc_info[0] is not None:
-        fields.setdefault("error_type", record.exc_info[0].__name__)
-    return fields
-
-
-def _masked(name: str, value: object) -> object:
-    """Return a value for a log line: numbers, lists and mappings stay what they are, all else is text."""
-    if isinstance(value, int | float | None):
-        return value
-    if isinstance(value, Mapping):
-        return {mask(str(key)): _masked(str(key), each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_masked(name, each) for each in value]
-    # Beside its name a credential is known for one.
-    return mask(f"{name}: {value}").removeprefix(f"{name}: ")
-
-
-class NotHttp(logging.Filter):
-    """Makes one line of what aiohttp logs as an error with its traceback: bytes of a stranger that are no HTTP."""
-
-    @override
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Change such a record; let every record through."""
-        error = record.exc_info[1] if record.exc_info else None
-        # By name: the analyst logs here too and must not load a web framework for it.
-        if any(each.__module__ == "aiohttp.http_exceptions" for each in type(error).__mro__):
-            what = next(iter(str(error).splitlines()), "")[:SAID_CHARS]
-            peer = record.args[0] if isinstance(record.args, tuple) and record.args else "somebody"
-            record.msg, record.args = "A request from %s is not HTTP and was refused: %s", (peer, what)
-            record.levelno, record.levelname = logging.WARNING, "WARNING"
-            record.exc_info = record.exc_text = None
-        return True
-
-
-class JsonLines(logging.Formatter):
-    """One JSON object a line, for machines."""
-
-    @override
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line without its newline."""
-        line: dict[str, object] = {
-            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            **fields_of(record),
-            "message": mask(record.getMessage()),
-        }
-        if record.exc_info:
-            line["traceback"] = mask(self.formatException(record.exc_info))
-        return json.dumps(line, ensure_ascii=False, default=str)
-
-
-class Readable(logging.Formatter):
-    """One short line for a person at a terminal; what is not printable is escaped."""
-
-    @override
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line, and the traceback below it if there is one."""
-        fields = fields_of(record)
-        said = " ".join(f"{name}={_readable(value)}" for name, value in fields.items() if name != "event")
-        at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
-        line = _printable(f"{at} {record.levelname.lower():7} {mask(record.getMessage())}  {said}".rstrip())
-        if record.exc_info:
-            line += "\n" + "\n".join(
-                _printable(row) for row in mask(self.formatException(record.exc_info)).splitlines()
-            )
-        return line
-
-
-def set_up_logging(stream: IO[str] | None = None, *, level: str = "INFO") -> None:
-    """Send all log lines to `stream` (standard error): JSON lines, or readable ones on a terminal."""
-    stream = stream or sys.stderr
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(Readable() if stream.isatty() else JsonLines())
-    handler.addFilter(NotHttp())
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
-    for room in ("bridge", "connectors"):
-        logging.getLogger(room).setLevel(level)
-
-
-def _readable(value: object) -> str:
-    is_nested = isinstance(value, dict | list)
-    return json.dumps(value, ensure_ascii=False, default=str) if is_nested else str(value)
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-
 
 # ---- documentation ---------------------------------------------------------------------------------------
 
@@ -452,7 +351,3 @@ _LOG_PREFACE = (
     "| event | meaning |",
     "|---|---|",
 )
-
-
-if __name__ == "__main__":
-    sys.stdout.write(document())
