@@ -39,8 +39,8 @@ class Lock:
             if time.monotonic() > until:
                 holder = os.pread(self._file, 32, 0).decode("ascii", "replace").strip()
                 raise StorageError(
-                    f"process {holder or 'unknown'} works on this data directory already: stop it, or name "
-                    "another directory"
+                    f"process {holder or 'unknown'} works on the data directory {self._path.parent} already: "
+                    "stop it, or name another directory with --data"
                 )
             meanwhile()
             time.sleep(TRY_S)

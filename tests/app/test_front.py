@@ -294,7 +294,7 @@ def test_a_second_sidecar_on_the_same_directory_is_refused(make: Callable[..., S
         capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert second.returncode == 1
-    assert f"process {sidecar.pid} works on this data directory" in second.stderr
+    assert f"process {sidecar.pid} works on the data directory {sidecar.data} already" in second.stderr
 
 
 def test_an_address_in_use_is_said(make: Callable[..., Sidecar], tmp_path: Path):
