@@ -8,12 +8,16 @@ VENV = .venv
 BIN = $(VENV)/bin
 STAMPS = $(VENV)/.stamps
 
+# Where `make install` puts the program; systemd/tocsin.service expects /opt/tocsin.
+PREFIX ?= /opt/tocsin
+PIP_INSTALL = install --quiet --disable-pip-version-check
+
 # Each prints the figures of one claim; what they are made of is in benchmarks/parts.
 CLAIMS = intake pipeline latency crash crash_sidecar
 CLAIMS_WITH_DATA = text
 DATA ?=
 
-.PHONY: help run demo test check bench fmt lock clean
+.PHONY: help run demo test check bench fmt lock install clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -50,6 +54,34 @@ fmt: $(STAMPS)/tocsin          ## format and mend what can be mended by itself
 
 lock: $(STAMPS)/tocsin         ## write lock.txt from what .venv holds now
 	$(BIN)/python .ci/lock.py
+
+# As the Dockerfile does it. Whoever runs the service reads these files, so root's own umask must not hide them.
+install:        ## install the program into PREFIX (/opt/tocsin) for systemd: no developer's tools, not editable
+	@test -n "$(PYTHON)" || { echo "Install Python 3.11 or newer, or say make install PYTHON=..."; exit 1; }
+	@test -e $(PREFIX)/pyvenv.cfg || test ! -e $(PREFIX) || rmdir $(PREFIX) 2>/dev/null || \
+	  { echo "$(PREFIX) holds something else; name a directory that is Tocsin's own"; exit 1; }
+	@echo "[1/4] Creating $(PREFIX) with $(PYTHON)"
+	@umask 022; $(PYTHON) -m venv --clear $(PREFIX)
+	@echo "[2/4] Installing the locked packages that Tocsin runs on"
+	@umask 022; rm -rf build/install && mkdir -p build/install
+	@sed '/^#### build/,$$d' lock.txt > build/install/run.txt
+	@sed -n '/^#### build/,/^#### develop/p' lock.txt > build/install/build.txt
+	@umask 022; $(PREFIX)/bin/pip $(PIP_INSTALL) --no-deps --require-hashes -r build/install/run.txt
+	@echo "[3/4] Installing $(TORCH) (TORCH_INDEX=... takes a CPU-only build, which is much smaller)"
+	@umask 022; $(PREFIX)/bin/pip $(PIP_INSTALL) $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	@echo "[4/4] Building and installing Tocsin itself"
+	@$(PYTHON) -m venv build/install/tools
+	@build/install/tools/bin/pip $(PIP_INSTALL) --no-deps --require-hashes -r build/install/build.txt
+# What hatchling shares with Tocsin stands in Tocsin's own environment.
+	@umask 022; PYTHONPATH=$$($(PREFIX)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+	  build/install/tools/bin/hatchling build -t wheel -d build/install/dist
+	@umask 022; $(PREFIX)/bin/pip $(PIP_INSTALL) --no-deps build/install/dist/*.whl
+	@$(PREFIX)/bin/pip check
+# Done with them: sqlite-utils names pip as a dependency, but only its own `install` command uses it.
+	@$(PREFIX)/bin/python -m pip uninstall -qq --yes setuptools wheel pip
+	@umask 022; mkdir -p $(PREFIX)/share/doc/tocsin && cp -R README.md CHANGELOG.md LICENSE docs config $(PREFIX)/share/doc/tocsin
+	@rm -rf build/install
+	@$(PREFIX)/bin/tocsin --version
 
 clean:          ## remove .venv and caches; data stays
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -173,6 +173,26 @@ def test_the_unit_and_the_shipped_files_keep_everything_in_the_state_directory(s
     assert (workplace / destination.settings.path).is_relative_to(data)
 
 
+def test_make_install_makes_what_the_unit_starts_and_documents():
+    """Tried whole only by hand: it installs some hundred packages."""
+    make, unit = require_server("make"), (ROOT / "systemd/tocsin.service").read_text()
+    said = output_of(make, "--dry-run", "install", "PREFIX=/opt/tocsin")
+    assert "ExecStart=/opt/tocsin/bin/tocsin " in unit
+    assert "/opt/tocsin/bin/tocsin --version" in said
+    assert "Documentation=file:///opt/tocsin/share/doc/tocsin/README.md\n" in unit
+    assert re.search(r"cp -R README\.md .* /opt/tocsin/share/doc/tocsin", said)
+    assert not re.search(r"pip install[^\n]*\s-e\b", said), "a home directory is hidden from the service"
+
+
+def test_make_install_leaves_a_directory_alone_that_is_not_its_own(tmp_path):
+    (tmp_path / "precious").touch()
+    words = [require_server("make"), "install", f"PREFIX={tmp_path}"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode != 0
+    assert f"{tmp_path} holds something else" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
 # ---- containers ------------------------------------------------------------------------------------------
 
 
@@ -265,7 +285,9 @@ def test_makefile_and_dockerfile_install_the_same_torch():
     assert len(versions) == 1
 
 
-@pytest.mark.parametrize("target", ["run", "test", "check", "demo", "bench", "lock", "fmt", "clean", "help"])
+@pytest.mark.parametrize(
+    "target", ["run", "test", "check", "demo", "bench", "lock", "fmt", "install", "clean", "help"]
+)
 def test_make_knows_the_target_and_lists_it(target):
     make = require_server("make")
     output_of(make, "--dry-run", target)

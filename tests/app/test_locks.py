@@ -24,7 +24,9 @@ sys.stdin.read()
 def test_a_second_holder_is_told_who_has_it(tmp_path: Path):
     first, second = Lock(tmp_path / "lock"), Lock(tmp_path / "lock")
     first.take(wait_s=0)
-    with pytest.raises(StorageError, match=f"process {os.getpid()} works on the data directory {tmp_path} .*--data"):
+    with pytest.raises(
+        StorageError, match=f"process {os.getpid()} works on the data directory {tmp_path} .*--data"
+    ):
         second.take(wait_s=0)
     first.release()
     second.take(wait_s=0)
