@@ -30,21 +30,33 @@ AGAIN_S = 5.0
 #: A firing alert is told again so often, or it would expire like one whose resolve never comes.
 RESEND_S = 3600.0
 
-#: What may be raised: how bad it is, and what it means for those who read it.
+#: What may be raised: how bad it is, and what is told of it. `{reason}` and labels are filled in.
 TROUBLES: dict[str, tuple[Severity, str]] = {
     "TocsinDestinationBlocked": (
         "critical",
-        "A destination refuses Tocsin. Everything is kept and goes out later.",
+        "Destination {destination} refuses Tocsin: {reason}. Everything is kept and goes out later.",
     ),
-    "TocsinDestinationUnreachable": ("critical", "A destination does not answer. Everything is kept for it."),
-    "TocsinDeadLetters": (
+    "TocsinDestinationUnreachable": (
+        "critical",
+        "Destination {destination} does not answer: {reason}. Everything is kept and goes out later.",
+    ),
+    "TocsinDeadLetters": ("warning", "Destination {destination}: {reason}."),
+    "TocsinAnalystDown": (
+        "critical",
+        "The analyst does not stay up: {reason}. Webhooks are kept; incidents are late.",
+    ),
+    "TocsinRowSetAside": (
         "warning",
-        "Events were given up. See `tocsin deliveries list`, then retry or drop them.",
+        "A webhook could not be understood: {reason}. See `tocsin quarantine list`.",
     ),
-    "TocsinAnalystDown": ("critical", "The analyst does not stay up. Webhooks are kept; incidents are late."),
-    "TocsinRowSetAside": ("warning", "A webhook could not be understood. See `tocsin quarantine list`."),
-    "TocsinIntakeRejecting": ("warning", "Requests with a wrong token or a bad body arrive at the door."),
-    "TocsinDiskFilling": ("critical", "The disk of the stores is nearly full. At its end webhooks get 503."),
+    "TocsinIntakeRejecting": (
+        "warning",
+        "Requests with a wrong token or a bad body arrive at the door: {reason}.",
+    ),
+    "TocsinDiskFilling": (
+        "critical",
+        "The disk of the stores is nearly full: {reason}. When it is full webhooks get 503.",
+    ),
 }
 
 
@@ -106,6 +118,10 @@ class Troubles:
             self.is_well(name, **labels)
         else:
             self.is_wrong(name, reason, **labels)
+
+    def firing(self) -> tuple[Firing, ...]:
+        """Return what is wrong now."""
+        return tuple(self._firing.values())
 
     async def run(self) -> None:
         """Bring what is told up to what is true, for ever."""
@@ -177,7 +193,7 @@ def webhook(alerts: list[tuple[Firing, bool]], now: str) -> bytes:
                 "status": "firing" if fires else "resolved",
                 "labels": firing.labels,
                 "annotations": {
-                    "summary": TROUBLES.get(firing.labels["alertname"], ("", "Tocsin is in trouble."))[1],
+                    "summary": summary_of(firing),
                     "description": firing.reason,
                 },
                 "startsAt": firing.starts_at,
@@ -188,6 +204,13 @@ def webhook(alerts: list[tuple[Firing, bool]], now: str) -> bytes:
         ],
     }
     return json.dumps(body).encode()
+
+
+def summary_of(firing: Firing) -> str:
+    """Return what people read of a trouble: with which part, why, and what it means for them."""
+    _, told = TROUBLES.get(firing.labels["alertname"], ("", "Tocsin is in trouble: {reason}."))
+    known = {"destination": "?"} | firing.labels  # a file of an older release may lack a label
+    return told.format_map(known | {"reason": firing.reason.strip().rstrip(".")})
 
 
 def _key(labels: dict[str, str]) -> str:

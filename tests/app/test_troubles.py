@@ -60,6 +60,40 @@ async def test_a_trouble_is_raised_once_and_resolved_as_the_same_alert(tmp_path:
     assert ends.ends_at is not None
 
 
+@pytest.mark.parametrize(
+    ("name", "reason", "labels", "summary"),
+    [
+        (
+            "TocsinDestinationBlocked",
+            "HTTP 403 (no such token)",
+            {"destination": "siem"},
+            "Destination siem refuses Tocsin: HTTP 403 (no such token). Everything is kept and goes out later.",
+        ),
+        (
+            "TocsinDestinationUnreachable",
+            "{braces} and a full stop.",
+            {"destination": "chat"},
+            "Destination chat does not answer: {braces} and a full stop. Everything is kept and goes out later.",
+        ),
+        (
+            "TocsinDiskFilling",
+            "3 MiB are free",
+            {},
+            "The disk of the stores is nearly full: 3 MiB are free. When it is full webhooks get 503.",
+        ),
+    ],
+)
+async def test_the_summary_says_what_is_wrong_with_whom(
+    tmp_path: Path, name: str, reason: str, labels: dict[str, str], summary: str
+):
+    inbox = Inbox()
+    troubles = made(inbox, tmp_path)
+    troubles.is_wrong(name, reason, **labels)
+    await troubles.tell_all()
+    [alert] = inbox.alerts()
+    assert alert.annotations["summary"] == summary
+
+
 async def test_two_destinations_are_two_alerts(tmp_path: Path):
     inbox = Inbox()
     troubles = made(inbox, tmp_path)
@@ -118,3 +152,4 @@ def test_every_trouble_says_what_to_do():
         assert name.startswith("Tocsin")
         assert severity in {"critical", "warning", "info"}
         assert meaning.endswith(".")
+        assert "{reason}" in meaning
