@@ -6,7 +6,7 @@
 # In a container `listen` must be 0.0.0.0:9195, which needs tokens: see config/kubernetes/tocsin.yaml.
 #
 # No image was built where this was written, for want of a container runtime: the commands of the build stage
-# were run one by one in a clean virtual environment instead.
+# were run one by one in a clean virtual environment instead, and a sidecar and its encoder in what they left.
 
 FROM python:3.11-slim AS build
 ARG TORCH_INDEX=""
@@ -26,9 +26,12 @@ COPY connectors connectors
 RUN PYTHONPATH=/opt/tocsin/lib/python3.11/site-packages /build/bin/hatchling build -t wheel \
  && /opt/tocsin/bin/pip install --no-cache-dir --no-deps dist/*.whl \
  && /opt/tocsin/bin/pip check
+# torch names setuptools and sqlite-utils pip; Tocsin uses neither of them when it runs.
+RUN /opt/tocsin/bin/python -m pip uninstall --yes setuptools pip
 
-# No compiler and no build tool from here on. (pip stays: sqlite-utils names it as a dependency.)
+# No compiler and no build tool from here on, neither Tocsin's nor the base image's own.
 FROM python:3.11-slim
+RUN python -m pip uninstall --yes --root-user-action=ignore setuptools wheel pip
 COPY --from=build /opt/tocsin /opt/tocsin
 RUN mkdir -p /var/lib/tocsin /etc/tocsin && chown 65532:65532 /var/lib/tocsin
 ENV PATH=/opt/tocsin/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1

@@ -241,6 +241,9 @@ def test_the_image_runs_as_nobody_without_build_tools_and_says_how_it_is():
     assert "HEALTHCHECK" in final
     assert "/-/healthy" in final
     assert not re.search(r"apt-get|gcc|hatchling|pip install", final)
+    build = (ROOT / "Dockerfile").read_text().rpartition("\nFROM ")[0]
+    assert build.rstrip().splitlines()[-3].endswith("pip uninstall --yes setuptools pip")
+    assert final.splitlines()[1].startswith("RUN python -m pip uninstall --yes")
     assert "ARG TORCH_INDEX" in (ROOT / "Dockerfile").read_text()
 
 
