@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -366,6 +367,42 @@ async def test_a_reload_tells_the_faults_that_kept_the_old_configuration(world: 
     answer = await world.ask("/-/reload", "admin", method="POST")
     assert answer.status == 400
     assert (await problem_of(answer))["faults"] == list(world.faults)
+
+
+# ---- paths that are none -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path", ["/webhook", "/v1/alertmanager/", "/v1/alertmanager/a/b", "/api/v1/nope", "/api/v1/incidents/"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_wrong_path_is_told_where_webhooks_go(world: World, path: str, method: str) -> None:
+    answer = await world.client.request(method, path)
+    assert answer.status == 404
+    assert "webhooks go to POST /v1/alertmanager[/SOURCE]" in (await problem_of(answer))["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/api/v1/incidents", "GET, HEAD"),
+        ("GET", "/api/v1/deliveries/1/retry", "POST"),
+        ("PUT", "/", "GET, HEAD"),
+    ],
+)
+async def test_a_wrong_method_is_told_the_right_ones(
+    world: World, method: str, path: str, allowed: str
+) -> None:
+    answer = await world.client.request(method, path)
+    assert (answer.status, answer.headers["Allow"]) == (405, allowed)
+    assert allowed in (await problem_of(answer))["detail"]
+
+
+async def test_the_root_points_at_what_there_is(world: World) -> None:
+    page = await (await world.client.get("/")).text()
+    for link in re.findall(r'href="([^"]+)"', page):
+        assert (await world.ask(link)).status == 200
+    assert "/v1/alertmanager" in page
 
 
 # ---- open to all -------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ Decision: unknown query parameters are an error. A mistyped filter that is ignor
 like an answer.
 
 Rooms: `surroundings` is what the API asks of the front it runs in, `asking` reads questions and words
-refusals, `answering` has the handlers.
+refusals, `answering` has the handlers, `elsewhere` the root and the paths at which there is nothing.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 
 from bridge.api.asking import Asked, problem, refuse
+from bridge.api.elsewhere import nowhere, welcome
 from bridge.api.surroundings import Credential, Deliveries, Entry, Listed, Part, Reading, Surroundings
 from bridge.errors import StorageError
 from bridge.model import SEVERITY_RANK, DeliveryState, IncidentState, RowKind
@@ -57,6 +58,8 @@ class Api:
             web.get("/-/healthy", self.healthy),
             web.get("/-/ready", self.ready),
             web.get("/metrics", self.metrics),
+            web.get("/", welcome),
+            web.route("*", "/{path:.*}", nowhere),  # the last one: it takes whatever is left
         ]
 
     # ---- reading ---------------------------------------------------------------------------------------

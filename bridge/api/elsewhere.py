@@ -1,0 +1,68 @@
+"""The root, and every path at which there is nothing: both say where things are.
+
+A first webhook is often sent to the wrong path. A bare 404 in Alertmanager's log helps nobody; this one names
+the right path.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+
+import msgspec
+from aiohttp import web
+
+WEBHOOKS = "webhooks go to POST /v1/alertmanager[/SOURCE]"
+#: What the root points at, and what is found there.
+LINKS: Mapping[str, str] = {
+    "/api/v1/incidents": "incidents, newest first (?state=open&severity=critical)",
+    "/api/v1/stats": "how it is doing",
+    "/api/v1/deliveries": "what went out and what waits",
+    "/api/v1/quarantine": "what could not be used",
+    "/metrics": "metrics for Prometheus",
+    "/-/healthy": "whether the process answers",
+    "/-/ready": "whether webhooks can be taken in",
+}
+
+
+async def welcome(_request: web.Request) -> web.StreamResponse:
+    """Answer GET /: what there is, for somebody with a browser."""
+    links = "\n".join(
+        f'<li><a href="{path}">{path}</a>: {html.escape(what)}</li>' for path, what in LINKS.items()
+    )
+    page = (
+        "<!doctype html>\n<title>Tocsin</title>\n<h1>Tocsin</h1>\n"
+        f"<p>This is the Alertmanager sidecar: {html.escape(WEBHOOKS)}.</p>\n<ul>\n{links}\n</ul>\n"
+        "<p>Where tokens are configured, /api/ wants <code>Authorization: Bearer</code> with one of them. "
+        "On the command line: <code>tocsin incidents</code>, <code>tocsin --help</code>. The documentation is in "
+        "<code>docs/</code> beside the program's source, the HTTP API in <code>docs/api.md</code>.</p>\n"
+    )
+    return web.Response(text=page, content_type="text/html")
+
+
+async def nowhere(request: web.Request) -> web.StreamResponse:
+    """Answer what no other route answers: 404, or 405 where the path is good and the method is not."""
+    allowed: set[str] = set()
+    for resource in request.app.router.resources():
+        if resource is not request.match_info.route.resource:
+            allowed |= (await resource.resolve(request))[1]
+    if allowed:
+        listed = ", ".join(sorted(allowed))
+        return _problem(
+            web.HTTPMethodNotAllowed.status_code,
+            "Method Not Allowed",
+            f"this path takes {listed}; {WEBHOOKS}",
+            {"Allow": listed},
+        )
+    detail = f"there is nothing at this path: {WEBHOOKS}, the API is under /api/v1/, GET / lists the rest"
+    return _problem(web.HTTPNotFound.status_code, "Not Found", detail, {})
+
+
+def _problem(status: int, title: str, detail: str, headers: Mapping[str, str]) -> web.Response:
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    return web.Response(
+        status=status,
+        body=msgspec.json.encode(body),
+        content_type="application/problem+json",
+        headers=headers,
+    )
