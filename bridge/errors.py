@@ -2,6 +2,7 @@
 
 TocsinError
 ├── PayloadError      a request body that can never be good (HTTP 400); the message is safe to send back
+├── ListenError       the address to listen on cannot be had; the message says what to do
 ├── ConfigError       a configuration that cannot be used; carries every fault found, each with its place
 └── StorageError      a store that cannot be opened, is of a newer schema, or failed to commit
     └── StoreFullError    there is no room on the disk (temporary: HTTP 503)
@@ -18,6 +19,10 @@ class TocsinError(Exception):
 
 class PayloadError(TocsinError):
     """The body of a request can never be used; the message says why in a few words."""
+
+
+class ListenError(TocsinError):
+    """The address cannot be listened on; the message says why and what to do instead."""
 
 
 class ConfigError(TocsinError):

@@ -19,6 +19,7 @@ import os
 import platform
 import random
 import signal
+import sys
 import time
 from asyncio.subprocess import Process
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,7 @@ from bridge.app.chores import Chores, clock_us
 from bridge.app.destinations import connectors_of, senders
 from bridge.app.hearing import Hearing
 from bridge.app.locks import Lock
+from bridge.app.listening import listen, point_at
 from bridge.app.recovery import Launch, Patience, Recovery, clock_row_due
 from bridge.app.supervision import Supervisor, command, start_analyst
 from bridge.app.systemd import notify, watchdog_s
@@ -41,7 +43,7 @@ from bridge.auth import Grant, Keyring
 from bridge.config import Settings
 from bridge.dispatch import Dispatcher, DispatchSettings
 from bridge.errors import ConfigError, StorageError
-from bridge.intake import BACKLOG, SERVER_OPTIONS, Intake, IntakeSettings, peer_of, routes
+from bridge.intake import SERVER_OPTIONS, Intake, IntakeSettings, peer_of, routes
 from bridge.model import RowKind
 from bridge.ports import Connector
 from bridge.storage.deliveries import DeliveryStore, OutboxReader
@@ -90,6 +92,7 @@ class Front:
         self._row_at = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.inbox = InboxWriter(data / "inbox.db", clock_us=clock_us, on_commit=self._on_commit)
+        self.url = ""  # where it listens, once it does
         self.troubles = Troubles(
             put=self.inbox.put,
             tenant=settings.tenants[0],
@@ -134,7 +137,7 @@ class Front:
         Raises:
             StorageError: A store cannot be opened, or another process works on it.
             ConfigError: A destination cannot be made.
-            OSError: The address cannot be listened on.
+            ListenError: The address cannot be listened on.
             ExceptionGroup: A worker died.
         """
         self._loop = asyncio.get_running_loop()
@@ -222,7 +225,7 @@ class Front:
         runner = web.AppRunner(app, shutdown_timeout=LAST_ANSWERS_S, **SERVER_OPTIONS)
         opened.push_async_callback(runner.cleanup)
         await runner.setup()
-        await web.TCPSite(runner, self.settings.host, self.settings.port, backlog=BACKLOG).start()
+        self.url = await listen(runner, self.settings.host, self.settings.port)
         return runner
 
     def _say_ready(self) -> None:
@@ -234,13 +237,16 @@ class Front:
         notify("READY=1", os.environ)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         logger.info(
-            "Tocsin listens on http://%s:%d, its data is in %s.",
-            host,
-            settings.port,
+            "Tocsin listens on %s, its data is in %s.",
+            self.url,
             settings.data_dir,
             extra={"event": "front_ready", "destinations": ", ".join(self._connectors)},
         )
-        for note in settings.notes:
+        point_at(self.url, sys.stderr)
+        self._say_notes()
+
+    def _say_notes(self) -> None:
+        for note in self.settings.notes:
             logger.warning("%s", note, extra={"event": "config_note"})
 
     def _say_stopping(self) -> None:

@@ -15,6 +15,7 @@ from bridge import config
 from bridge.app.front import Front
 from bridge.app.kinds import known_kinds
 from bridge.app.recovery import Patience
+from bridge.errors import ConfigError, ListenError, StorageError
 from bridge.telemetry import set_up_logging
 
 logger = logging.getLogger(__name__)
@@ -28,9 +29,11 @@ SILENCE_VARIABLE = "TOCSIN_TEST_SILENCE_S"
 def serve(path: Path | None, *, listen: str | None = None, data: Path | None = None) -> int:
     """Run until a signal asks for the end; return the exit code.
 
+    What keeps it from running is logged: a store that cannot be opened or that another process works on, an
+    address that cannot be had.
+
     Raises:
         ConfigError: With every fault of the configuration.
-        StorageError: A store cannot be opened, or another process works on it.
     """
 
     def load() -> config.Settings:
@@ -43,8 +46,8 @@ def serve(path: Path | None, *, listen: str | None = None, data: Path | None = N
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(settings, load))
-    except OSError as error:
-        logger.error("Tocsin cannot run: %s", error, extra={"event": "front_failed"})  # noqa: TRY400
+    except (ListenError, StorageError, OSError) as error:
+        logger.error("Tocsin cannot run: %s", error, extra={"event": "front_failed"})  # noqa: TRY400 - the sentence says it all
         return 1
     except ExceptionGroup as error:
         logger.critical("A worker died.", exc_info=error, extra={"event": "front_failed"})
@@ -53,6 +56,14 @@ def serve(path: Path | None, *, listen: str | None = None, data: Path | None = N
 
 
 async def _run(settings: config.Settings, load: Callable[[], config.Settings]) -> None:
-    silence_s = os.environ.get(SILENCE_VARIABLE)
-    patience = Patience() if silence_s is None else Patience(silence_s=float(silence_s))
-    await Front(settings, load, patience=patience).run()
+    await Front(settings, load, patience=_patience(os.environ.get(SILENCE_VARIABLE))).run()
+
+
+def _patience(silence_s: str | None) -> Patience:
+    if silence_s is None:
+        return Patience()
+    if not silence_s.isascii() or not silence_s.isdecimal() or int(silence_s) == 0:
+        raise ConfigError(
+            (f"{SILENCE_VARIABLE}: must be a whole number of seconds; it is there for tests only",)
+        )
+    return Patience(silence_s=float(silence_s))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -297,7 +299,7 @@ def test_a_second_sidecar_on_the_same_directory_is_refused(make: Callable[..., S
     assert f"process {sidecar.pid} works on the data directory {sidecar.data} already" in second.stderr
 
 
-def test_an_address_in_use_is_said(make: Callable[..., Sidecar], tmp_path: Path):
+def test_an_address_in_use_is_said_with_what_to_do(make: Callable[..., Sidecar], tmp_path: Path):
     sidecar = make()
     sidecar.start()
     second = subprocess.run(
@@ -306,7 +308,53 @@ def test_an_address_in_use_is_said(make: Callable[..., Sidecar], tmp_path: Path)
         capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert second.returncode == 1
-    assert "address already in use" in second.stderr
+    assert (
+        f"cannot listen on 127.0.0.1:{sidecar.port}: another process does already; stop it, or choose another "
+        "with --listen HOST:PORT" in second.stderr
+    )
+    assert "Traceback" not in second.stderr
+
+
+def test_a_terminal_is_told_the_real_port_and_where_to_point_alertmanager(tmp_path: Path):
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bridge", "serve", "--listen", "127.0.0.1:0", "--data", str(tmp_path / "data")],
+        stdout=theirs, stderr=theirs, stdin=theirs, cwd=ROOT,
+    )  # fmt: skip
+    os.close(theirs)
+    try:
+        said = ""
+        while "what becomes of it" not in said:
+            said += os.read(ours, 4096).decode()
+        [url] = set(re.findall(r"http://127\.0\.0\.1:\d+", said))
+        assert f"Tocsin listens on {url}, " in said
+        assert (
+            f"Point a webhook receiver of Alertmanager at {url}/v1/alertmanager; `tocsin incidents`" in said
+        )
+        with urllib.request.urlopen(f"{url}/-/ready", timeout=20) as answer:
+            assert answer.status == 200
+        with pytest.raises(urllib.error.HTTPError) as wrong:
+            urllib.request.urlopen(f"{url}/v1/alertmanager", timeout=20)
+        with wrong.value as answer:
+            assert (answer.code, answer.headers["Allow"]) == (405, "POST")
+    finally:
+        process.terminate()
+        with suppress(OSError):
+            while os.read(ours, 4096):
+                pass
+        process.wait(PATIENCE_S)
+        os.close(ours)
+    assert process.returncode == 0
+
+
+def test_a_bad_value_of_the_tests_own_variable_is_one_line(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-m", "bridge", "serve", "--data", str(tmp_path), "--listen", "127.0.0.1:0"],
+        capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S, check=False,
+        env=os.environ | {"TOCSIN_TEST_SILENCE_S": "soon"},
+    )  # fmt: skip
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "TOCSIN_TEST_SILENCE_S: must be a whole number of seconds" in done.stderr
 
 
 def test_the_front_loads_no_model_library_and_no_numpy():
