@@ -7,16 +7,27 @@ import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import pytest
 from aiohttp import ClientPayloadError, ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 from stores import apart, fill, firing, row
 from timeline import START, alert, webhook
 
-from bridge.api import Api, Surroundings, answering
+from bridge.api import (
+    AnalystHealth,
+    Api,
+    DestinationHealth,
+    Health,
+    Reloaded,
+    Surroundings,
+    answering,
+)
+from bridge.api.waiting import explained
 from bridge.auth import Grant, Keyring
 from bridge.delivery import OutboxRow
 from bridge.errors import StorageError, StoreFullError
@@ -41,7 +52,8 @@ class World:
         self.rows: list[tuple[str, str, RowKind, bytes]] = []
         self.why_not_ready = ""
         self.put_fault: Exception | None = None
-        self.faults: tuple[str, ...] = ()
+        self.reloaded = Reloaded()
+        self.health = Health(analyst=AnalystHealth(up=True, models="work", degraded=False), destinations=())
         self.client: Any = None
 
     async def put(self, tenant: str, source: str, kind: RowKind, body: bytes) -> int:
@@ -53,8 +65,12 @@ class World:
     async def ready(self) -> str:
         return self.why_not_ready
 
-    async def reload(self) -> tuple[str, ...]:
-        return self.faults
+    async def reload(self) -> Reloaded:
+        return self.reloaded
+
+    def trouble(self, state: Literal["blocked", "unreachable"], reason: str) -> None:
+        siem = DestinationHealth(name="siem", state=state, reason=reason, since="2026-01-05T03:00:00Z")
+        self.health = msgspec.structs.replace(self.health, destinations=(siem,))
 
     def surroundings(self) -> Surroundings:
         return Surroundings(
@@ -64,6 +80,7 @@ class World:
             newest_row=lambda: 7,
             ready=self.ready,
             reload=self.reload,
+            health=lambda _tenant: self.health,
             metrics=lambda: b"tocsin_ready 1.0\n",
         )
 
@@ -208,6 +225,48 @@ async def test_stats_count_and_say_how_far_behind(world: World) -> None:
     assert stats["processed_until"] == "2026-01-05T07:00:00Z"
     assert stats["incidents"]["open"] == 5
     assert stats["deliveries"]["waiting"] == 1
+
+
+async def test_stats_say_how_the_parts_are_doing(world: World) -> None:
+    world.trouble("blocked", "HTTP 403")
+    stats = await world.json("/api/v1/stats")
+    assert stats["analyst"] == {"up": True, "models": "work", "degraded": False}
+    assert stats["destinations"] == [
+        {"name": "siem", "state": "blocked", "reason": "HTTP 403", "since": "2026-01-05T03:00:00Z"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("state", "blocked", "reason"),
+    [
+        (None, False, "in line"),
+        ("blocked", True, "the destination refuses: HTTP 403"),
+        ("unreachable", False, "the destination does not answer: HTTP 403"),
+    ],
+)
+async def test_a_delivery_that_waits_says_why(world: World, state: Any, blocked: bool, reason: str) -> None:
+    await dead_letter(world)
+    if state is not None:
+        world.trouble(state, "HTTP 403")
+    [item] = (await world.json("/api/v1/deliveries"))["items"]
+    assert (item["state"], item["blocked"], item["reason"]) == ("waiting", blocked, reason)
+
+
+def test_each_kind_of_waiting_has_its_own_words() -> None:
+    """State, attempts, its own reason, when it is due: what is shown; it was made at three o'clock."""
+    three, four = datetime(2026, 1, 5, 3, tzinfo=UTC), datetime(2026, 1, 5, 4, tzinfo=UTC)
+    rows = [
+        ("waiting", 0, "", four, "held back until then, as its route says"),
+        ("waiting", 2, "HTTP 500", four, "HTTP 500"),
+        ("pending", 1, "", four, "sent, and not acknowledged yet"),
+        ("waiting", 0, "", three, "in line"),
+        ("dead", 20, "HTTP 400", None, "HTTP 400"),
+        ("delivered", 1, "", None, ""),
+    ]
+    for state, attempts, own, next_at, shown in rows:
+        item = {"destination": "siem", "state": state, "attempts": attempts, "reason": own,
+                "next_at": next_at, "created_at": three}  # fmt: skip
+        assert explained([item], ())[0]["reason"] == shown, (state, attempts, own)
 
 
 async def test_an_export_is_streamed_part_by_part(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,11 +421,25 @@ async def test_a_replay_that_is_not_on_the_disk_is_not_said_to_be(world: World, 
 
 
 async def test_a_reload_tells_the_faults_that_kept_the_old_configuration(world: World) -> None:
-    assert (await world.ask("/-/reload", "admin", method="POST")).status == 200
-    world.faults = ("tocsin.yaml:3: lisen: unknown key",)
+    answer = await world.ask("/-/reload", "admin", method="POST")
+    assert (answer.status, await answer.text()) == (200, "reloaded\n")
+    world.reloaded = Reloaded(faults=("tocsin.yaml:3: lisen: unknown key",))
     answer = await world.ask("/-/reload", "admin", method="POST")
     assert answer.status == 400
-    assert (await problem_of(answer))["faults"] == list(world.faults)
+    assert (await problem_of(answer))["faults"] == list(world.reloaded.faults)
+
+
+async def test_a_reload_tells_what_waits_for_a_restart_and_what_looks_like_a_mistake(world: World) -> None:
+    world.reloaded = Reloaded(
+        later=("listen", "limits.max_body"), notes=("destinations.a: no route leads here",)
+    )
+    answer = await world.ask("/-/reload", "admin", method="POST")
+    assert answer.status == 200
+    assert (await answer.text()).splitlines() == [
+        "reloaded",
+        "changed, and in force only after a restart: listen, limits.max_body",
+        "note: destinations.a: no route leads here",
+    ]
 
 
 # ---- paths that are none -----------------------------------------------------------------------------------

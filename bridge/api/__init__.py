@@ -10,12 +10,19 @@ Decision: unknown query parameters are an error. A mistyped filter that is ignor
 like an answer.
 
 Rooms: `surroundings` is what the API asks of the front it runs in, `asking` reads questions and words
-refusals, `answering` has the handlers, `elsewhere` the root and the paths at which there is nothing.
+refusals, `waiting` says why a delivery waits, `answering` has the handlers, `elsewhere` the root and the paths
+at which there is nothing.
 """
 
 from __future__ import annotations
 
 from bridge.api.answering import Api
-from bridge.api.surroundings import Surroundings
+from bridge.api.surroundings import (
+    AnalystHealth,
+    DestinationHealth,
+    Health,
+    Reloaded,
+    Surroundings,
+)
 
-__all__ = ["Api", "Surroundings"]
+__all__ = ["AnalystHealth", "Api", "DestinationHealth", "Health", "Reloaded", "Surroundings"]

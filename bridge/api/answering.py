@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -15,6 +15,7 @@ from aiohttp import web
 from bridge.api.asking import Asked, problem, refuse
 from bridge.api.elsewhere import nowhere, welcome
 from bridge.api.surroundings import Credential, Deliveries, Entry, Listed, Part, Reading, Surroundings
+from bridge.api.waiting import explained
 from bridge.errors import StorageError
 from bridge.model import SEVERITY_RANK, DeliveryState, IncidentState, RowKind
 
@@ -85,7 +86,8 @@ class Api:
         found = await self._read(partial(self._reading.incident, who.tenant, incident))
         if found is None:
             raise problem(404, "no incident of this id; GET /api/v1/incidents lists them")
-        found["deliveries"] = await self._read(partial(self._deliveries.of_incident, who.tenant, incident))
+        sent = await self._read(partial(self._deliveries.of_incident, who.tenant, incident))
+        found["deliveries"] = explained(sent, self._around.health(who.tenant).destinations)
         return _json(found)
 
     async def deliveries(self, request: web.Request, who: Credential) -> web.StreamResponse:
@@ -100,7 +102,8 @@ class Api:
                 incident=asked.text("incident"),
                 limit=asked.limit(),
                 cursor=asked.text("cursor"),
-            )
+            ),
+            lambda items: explained(items, self._around.health(who.tenant).destinations),
         )
 
     async def quarantine(self, request: web.Request, who: Credential) -> web.StreamResponse:
@@ -122,7 +125,16 @@ class Api:
         stats = await self._read(partial(self._reading.stats, who.tenant))
         counts = await self._read(partial(self._deliveries.counts, who.tenant))
         backlog = max(0, self._around.newest_row() - stats["cursor"])
-        return _json({"inbox_backlog": backlog, **stats, "deliveries": counts})
+        health = self._around.health(who.tenant)
+        return _json(
+            {
+                "inbox_backlog": backlog,
+                **stats,
+                "deliveries": counts,
+                "analyst": health.analyst,
+                "destinations": health.destinations,
+            }
+        )
 
     async def export(self, request: web.Request, who: Credential) -> web.StreamResponse:
         """Answer GET /api/v1/export: JSON lines as long as there are any."""
@@ -175,10 +187,14 @@ class Api:
 
     async def reload(self, request: web.Request, who: Credential) -> web.StreamResponse:  # noqa: ARG002
         """Answer POST /-/reload: 200, or 400 with every fault, and then the old configuration stays."""
-        faults = await self._around.reload()
-        if faults:
-            raise problem(400, "the new configuration has faults; the old one stays", faults=list(faults))
-        return web.Response(text="reloaded\n")
+        told = await self._around.reload()
+        if told.faults:
+            detail = "the new configuration has faults; the old one stays"
+            raise problem(400, detail, faults=list(told.faults))
+        lines = ["reloaded"]
+        if told.later:
+            lines.append(f"changed, and in force only after a restart: {', '.join(told.later)}")
+        return web.Response(text="\n".join([*lines, *(f"note: {note}" for note in told.notes), ""]))
 
     # ---- for machines, open to all ---------------------------------------------------------------------
 
@@ -237,12 +253,16 @@ class Api:
         finally:
             self._waiting -= 1
 
-    async def _list(self, question: Callable[[], Listed]) -> web.Response:
+    async def _list(
+        self,
+        question: Callable[[], Listed],
+        shown: Callable[[Sequence[Mapping[str, Any]]], Sequence[Mapping[str, Any]]] = tuple,
+    ) -> web.Response:
         try:
             page = await self._read(question)
         except ValueError as error:  # a store says so to a cursor that it did not give out
             refuse("cursor", str(error))
-        return _json({"items": page.items, "next": page.next})
+        return _json({"items": shown(page.items), "next": page.next})
 
     async def _entry(self, request: web.Request, who: Credential) -> Entry:
         text = request.match_info["id"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from aiohttp import web
 
@@ -125,6 +125,38 @@ class Deliveries(Protocol):
         """Give a waiting or dead delivery up for good; False if there is none."""
 
 
+class DestinationHealth(Word, frozen=True, kw_only=True):
+    """How one destination is doing."""
+
+    name: str
+    state: Literal["working", "blocked", "unreachable"]
+    reason: str = ""
+    since: str | None = None  # RFC 3339, None while it works
+
+
+class AnalystHealth(Word, frozen=True, kw_only=True):
+    """How the thinking is doing."""
+
+    up: bool
+    models: Literal["work", "missing", "off"]  # missing: not loaded yet, or lost; off: by the configuration
+    degraded: bool  # incidents are decided without models
+
+
+class Health(Word, frozen=True, kw_only=True):
+    """What the front knows of its other parts; a tenant is told of the destinations it has a route to."""
+
+    analyst: AnalystHealth
+    destinations: tuple[DestinationHealth, ...]
+
+
+class Reloaded(Word, frozen=True, kw_only=True):
+    """What came of reading the configuration anew."""
+
+    faults: tuple[str, ...] = ()  # for which the old one stays
+    later: tuple[str, ...] = ()  # settings that changed and act from the next start on
+    notes: tuple[str, ...] = ()  # allowed, and easily a mistake
+
+
 class Surroundings(Word, frozen=True, kw_only=True):
     """What the API is told by the front that it runs in."""
 
@@ -133,5 +165,6 @@ class Surroundings(Word, frozen=True, kw_only=True):
     check: Callable[[bytes], object]  # raises if a body can never be a webhook
     newest_row: Callable[[], int]  # of the inbox, from memory
     ready: Callable[[], Awaitable[str]]  # "" when intake can commit, else why not
-    reload: Callable[[], Awaitable[tuple[str, ...]]]  # the faults that kept the old configuration
+    reload: Callable[[], Awaitable[Reloaded]]
+    health: Callable[[str], Health]  # as a tenant may see it
     metrics: Callable[[], bytes]  # in Prometheus' text format

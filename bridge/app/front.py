@@ -29,12 +29,13 @@ from datetime import UTC, datetime
 import msgspec
 from aiohttp import web
 
-from bridge.api import Api, Surroundings
+from bridge.api import Api, Reloaded, Surroundings
 from bridge.app.chores import Chores, clock_us
 from bridge.app.destinations import connectors_of, senders
+from bridge.app.health import health_of
 from bridge.app.hearing import Hearing
-from bridge.app.locks import Lock
 from bridge.app.listening import listen, point_at
+from bridge.app.locks import Lock
 from bridge.app.recovery import Launch, Patience, Recovery, clock_row_due
 from bridge.app.supervision import Supervisor, command, start_analyst
 from bridge.app.systemd import notify, watchdog_s
@@ -91,8 +92,8 @@ class Front:
         self._settings_told = False
         self._row_at = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.inbox = InboxWriter(data / "inbox.db", clock_us=clock_us, on_commit=self._on_commit)
         self.url = ""  # where it listens, once it does
+        self.inbox = InboxWriter(data / "inbox.db", clock_us=clock_us, on_commit=self._on_commit)
         self.troubles = Troubles(
             put=self.inbox.put,
             tenant=settings.tenants[0],
@@ -173,8 +174,8 @@ class Front:
         """Ask for the end."""
         self._stop.set()
 
-    async def reload(self) -> tuple[str, ...]:
-        """Read the configuration anew; return the faults for which the old one stays."""
+    async def reload(self) -> Reloaded:
+        """Read the configuration anew and say what came of it; with faults the old one stays."""
         async with self._reloading:
             try:
                 settings = await asyncio.to_thread(self._load)
@@ -186,9 +187,10 @@ class Front:
                     error,
                     extra={"event": "config_refused", "faults": len(error.faults)},
                 )
-                return error.faults
-            await self._apply(settings, made)
-        return ()
+                return Reloaded(faults=error.faults)
+            later = await self._apply(settings, made)
+        self._say_notes()
+        return Reloaded(later=later, notes=settings.notes)
 
     # ---- the beginning and the end -----------------------------------------------------------------------
 
@@ -217,6 +219,7 @@ class Front:
             newest_row=lambda: self.inbox.newest_id,
             ready=self._why_not_ready,
             reload=self.reload,
+            health=lambda tenant: health_of(tenant, self.settings, self.telemetry, self.troubles),
             metrics=self.telemetry.render,
         )
         app = web.Application()
@@ -235,7 +238,6 @@ class Front:
         telemetry.watch("tocsin_ready", lambda: float(not self.inbox.trouble))
         telemetry.watch("tocsin_inbox_queued_bytes", lambda: float(self.inbox.queued_bytes))
         notify("READY=1", os.environ)
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
         logger.info(
             "Tocsin listens on %s, its data is in %s.",
             self.url,
@@ -362,9 +364,12 @@ class Front:
 
     # ---- a changed configuration -------------------------------------------------------------------------
 
-    async def _apply(self, settings: Settings, made: dict[str, Connector]) -> None:
+    async def _apply(self, settings: Settings, made: dict[str, Connector]) -> tuple[str, ...]:
+        """Put new settings in force; return those that act only from the next start on, as the file names them."""
         old, self.settings = self.settings, _kept(self.settings, settings)
-        later = [name for name in FIXED if getattr(settings, name) != getattr(old, name)]
+        later = tuple(
+            dict.fromkeys(key for name, key in FIXED.items() if getattr(settings, name) != getattr(old, name))
+        )
         self.intake.keyring = keyring_of(settings)
         logging.getLogger("bridge").setLevel(settings.log_level.upper())
         if settings.analysis != old.analysis:
@@ -378,6 +383,7 @@ class Front:
             f", but for {', '.join(later)}, which need a restart" if later else "",
             extra={"event": "config_reloaded"},
         )
+        return later
 
     def _change_destinations(self, old: Settings, made: dict[str, Connector]) -> None:
         self._connectors = made
@@ -390,8 +396,14 @@ class Front:
             self._dispatcher.stop()
 
 
-#: Settings that a running front cannot change.
-FIXED = ("host", "port", "data_dir", "max_body_bytes", "budget_bytes")
+#: Settings that a running front cannot change, and what they are called in the file.
+FIXED = {
+    "host": "listen",
+    "port": "listen",
+    "data_dir": "storage.path",
+    "max_body_bytes": "limits.max_body",
+    "budget_bytes": "limits.budget",
+}
 
 
 def keyring_of(settings: Settings) -> Keyring:

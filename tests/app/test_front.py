@@ -265,6 +265,25 @@ def test_a_good_file_is_in_force_without_a_restart(make: Callable[..., Sidecar])
     assert sidecar.end(signal.SIGINT) == 0
 
 
+def test_what_needs_a_restart_and_what_looks_like_a_mistake_are_told_at_a_reload(
+    make: Callable[..., Sidecar],
+):
+    sidecar = make(NO_MODELS + "limits: {max_body: 1MiB}\n")
+    sidecar.start()
+    path = json.dumps(str(sidecar.data / "other.jsonl"))
+    sidecar.file.write_text(
+        NO_MODELS + f"limits: {{max_body: 2MiB}}\ndestinations: [{{name: other, kind: file, path: {path}}}]\n"
+        "routes: []\n",
+        "utf-8",
+    )
+    status, answer = sidecar.ask("POST", "/-/reload", b"")
+    assert status == 200
+    assert "in force only after a restart: limits.max_body\n" in answer
+    assert "note: destinations.other: no route leads here" in answer
+    assert "limits.max_body" in sidecar.logged("config_reloaded")[0]["message"]
+    assert "destinations.other" in sidecar.logged("config_note")[0]["message"]
+
+
 def test_a_destination_that_refuses_becomes_an_incident_of_its_own(
     make: Callable[..., Sidecar], tmp_path: Path
 ):
@@ -284,6 +303,9 @@ def test_a_destination_that_refuses_becomes_an_incident_of_its_own(
     )
     assert event["incident"]["origin"] == "tocsin"
     assert event["incident"]["episodes"][0]["labels"]["destination"] == "bad"
+    [good, bad] = json.loads(sidecar.ask("GET", "/api/v1/stats")[1])["destinations"]
+    assert (good["state"], bad["state"]) == ("working", "blocked")
+    assert bad["reason"]
     assert sidecar.metric('tocsin_destination_blocked{destination="bad"}') == 1
 
 
