@@ -1,0 +1,29 @@
+"""The command line. Each command says what it wants and hands over; the work is in `bridge.app`.
+
+Rules: rooms are imported inside the command that needs them, so that `tocsin --help` is quick. Exit 0: good;
+1: the thing asked for is bad; 2: the command was written wrongly. What a person reads goes through `screen`,
+what a machine reads is JSON on stdout (`--json`); progress and faults go to stderr. A running sidecar is
+changed only through its API.
+
+`group` is the command itself, `options` what several commands share, `running` the commands that run something
+here, `asking` those that ask a running sidecar.
+"""
+
+from __future__ import annotations
+
+from bridge.cli.asking import deliveries, incidents, quarantine, status
+from bridge.cli.group import tocsin
+from bridge.cli.running import check, demo, export, replay, serve
+
+__all__ = [
+    "check",
+    "deliveries",
+    "demo",
+    "export",
+    "incidents",
+    "quarantine",
+    "replay",
+    "serve",
+    "status",
+    "tocsin",
+]

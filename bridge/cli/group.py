@@ -1,0 +1,39 @@
+"""The command itself: its name, its help, and what becomes of what Tocsin raises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from typing_extensions import override
+
+from bridge.errors import ConfigError, TocsinError
+
+
+def examples(*lines: str) -> str:
+    """Return the end of a command's help: command lines to copy."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+class Tocsin(click.Group):
+    """A group whose commands answer what Tocsin raises on purpose with a sentence and exit 1."""
+
+    @override
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            for fault in error.faults:
+                click.echo(fault, err=True)
+            raise click.exceptions.Exit(1) from error
+        except TocsinError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=Tocsin, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="tocsin", prog_name="tocsin", message="%(prog)s %(version)s")
+def tocsin() -> None:
+    """Stand beside Alertmanager: many alerts in, few explained incidents out.
+
+    `tocsin demo` shows it at work with nothing to set up. Every command has its own --help with examples.
+    """

@@ -1,0 +1,147 @@
+"""Commands that run something here: the sidecar, a check, the demo, a replay, an export."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bridge.cli.group import examples, tocsin
+from bridge.cli.options import (
+    DIRECTORY,
+    FILE,
+    OUTPUT,
+    as_json,
+    asks_sidecar,
+    moment_of,
+    print_json,
+    rfc3339,
+    since_option,
+)
+
+if TYPE_CHECKING:
+    from bridge.app.remote import Remote
+
+
+@tocsin.command(
+    epilog=examples(
+        "tocsin serve",
+        "tocsin serve --config /etc/tocsin/tocsin.yaml --listen 0.0.0.0:9195 --data /var/lib/tocsin",
+    )
+)
+@click.option("--config", "-c", type=FILE, help="The configuration; without one it runs on loopback only.")
+@click.option("--listen", metavar="ADDRESS", help="host:port, in place of the configuration's.")
+@click.option("--data", type=DIRECTORY, help="Directory of the stores, in place of the configuration's.")
+def serve(config: Path | None, listen: str | None, data: Path | None) -> None:
+    """Run the sidecar until it is stopped (SIGTERM or Ctrl-C). SIGHUP reads the configuration anew."""
+    from bridge.app.running import serve as run
+
+    sys.exit(run(config, listen=listen, data=data))
+
+
+@tocsin.command(
+    epilog=examples(
+        "tocsin check tocsin.yaml",
+        "tocsin check tocsin.yaml --connect",
+        "tocsin check tocsin.yaml --send-test siem",
+    )
+)
+@click.argument("file", type=FILE, required=False)
+@click.option("--connect", is_flag=True, help="Ask each destination whether address and credentials work.")
+@click.option("--send-test", metavar="NAME", help="Send one marked test event to this destination.")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of the configuration and end.")
+@as_json
+def check(file: Path | None, *, connect: bool, send_test: str | None, schema: bool, is_json: bool) -> None:
+    """Check a configuration: every fault with its file, line and what to write instead."""
+    from bridge.app import checking
+
+    if schema:
+        print_json(checking.schema())
+        return
+    if file is None:
+        raise click.UsageError("name the configuration FILE to check")
+    if is_json:
+        answer = checking.check(file, connect=connect, send_test=send_test)
+        print_json(answer.record())
+    else:
+        answer = checking.check(file, connect=connect, send_test=send_test, say=click.echo)
+    sys.exit(0 if answer.good else 1)
+
+
+@tocsin.command()
+@click.option("--keep", is_flag=True, help="Keep the sidecar running at the end, to look around.")
+@click.option("--speed", type=click.FloatRange(0.1, 100), default=1.0, hidden=True)
+def demo(*, keep: bool, speed: float) -> None:
+    """Start a sidecar, play a storm at it through real HTTP, and show what came in and what went out.
+
+    Takes about half a minute, needs nothing, touches nothing and cleans up after itself.
+    """
+    from bridge.app.demo import play
+
+    sys.exit(play(keep=keep, speed=speed))
+
+
+@tocsin.command(
+    epilog=examples(
+        "tocsin replay webhooks.jsonl --incidents incidents.jsonl",
+        "tocsin export --format webhooks --out history && tocsin replay history/webhooks.jsonl",
+        "zcat old.jsonl.gz | tocsin replay - --config tocsin.yaml --events events.jsonl",
+    )
+)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--config", "-c", type=FILE, help="Think as this configuration says, whatever was recorded.")
+@click.option("--tenant", default="default", show_default=True, help="Tenant of lines that name none.")
+@click.option("--incidents", type=OUTPUT, metavar="OUT", help="Write the final incidents as JSON lines.")
+@click.option("--events", type=OUTPUT, metavar="OUT", help="Write every event as JSON lines.")
+@click.option("--until", metavar="TIME", callback=moment_of, help="Let time run to here after the last line.")
+@click.option(
+    "--store", type=DIRECTORY, metavar="DIR", help="Keep the state; `serve --data DIR` goes on from it."
+)
+@click.option("--no-models", is_flag=True, help="Encode nothing; use only what was recorded.")
+@click.option("--batch", type=click.IntRange(1), default=256, hidden=True)
+@as_json
+def replay(files: tuple[str, ...], *, is_json: bool, **options: Any) -> None:
+    """Put recorded webhooks through the whole analysis, in their own time, delivering nothing.
+
+    A line is {"received_at", "source"?, "tenant"?, "body"} or a bare webhook; .gz and .zst too, `-` is stdin.
+    Several files are merged by received_at. The same input under the same configuration gives the same bytes.
+    """
+    from bridge.app import replay as room
+
+    summary = room.replay(files, room.Wishes(**options), say=lambda text: click.echo(text, err=True))
+    if is_json:
+        print_json(summary.record())
+    else:
+        click.echo(summary.text())
+    sys.exit(1 if summary.bad_lines else 0)
+
+
+@tocsin.command(
+    epilog=examples(
+        "tocsin export --format webhooks --out history",
+        "tocsin export --format jsonl --since 7d --out report",
+        "tocsin export --format webhooks --data /var/lib/tocsin --out history",
+    )
+)
+@click.option("--format", "form", type=click.Choice(["webhooks", "jsonl"]), required=True,
+              help="webhooks: what was received, as replay input. jsonl: the incidents.")  # fmt: skip
+@since_option
+@click.option("--out", type=DIRECTORY, required=True, metavar="DIR", help="Where the file goes.")
+@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="Read this data directory instead of asking a sidecar; all its tenants.")  # fmt: skip
+@asks_sidecar
+def export(remote: Remote, *, form: str, since: datetime | None, out: Path, data: Path | None) -> None:
+    """Write the history to DIR/webhooks.jsonl or DIR/incidents.jsonl."""
+    from bridge.app import exporting
+    from bridge.app.screen import Progress, count
+
+    if data is not None:
+        lines = exporting.lines_of(data, form, since)
+    else:
+        lines = remote.lines("/api/v1/export", {"format": form, "since": rfc3339(since)})
+    with Progress("export") as progress:
+        path, written = exporting.write(lines, out, form, progress)
+    click.echo(f"{path}: {count(written, 'line')}", err=True)
