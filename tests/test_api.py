@@ -162,6 +162,7 @@ async def test_incidents_are_listed_and_paged(world: World) -> None:
         ("since=2026-01-05T07:00:00%2B01:00", 2),
         ("since=2026-01-05T07:00:00+01:00", 2),
         ("limit=1", 1),
+        ("id=%25", 0),
         ("", 5),
     ],
 )
@@ -203,6 +204,15 @@ async def test_one_incident_is_given_whole(world: World) -> None:
     assert {"episodes", "links", "root", "events", "deliveries"} <= set(found)
     assert found["events"][0]["kind"] == "opened"
     assert found["deliveries"] == []
+
+
+async def test_incidents_are_found_by_the_beginning_of_their_ids(world: World) -> None:
+    fill(world.path, apart(5))
+    ids = [item["incident"] for item in (await world.json("/api/v1/incidents"))["items"]]
+    for length in (1, 4, len(ids[0])):
+        found = (await world.json(f"/api/v1/incidents?id={ids[0][:length]}"))["items"]
+        expected = [each for each in ids if each.startswith(ids[0][:length])]
+        assert [item["incident"] for item in found] == expected
 
 
 async def test_what_belongs_to_another_tenant_does_not_exist(world: World) -> None:

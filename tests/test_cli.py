@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -26,7 +27,7 @@ from bridge.cli import tocsin
 INCIDENT = {
     "incident": "inc-1", "tenant": "default", "origin": "alerts", "state": "open",
     "opened_at": "2026-01-05T03:00:00Z", "closed_at": None, "title": "Disk on db-1\x1b[31m", "summary": "It is full.",
-    "severity": "critical", "anomaly": 0.5, "root": [], "merged_into": None,
+    "severity": "critical", "anomaly": 0.5, "anomaly_reason": "four times the usual rate", "root": [], "merged_into": None,
 }  # fmt: skip
 EPISODE = {
     "fingerprint": "f", "starts_at": "2026-01-05T03:00:00Z", "ends_at": None, "source": "default",
@@ -36,10 +37,15 @@ STATS = {
     "inbox_backlog": 3, "cursor": 7, "processed_until": "2026-01-05T03:00:00Z",
     "incidents": {"open": 1, "quiet": 0, "closed": 2, "merged": 0}, "episodes": 9, "episodes_firing": 4,
     "quarantined": 1, "deliveries": {"waiting": 2, "dead": 1},
+    "analyst": {"up": True, "models": "work", "degraded": False},
+    "destinations": [
+        {"name": "file", "state": "working", "reason": "", "since": None},
+        {"name": "siem", "state": "blocked", "reason": "HTTP 403", "since": "2026-01-05T03:00:00Z"},
+    ],
 }  # fmt: skip
 LETTER = {
     "id": 5, "destination": "siem", "state": "dead", "kind": "opened", "incident": "inc-1", "attempts": 20,
-    "next_at": None, "reason": "HTTP 400",
+    "next_at": None, "reason": "HTTP 400", "blocked": False,
 }  # fmt: skip
 ASIDE = {
     "id": 3, "tenant": "default", "source": "am", "received_at": "2026-01-05T03:00:00Z", "inbox_id": 9,
@@ -83,7 +89,7 @@ def sidecar() -> Iterator[Sidecar]:
         def do_GET(self) -> None:
             it.asked.append((self.command, self.path, self.headers.get("Authorization")))
             unknown = (404, {"detail": "no such thing", "status": 404})
-            status, answer = it.answers.get(self.path.partition("?")[0], unknown)
+            status, answer = it.answers.get(self.path, it.answers.get(self.path.partition("?")[0], unknown))
             body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             self.send_response(200 if status in {SHORT, CUT} else status)
             if status == CUT:
@@ -137,13 +143,18 @@ def test_every_command_has_help(path: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in commands(tocsin) if path not in {(), ("deliveries",), ("quarantine",), ("demo",)}],
+    [path for path in commands(tocsin) if path != ()],
     ids=" ".join,
 )
 def test_every_command_shows_examples_of_itself(path: tuple[str, ...]) -> None:
     output = run(*path, "--help").output
     assert "Examples:" in output
     assert f"tocsin {' '.join(path)}" in output.partition("Examples:")[2]
+
+
+@pytest.mark.parametrize("path", [(), ("deliveries",), ("quarantine",)], ids=str)
+def test_what_a_list_of_commands_says_of_each_is_said_to_its_end(path: tuple[str, ...]) -> None:
+    assert "..." not in run(*path, "--help").output.partition("Commands:")[2]
 
 
 def test_help_loads_no_room_that_costs_time() -> None:
@@ -169,6 +180,8 @@ def test_help_loads_no_room_that_costs_time() -> None:
         ["incidents", "--limit", "0"],
         ["incidents", "--since", "yesterday"],
         ["incidents", "--since", "2026-01-01T00:00:00"],
+        ["incidents", "--since", "999999d"],
+        ["incidents", "--since", "0001-01-01T00:00:00+14:00"],
         ["incidents", "--state", "broken"],
         ["deliveries", "retry"],
         ["deliveries", "retry", "5", "--all"],
@@ -180,7 +193,9 @@ def test_help_loads_no_room_that_costs_time() -> None:
     ids=" ".join,
 )
 def test_a_command_that_is_written_wrongly_exits_2(words: list[str]) -> None:
-    assert run(*words).exit_code == 2
+    result = run(*words)
+    assert result.exit_code == 2
+    assert isinstance(result.exception, SystemExit), "a sentence, no traceback"
 
 
 # ---- asking a sidecar --------------------------------------------------------------------------------------
@@ -200,7 +215,26 @@ def test_status_is_told_to_people_and_machines(sidecar: Sidecar) -> None:
     told = run("status", "--url", sidecar.url).output
     assert "1 open, 0 quiet, 2 closed" in told
     assert "deliveries list" in told
+    assert "analyst      up, models work\n" in told
+    assert "destinations file works\n" in told
+    assert "siem refuses Tocsin since 2026-01-05 03:00:00Z: HTTP 403\n" in told
     assert json.loads(run("status", "--url", sidecar.url, "--json").output) == STATS
+
+
+@pytest.mark.parametrize(
+    ("analyst", "said"),
+    [
+        ({"up": False, "models": "missing", "degraded": True},
+         "down: webhooks are kept and understood later, models are not there, incidents are decided without them"),
+        ({"up": True, "models": "off", "degraded": True},
+         "up, models are switched off, incidents are decided without them"),
+    ],
+)  # fmt: skip
+def test_status_says_what_the_analyst_lacks(sidecar: Sidecar, analyst: dict[str, Any], said: str) -> None:
+    sidecar.answers["/api/v1/stats"] = (200, {**STATS, "analyst": analyst, "destinations": []})
+    told = run("status", "--url", sidecar.url).output
+    assert f"analyst      {said}\n" in told
+    assert "destinations none that a route leads to\n" in told
 
 
 def test_incidents_are_listed_without_control_characters(sidecar: Sidecar) -> None:
@@ -232,15 +266,33 @@ def test_a_list_longer_than_one_page_is_followed(sidecar: Sidecar) -> None:
 
 def test_one_incident_is_shown_whole(sidecar: Sidecar) -> None:
     told = run("incidents", "inc-1", "--url", sidecar.url).output
-    for part in ("It is full.", "0.80  Disk on db-1: earliest", "{node=db-1}", "siem"):
+    for part in ("It is full.", "0.80  Disk on db-1: earliest", "{node=db-1}", "siem",
+                 "anomaly 0.50: four times the usual rate"):  # fmt: skip
         assert part in told
 
 
-def test_an_unknown_incident_exits_1(sidecar: Sidecar) -> None:
+def test_the_beginning_of_an_id_is_enough_where_it_is_only_ones(sidecar: Sidecar) -> None:
+    assert "It is full." in run("incidents", "inc", "--url", sidecar.url).output
+    assert [path for _, path, _ in sidecar.asked] == [
+        "/api/v1/incidents?id=inc&limit=4", "/api/v1/incidents/inc-1"
+    ]  # fmt: skip
+
+
+def test_the_beginning_of_several_ids_is_not_enough(sidecar: Sidecar) -> None:
+    items = [{**INCIDENT, "incident": each, "episode_count": 1} for each in ("inc-1", "inc-12")]
+    sidecar.answers["/api/v1/incidents"] = (200, {"items": items, "next": None})
+    result = run("incidents", "inc", "--url", sidecar.url)
+    assert result.exit_code == 1
+    assert "'inc': inc-1, inc-12; write more of it" in result.output
+    assert "It is full." in run("incidents", "inc-1", "--url", sidecar.url).output, "a whole id is one"
+
+
+def test_an_unknown_incident_exits_1_and_names_the_command(sidecar: Sidecar) -> None:
+    sidecar.answers["/api/v1/incidents"] = (200, {"items": [], "next": None})
     result = run("incidents", "../x?y", "--url", sidecar.url)
     assert result.exit_code == 1
-    assert "no such thing" in result.output
-    assert sidecar.asked[0][1] == "/api/v1/incidents/..%2Fx%3Fy"
+    assert "no incident's id begins with '../x?y'; `tocsin incidents` lists them" in result.output
+    assert sidecar.asked[0][1] == "/api/v1/incidents?id=..%2Fx%3Fy&limit=4"
 
 
 def test_a_token_comes_from_an_option_a_file_or_the_environment(sidecar: Sidecar, tmp_path: Path) -> None:
@@ -271,11 +323,69 @@ def test_something_else_than_tocsin_is_noticed(sidecar: Sidecar, answer: bytes) 
     assert "is it Tocsin?" in result.output
 
 
-@pytest.mark.parametrize("url", ["localhost", "ftp://x", "file:///etc/passwd", "http://"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost", "ftp://x", "file:///etc/passwd", "http://", "http://[::1", "http://x:99999", "http://x:y",
+        "http://a..b", "http://127.0.0.1:9195/\u0142", "http://x/?y=1",
+    ],
+)  # fmt: skip
 def test_an_address_that_is_none_exits_1(url: str) -> None:
     result = run("status", "--url", url)
     assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit), "a sentence, no traceback"
     assert "http://127.0.0.1:9195" in result.output
+
+
+def test_an_address_with_a_password_is_refused_without_repeating_it() -> None:
+    result = run("status", "--url", "http://me:hunter2@127.0.0.1:9195")
+    assert result.exit_code == 1
+    assert "hunter2" not in result.output
+
+
+@pytest.mark.parametrize("token", ["very\nsecret", "very-secret-\u0142", "", "very secret"])
+def test_a_token_that_no_header_can_carry_is_not_repeated(sidecar: Sidecar, token: str) -> None:
+    result = run("status", "--url", sidecar.url, "--token", token)
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit), "a sentence, no traceback"
+    assert "the token must be visible ASCII characters" in result.output
+    assert "very" not in result.output
+    assert sidecar.asked == []
+
+
+def test_a_token_file_that_is_no_text_exits_1(sidecar: Sidecar, tmp_path: Path) -> None:
+    (tmp_path / "token").write_bytes(b"\xff\xfe\x00")
+    result = run("status", "--url", sidecar.url, "--token-file", str(tmp_path / "token"))
+    assert result.exit_code == 1
+    assert "it is no text file" in result.output
+
+
+def test_tls_to_a_plain_port_is_explained(sidecar: Sidecar) -> None:
+    result = run("status", "--url", sidecar.url.replace("http:", "https:"))
+    assert result.exit_code == 1
+    assert f"is the sidecar behind https? It answers plain HTTP by itself; try {sidecar.url}" in result.output
+
+
+@pytest.mark.parametrize("answer", [b"[]", b"{}", b"null", b'"x"', b'{"items": 1, "next": 2}',
+                                    b'{"items": [1], "next": null}', b"[" * 100_000])  # fmt: skip
+@pytest.mark.parametrize(
+    "words", [["status"], ["incidents"], ["incidents", "inc-1"], ["deliveries", "list"], ["quarantine", "list"],
+              ["quarantine", "show", "3"], ["quarantine", "show", "3", "--raw"]], ids=" ".join,
+)  # fmt: skip
+def test_json_of_another_shape_is_said_to_be_that(sidecar: Sidecar, words: list[str], answer: bytes) -> None:
+    sidecar.answers = dict.fromkeys(sidecar.answers, (200, answer))
+    result = run(*words, "--url", sidecar.url)
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit), "a sentence, no traceback"
+    assert "is it Tocsin" in result.output
+
+
+def test_json_of_another_shape_inside_of_a_list_is_said_to_be_that(sidecar: Sidecar) -> None:
+    for path in ("/api/v1/incidents", "/api/v1/deliveries", "/api/v1/quarantine"):
+        sidecar.answers[path] = (200, {"items": [{"id": 1}], "next": None})
+        word = path.rpartition("/")[2]
+        result = run(*([word] if word == "incidents" else [word, "list"]), "--url", sidecar.url)
+        assert (result.exit_code, "is it Tocsin" in result.output) == (1, True)
 
 
 # ---- dead letters and quarantine ---------------------------------------------------------------------------
@@ -293,10 +403,34 @@ def test_dead_letters_are_listed_retried_and_dropped(sidecar: Sidecar) -> None:
     ]
 
 
+def test_without_dead_letters_what_waits_is_told(sidecar: Sidecar) -> None:
+    sidecar.answers["/api/v1/deliveries?state=dead&limit=100"] = (200, {"items": [], "next": None})
+    sidecar.answers["/api/v1/deliveries"] = (200, {"items": [LETTER, LETTER], "next": None})
+    told = run("deliveries", "list", "--url", sidecar.url).output
+    assert told == "No dead letters. 2 deliveries wait; see them with --state waiting.\n"
+    sidecar.answers["/api/v1/deliveries"] = (200, {"items": [LETTER], "next": None})
+    assert "1 delivery waits;" in run("deliveries", "list", "--url", sidecar.url).output
+    sidecar.answers["/api/v1/deliveries"] = (200, {"items": [], "next": None})
+    told = run("deliveries", "list", "--url", sidecar.url).output
+    assert told == "No dead letters, and nothing waits.\n"
+
+
+def test_a_delivery_behind_a_destination_that_refuses_shows_no_time_that_has_passed(sidecar: Sidecar) -> None:
+    waits = {**LETTER, "state": "waiting", "blocked": True, "next_at": "2026-01-05T03:00:00Z",
+             "reason": "the destination refuses: HTTP 403"}  # fmt: skip
+    sidecar.answers["/api/v1/deliveries"] = (200, {"items": [waits], "next": None})
+    told = run("deliveries", "list", "--state", "waiting", "--url", sidecar.url).output
+    assert re.search(r"20 +blocked +the destination refuses: HTTP 403", told)
+    assert "2026-01-05" not in told
+
+
 def test_one_refusal_does_not_keep_the_others_and_exits_1(sidecar: Sidecar) -> None:
     result = run("deliveries", "retry", "4", "5", "--url", sidecar.url)
     assert result.exit_code == 1
     assert "1 item done, 1 refused" in result.output
+    assert (
+        "4: no delivery of this id that one can retry; `tocsin deliveries list --state all`" in result.output
+    )
     assert [path for method, path, _ in sidecar.asked] == [
         "/api/v1/deliveries/4/retry", "/api/v1/deliveries/5/retry"
     ]  # fmt: skip
@@ -308,6 +442,12 @@ def test_the_quarantine_is_listed_shown_and_replayed(sidecar: Sidecar) -> None:
     assert run("quarantine", "show", "3", "--raw", "--url", sidecar.url).stdout_bytes == b'{"labels": 7}'
     assert run("quarantine", "replay", "3", "--url", sidecar.url).exit_code == 0
     assert sidecar.asked[-1][:2] == ("POST", "/api/v1/quarantine/3/replay")
+
+
+def test_an_entry_of_the_quarantine_that_is_not_there_names_the_command(sidecar: Sidecar) -> None:
+    result = run("quarantine", "show", "4", "--url", sidecar.url)
+    assert result.exit_code == 1
+    assert "`tocsin quarantine list` lists what is there" in result.output
 
 
 def test_bytes_that_are_no_text_come_out_as_they_were(sidecar: Sidecar) -> None:

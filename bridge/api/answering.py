@@ -67,11 +67,12 @@ class Api:
 
     async def incidents(self, request: web.Request, who: Credential) -> web.StreamResponse:
         """Answer GET /api/v1/incidents."""
-        asked = Asked(request, {"state", "severity", "since", "limit", "cursor"})
+        asked = Asked(request, {"id", "state", "severity", "since", "limit", "cursor"})
         return await self._list(
             partial(
                 self._reading.incidents,
                 who.tenant,
+                beginning=asked.text("id"),
                 states=tuple(IncidentState(each) for each in asked.several("state", IncidentState)),
                 severity=asked.one_of("severity", SEVERITY_RANK),
                 since=asked.moment("since"),

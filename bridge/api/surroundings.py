@@ -70,13 +70,14 @@ class Reading(Protocol):
         self,
         tenant: str | None,
         *,
+        beginning: str | None,
         states: Sequence[IncidentState],
         severity: str | None,
         since: datetime | None,
         limit: int,
         cursor: str | None,
     ) -> Listed:
-        """Return part of the incidents, newest first; ValueError for a foreign cursor."""
+        """Return part of the incidents, newest first, by the beginning of their id; ValueError for a foreign cursor."""
 
     def incident(self, tenant: str, incident: str) -> dict[str, Any] | None:
         """Return one whole incident."""

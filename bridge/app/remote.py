@@ -13,6 +13,7 @@ from __future__ import annotations
 import http.client
 import ipaddress
 import json
+import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -26,6 +27,8 @@ from bridge.errors import TocsinError
 DEFAULT_URL = "http://127.0.0.1:9195"
 TIMEOUT_S = 30.0
 CHUNK_BYTES = 1 << 18
+#: The API gives out no more items at once.
+MAX_PAGE = 1000
 
 
 class RemoteError(TocsinError):
@@ -43,16 +46,14 @@ class Remote:
         """Take the address of a sidecar.
 
         Raises:
-            RemoteError: The address is none.
+            RemoteError: The address is none, or the token cannot be one.
         """
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise RemoteError(f"{url!r} is no address of a sidecar; write it as {DEFAULT_URL}")
+        host = _host_of(url)
         self.url = url.rstrip("/")
-        self._token = token
+        self._token = None if token is None else _sent(token)
         self._timeout_s = timeout_s
         handlers: list[urllib.request.BaseHandler] = [_NoRedirects()]
-        if _is_loopback(parts.hostname):
+        if _is_loopback(host):
             handlers.append(urllib.request.ProxyHandler({}))
         self._opener = urllib.request.build_opener(*handlers)
 
@@ -80,12 +81,23 @@ class Remote:
         """
         cursor: str | None = None
         while limit > 0:
-            page = self.get(path, {**query, "limit": min(limit, 1000), "cursor": cursor})
-            yield from page["items"]
-            limit -= len(page["items"])
-            cursor = page["next"]
-            if cursor is None:
+            page = self.get(path, {**query, "limit": min(limit, MAX_PAGE), "cursor": cursor})
+            try:
+                items, cursor = page["items"], page["next"]
+            except (KeyError, TypeError) as error:
+                raise self.foreign() from error
+            if not isinstance(items, list) or not all(isinstance(each, dict) for each in items):
+                raise self.foreign()
+            yield from items
+            limit -= len(items)
+            if cursor is None or not items:
                 return
+
+    def foreign(self) -> RemoteError:
+        """Return the error for JSON that is not what this release asks for."""
+        return RemoteError(
+            f"{self.url} answered JSON that is not understood; is it Tocsin, and of this release?"
+        )
 
     def lines(self, path: str, query: Mapping[str, object]) -> Iterator[bytes]:
         """Return the lines of a streamed answer.
@@ -115,7 +127,7 @@ class Remote:
                 raise RemoteError(f"{self.url} stopped in the middle of the answer; try again") from error
         try:
             return json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             if method == "POST":
                 return None
             raise RemoteError(f"{self.url} answered something else than JSON; is it Tocsin?") from None
@@ -137,6 +149,8 @@ class Remote:
             raise self._refusal(error) from None
         except (OSError, http.client.HTTPException) as error:
             raise self._unreached(error) from error
+        except UnicodeError:  # a host or path that no URL can hold as it is
+            raise _no_address(self.url) from None
         return answer
 
     def _refusal(self, error: urllib.error.HTTPError) -> RemoteError:
@@ -159,6 +173,11 @@ class Remote:
             )
         if isinstance(reason, TimeoutError):
             return RemoteError(f"{self.url} did not answer within {self._timeout_s:g} s; try again")
+        if isinstance(reason, ssl.SSLError) and not isinstance(reason, ssl.SSLCertVerificationError):
+            return RemoteError(
+                f"cannot speak TLS with {self.url}: is the sidecar behind https? It answers plain HTTP by itself;"
+                f" try http:{self.url.partition(':')[2]}"
+            )
         return RemoteError(f"cannot ask {self.url}: {reason}")
 
 
@@ -168,6 +187,33 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
     @override
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
         return None
+
+
+def _host_of(url: str) -> str:
+    """Return the host of a sidecar's address; a user, a query or a fragment has no place in one."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host, _ = parts.hostname, parts.port  # reading the port checks it
+    except ValueError:
+        raise _no_address(url) from None
+    if parts.username is not None:  # not repeated: it may hold a password
+        raise RemoteError("the address of a sidecar holds no user; give a token with --token or --token-file")
+    if parts.scheme not in {"http", "https"} or not host or parts.query or parts.fragment:
+        raise _no_address(url)
+    return host
+
+
+def _no_address(url: str) -> RemoteError:
+    return RemoteError(f"{url!r} is no address of a sidecar; write it as {DEFAULT_URL}")
+
+
+def _sent(token: str) -> str:
+    """Return a token that a header can carry."""
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise RemoteError(
+            "the token must be visible ASCII characters; look at --token, --token-file or TOCSIN_TOKEN"
+        )
+    return token
 
 
 def _is_loopback(host: str) -> bool:

@@ -10,7 +10,7 @@ import re
 import sys
 import time
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -28,15 +28,17 @@ def moment(context: click.Context, parameter: click.Parameter, text: str | None)
     """Return an option's time: RFC 3339 with its zone, or a span back from now as `15m`, `4h`, `7d`."""
     if text is None:
         return None
-    if back := _SPAN.fullmatch(text):
-        return datetime.now(UTC) - timedelta(seconds=int(back[1]) * _UNITS[back[2]])
     try:
+        if back := _SPAN.fullmatch(text):
+            return datetime.now(UTC) - timedelta(seconds=int(back[1]) * _UNITS[back[2]])
         found = datetime.fromisoformat(text)
+        if found.tzinfo is not None:
+            return found.astimezone(UTC)
+    except OverflowError:
+        raise click.BadParameter(f"{text!r} is before the calendar begins; write a later time") from None
     except ValueError:
-        found = None
-    if found is None or found.tzinfo is None:
-        raise click.BadParameter(f"{text!r} is no time; write 2026-01-31T12:00:00Z, or 4h for four hours ago")
-    return found.astimezone(UTC)
+        pass
+    raise click.BadParameter(f"{text!r} is no time; write 2026-01-31T12:00:00Z, or 4h for four hours ago")
 
 
 class Progress:
@@ -143,7 +145,8 @@ def incident_page(found: Mapping[str, Any]) -> str:
     lasted = f"{when(found['opened_at'])} to {when(found['closed_at'])}"
     lines = [
         click.style(plain(found["title"]), bold=True),
-        f"{severity_of(found['severity'])}, {found['state']}, {lasted}, anomaly {_score(found['anomaly'])}",
+        f"{severity_of(found['severity'])}, {found['state']}, {lasted}",
+        plain(f"anomaly {_score(found['anomaly'])}: {found['anomaly_reason']}"),
         "",
         plain(found["summary"]),
     ]
@@ -180,11 +183,19 @@ def delivery_table(items: Sequence[Mapping[str, Any]]) -> str:
         [
             (
                 item["id"], item["destination"], item["state"], item["kind"], item["incident"],
-                item["attempts"], when(item.get("next_at")), item["reason"],
+                item["attempts"], "blocked" if item["blocked"] else when(item["next_at"]), item["reason"],
             )
             for item in items
         ],
     )  # fmt: skip
+
+
+def no_dead_letters(waiting: int, *, at_least: bool = False) -> str:
+    """Return what is said in place of a list of dead letters: whether anything waits, and how to see it."""
+    if not waiting:
+        return "No dead letters, and nothing waits."
+    wait = "delivery waits" if waiting == 1 else "deliveries wait"
+    return f"No dead letters. {waiting:,}{' or more' * at_least} {wait}; see them with --state waiting."
 
 
 def quarantine_table(items: Sequence[Mapping[str, Any]]) -> str:
@@ -219,17 +230,52 @@ def status_page(url: str, stats: Mapping[str, Any]) -> str:
     dead = deliveries.get("dead", 0)
     lines = [
         f"Tocsin at {url}",
+        f"  analyst      {_analyst(stats['analyst'])}",
         f"  incidents    {states['open']} open, {states['quiet']} quiet, {states['closed']} closed",
         f"  alerts       {stats['episodes_firing']:,} firing of {stats['episodes']:,} known",
         f"  understood   until {when(stats['processed_until'])}, {stats['inbox_backlog']:,} rows to go",
         f"  deliveries   {deliveries.get('waiting', 0):,} waiting, {dead:,} given up",
         f"  quarantine   {stats['quarantined']:,}",
+        *_destinations(stats["destinations"]),
     ]
     if dead:
         lines.append("See `tocsin deliveries list` for what was given up.")
     if stats["quarantined"]:
         lines.append("See `tocsin quarantine list` for what could not be used.")
     return "\n".join(lines)
+
+
+def _analyst(analyst: Mapping[str, Any]) -> str:
+    parts = [
+        "up" if analyst["up"] else "down: webhooks are kept and understood later",
+        {"work": "models work", "missing": "models are not there", "off": "models are switched off"}[
+            analyst["models"]
+        ],
+    ]
+    if analyst["degraded"]:
+        parts.append("incidents are decided without them")
+    return ", ".join(parts)
+
+
+def _destinations(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a line for those that work and one for each that does not."""
+    work = [plain(each["name"]) for each in found if each["state"] == "working"]
+    label = "destinations"
+    if work or not found:
+        yield f"  {label} {', '.join(work) or 'none that a route leads to'}" + (
+            " work" if len(work) > 1 else " works" if work else ""
+        )
+        label = ""
+    for each in found:
+        if each["state"] != "working":
+            verb = "refuses Tocsin" if each["state"] == "blocked" else "does not answer"
+            yield f"  {label:12} {plain(each['name'])} {verb} since {when(each['since'])}: {plain(each['reason'])}"
+            label = ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names apart by commas; they came from outside."""
+    return ", ".join(map(plain, names))
 
 
 def _episode(episode: Mapping[str, Any]) -> str:

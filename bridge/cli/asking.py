@@ -10,16 +10,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bridge.cli.group import examples, tocsin
-from bridge.cli.options import as_json, asks_sidecar, print_json, rfc3339, since_option
+from bridge.cli.options import as_json, asks_sidecar, print_json, rfc3339, show, since_option
 
 if TYPE_CHECKING:
     from bridge.app.remote import Remote
+
+NOT_FOUND = 404
+#: So many incidents are named when the beginning of an id fits several.
+AMBIGUOUS = 4
+#: Waiting deliveries are counted up to here.
+MANY = 1000
 
 # ---- looking -------------------------------------------------------------------------------------------
 
 
 @tocsin.command(
-    epilog=examples("tocsin status", "tocsin status --url https://tocsin.example:9195 --token-file token")
+    short_help="Say how a running sidecar is doing.",
+    epilog=examples("tocsin status", "tocsin status --url https://tocsin.example:9195 --token-file token"),
 )
 @asks_sidecar
 @as_json
@@ -28,18 +35,16 @@ def status(remote: Remote, *, is_json: bool) -> None:
     from bridge.app import screen
 
     stats = remote.get("/api/v1/stats")
-    if is_json:
-        print_json(stats)
-    else:
-        click.echo(screen.status_page(remote.url, stats))
+    print_json(stats) if is_json else show(remote, screen.status_page, remote.url, stats)
 
 
 @tocsin.command(
+    short_help="List incidents, or show one whole.",
     epilog=examples(
         "tocsin incidents --state open --severity critical",
         "tocsin incidents --since 24h --json",
-        "tocsin incidents 3f0c9a...",
-    )
+        "tocsin incidents 3f0c",
+    ),
 )
 @click.argument("incident", required=False)
 @click.option("--state", multiple=True, type=click.Choice(["open", "quiet", "closed", "merged"]),
@@ -59,22 +64,54 @@ def incidents(
     limit: int,
     is_json: bool,
 ) -> None:
-    """List incidents, newest first, or show one INCIDENT whole."""
+    """List incidents, newest first, or show one INCIDENT whole: the beginning of its id will do."""
     from bridge.app import screen
 
     if incident is not None:
-        found = remote.get(f"/api/v1/incidents/{_quoted(incident)}")
-        print_json(found) if is_json else click.echo(screen.incident_page(found))
+        found = _incident(remote, incident)
+        print_json(found) if is_json else show(remote, screen.incident_page, found)
         return
     asked = {"state": ",".join(state), "severity": severity, "since": rfc3339(since)}
     items = list(remote.items("/api/v1/incidents", asked, limit=limit))
-    print_json(items) if is_json else click.echo(screen.incident_table(items))
+    print_json(items) if is_json else show(remote, screen.incident_table, items)
+
+
+def _incident(remote: Remote, beginning: str) -> Any:
+    """Return the incident of this id, or the only one whose id begins so."""
+    from bridge.app.remote import RemoteError
+    from bridge.app.screen import listed
+
+    nothing = f"no incident's id begins with {beginning!r}; `tocsin incidents` lists them"
+    candidates = remote.items("/api/v1/incidents", {"id": beginning}, limit=AMBIGUOUS)
+    try:
+        ids = [str(each["incident"]) for each in candidates]
+    except KeyError as error:
+        raise remote.foreign() from error
+    if len(ids) > 1 and beginning not in ids:
+        raise RemoteError(f"several incidents' ids begin with {beginning!r}: {listed(ids)}; write more of it")
+    if not ids:
+        raise RemoteError(nothing)
+    return _found(remote, f"/api/v1/incidents/{_quoted(beginning if beginning in ids else ids[0])}", nothing)
+
+
+def _found(remote: Remote, path: str, nothing: str) -> Any:
+    """Return what is at `path`; `nothing` is said where there is none."""
+    from bridge.app.remote import RemoteError
+
+    try:
+        return remote.get(path)
+    except RemoteError as error:
+        raise (RemoteError(nothing, status=error.status) if error.status == NOT_FOUND else error) from None
 
 
 # ---- dead letters and quarantine -----------------------------------------------------------------------
 
 
-@tocsin.group()
+@tocsin.group(
+    epilog=examples(
+        "tocsin deliveries list", "tocsin deliveries list --state waiting", "tocsin deliveries retry --all"
+    )
+)
 def deliveries() -> None:
     """Look after what could not be delivered."""
 
@@ -97,7 +134,13 @@ def list_deliveries(
     from bridge.app import screen
 
     items = list(_deliveries(remote, state, destination, limit))
-    print_json(items) if is_json else click.echo(screen.delivery_table(items))
+    if is_json:
+        print_json(items)
+    elif items or state != ("dead",):
+        show(remote, screen.delivery_table, items)
+    else:
+        waiting = list(_deliveries(remote, ("waiting",), destination, MANY))
+        click.echo(screen.no_dead_letters(len(waiting), at_least=len(waiting) == MANY))
 
 
 @deliveries.command(
@@ -135,12 +178,15 @@ def _act_on_deliveries(
 ) -> None:
     if is_all == bool(ids):
         raise click.UsageError("name the ID of one or more deliveries, or --all")
-    chosen = ids or [each["id"] for each in _deliveries(remote, ["dead"], destination, sys.maxsize)]
-    _act(remote, [f"/api/v1/deliveries/{_quoted(str(each))}/{action}" for each in chosen], action)
+    chosen = ids or [
+        str(each.get("id", "")) for each in _deliveries(remote, ["dead"], destination, sys.maxsize)
+    ]
+    nothing = f"no delivery of this id that one can {action}; `tocsin deliveries list --state all` lists them"
+    _act(remote, [f"/api/v1/deliveries/{_quoted(each)}/{action}" for each in chosen], action, nothing)
 
 
-def _act(remote: Remote, paths: list[str], action: str) -> None:
-    """Ask for an action on each; one refusal does not keep the others from it."""
+def _act(remote: Remote, paths: list[str], action: str, nothing: str) -> None:
+    """Ask for an action on each; one refusal does not keep the others from it. `nothing` is said to a 404."""
     from bridge.app.remote import RemoteError
     from bridge.app.screen import Progress, count
 
@@ -153,14 +199,19 @@ def _act(remote: Remote, paths: list[str], action: str) -> None:
                 if not error.status:
                     raise
                 refused += 1
-                click.echo(f"{path.split('/')[-2]}: {error}", err=True)
+                why = nothing if error.status == NOT_FOUND else error
+                click.echo(f"{path.split('/')[-2]}: {why}", err=True)
             progress()
     click.echo(f"{action}: {count(len(paths) - refused, 'item')} done, {refused} refused")
     if refused:
         sys.exit(1)
 
 
-@tocsin.group()
+@tocsin.group(
+    epilog=examples(
+        "tocsin quarantine list", "tocsin quarantine show 3 --raw > body.json", "tocsin quarantine replay 3"
+    )
+)
 def quarantine() -> None:
     """Look after alerts and bodies that could not be used."""
 
@@ -174,7 +225,7 @@ def list_quarantine(remote: Remote, *, limit: int, is_json: bool) -> None:
     from bridge.app import screen
 
     items = list(remote.items("/api/v1/quarantine", {}, limit=limit))
-    print_json(items) if is_json else click.echo(screen.quarantine_table(items))
+    print_json(items) if is_json else show(remote, screen.quarantine_table, items)
 
 
 @quarantine.command(
@@ -186,27 +237,36 @@ def list_quarantine(remote: Remote, *, limit: int, is_json: bool) -> None:
 @as_json
 def show_quarantine(remote: Remote, number: int, *, raw: bool, is_json: bool) -> None:
     """Show one entry of the quarantine with its bytes."""
-    import base64
-
     from bridge.app import screen
 
-    found = remote.get(f"/api/v1/quarantine/{number}")
+    nothing = f"nothing in quarantine has the id {number}; `tocsin quarantine list` lists what is there"
+    found = _found(remote, f"/api/v1/quarantine/{number}", nothing)
     if raw:
-        body = found.get("body")
-        content = base64.b64decode(found["body_base64"]) if body is None else body.encode()
-        click.echo(content, nl=False)
-    elif is_json:
-        print_json(found)
+        click.echo(_bytes(remote, found), nl=False)
     else:
-        click.echo(screen.quarantine_page(found))
+        print_json(found) if is_json else show(remote, screen.quarantine_page, found)
 
 
-@quarantine.command("replay", epilog=examples("tocsin quarantine replay 3 4"))
+def _bytes(remote: Remote, found: Any) -> bytes:
+    """Return the bytes of an entry of the quarantine."""
+    import base64
+
+    try:
+        body = found.get("body")
+        return base64.b64decode(found["body_base64"]) if body is None else str(body).encode()
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise remote.foreign() from error
+
+
+@quarantine.command(
+    "replay", short_help="Let entries come in once more.", epilog=examples("tocsin quarantine replay 3 4")
+)
 @click.argument("numbers", metavar="ID...", nargs=-1, required=True, type=click.IntRange(1))
 @asks_sidecar
 def replay_quarantine(remote: Remote, numbers: tuple[int, ...]) -> None:
     """Let entries of the quarantine come in once more, as after an upgrade that understands them."""
-    _act(remote, [f"/api/v1/quarantine/{number}/replay" for number in numbers], "replay")
+    nothing = "nothing of this id is in quarantine; `tocsin quarantine list` lists what is there"
+    _act(remote, [f"/api/v1/quarantine/{number}/replay" for number in numbers], "replay", nothing)
 
 
 def _quoted(identity: str) -> str:

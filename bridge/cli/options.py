@@ -47,11 +47,23 @@ def asks_sidecar(command: Command) -> Command:
 
 
 def _remote(url: str, token: str | None, token_file: Path | None) -> Remote:
-    from bridge.app.remote import Remote
+    from bridge.app.remote import Remote, RemoteError
 
     if token_file is not None:
-        token = token_file.read_text(encoding="utf-8").strip()
+        try:
+            token = token_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeError):
+            raise RemoteError(f"cannot read a token from {token_file}: it is no text file") from None
     return Remote(url, token)
+
+
+def show(remote: Remote, page: Callable[..., str], *answers: object) -> None:
+    """Print what `page` makes of answers; JSON of another shape is said to be that."""
+    try:
+        text = page(*answers)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise remote.foreign() from error
+    click.echo(text)
 
 
 def as_json(command: Command) -> Command:

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 
 
 @tocsin.command(
+    short_help="Run the sidecar.",
     epilog=examples(
         "tocsin serve",
         "tocsin serve --config /etc/tocsin/tocsin.yaml --listen 0.0.0.0:9195 --data /var/lib/tocsin",
-    )
+    ),
 )
 @click.option("--config", "-c", type=FILE, help="The configuration; without one it runs on loopback only.")
 @click.option("--listen", metavar="ADDRESS", help="host:port, in place of the configuration's.")
@@ -43,11 +44,12 @@ def serve(config: Path | None, listen: str | None, data: Path | None) -> None:
 
 
 @tocsin.command(
+    short_help="Check a configuration, its destinations, and send a test.",
     epilog=examples(
         "tocsin check tocsin.yaml",
         "tocsin check tocsin.yaml --connect",
         "tocsin check tocsin.yaml --send-test siem",
-    )
+    ),
 )
 @click.argument("file", type=FILE, required=False)
 @click.option("--connect", is_flag=True, help="Ask each destination whether address and credentials work.")
@@ -71,7 +73,10 @@ def check(file: Path | None, *, connect: bool, send_test: str | None, schema: bo
     sys.exit(0 if answer.good else 1)
 
 
-@tocsin.command()
+@tocsin.command(
+    short_help="Watch it work: a storm of alerts, and what comes out.",
+    epilog=examples("tocsin demo", "tocsin demo --keep"),
+)
 @click.option("--keep", is_flag=True, help="Keep the sidecar running at the end, to look around.")
 @click.option("--speed", type=click.FloatRange(0.1, 100), default=1.0, hidden=True)
 def demo(*, keep: bool, speed: float) -> None:
@@ -85,11 +90,12 @@ def demo(*, keep: bool, speed: float) -> None:
 
 
 @tocsin.command(
+    short_help="Put recorded webhooks through the analysis again.",
     epilog=examples(
         "tocsin replay webhooks.jsonl --incidents incidents.jsonl",
         "tocsin export --format webhooks --out history && tocsin replay history/webhooks.jsonl",
         "zcat old.jsonl.gz | tocsin replay - --config tocsin.yaml --events events.jsonl",
-    )
+    ),
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--config", "-c", type=FILE, help="Think as this configuration says, whatever was recorded.")
@@ -120,11 +126,12 @@ def replay(files: tuple[str, ...], *, is_json: bool, **options: Any) -> None:
 
 
 @tocsin.command(
+    short_help="Write the history to files.",
     epilog=examples(
         "tocsin export --format webhooks --out history",
         "tocsin export --format jsonl --since 7d --out report",
         "tocsin export --format webhooks --data /var/lib/tocsin --out history",
-    )
+    ),
 )
 @click.option("--format", "form", type=click.Choice(["webhooks", "jsonl"]), required=True,
               help="webhooks: what was received, as replay input. jsonl: the incidents.")  # fmt: skip

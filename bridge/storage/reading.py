@@ -100,6 +100,7 @@ class StateReader:
         self,
         tenant: str | None,
         *,
+        beginning: str | None = None,
         states: Sequence[IncidentState] = (),
         severity: str | None = None,
         since: datetime | None = None,
@@ -108,10 +109,15 @@ class StateReader:
     ) -> Page:
         """Return incidents as list items, newest `opened_at` first; `tenant` None means every tenant.
 
+        `beginning` is that of their ids.
+
         Raises:
             ValueError: `cursor` is not one that this list gave out.
         """
         where, values = _chosen(tenant, states, severity, since)
+        if beginning is not None:
+            where.append("substr(id, 1, ?) = ?")
+            values += [len(beginning), beginning]
         if cursor is not None:
             after = read_cursor(cursor)
             where.append("(opened_at, tenant, id) < (?, ?, ?)")
