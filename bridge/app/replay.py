@@ -44,9 +44,8 @@ from bridge.storage.state import StateStore
 
 FRONT = "front-1"
 MODEL_KINDS = frozenset({RowKind.VECTORS, RowKind.FAMILIES})
-#: How many faults of one file are told one by one.
-FAULTS_TOLD = 20
-BIGGEST = 5
+#: How many faults of one file, and how many rows set aside, are told one by one: a wrong file has thousands.
+FAULTS_TOLD = 10
 #: Unpacked, what a batch may hold; one line may be larger.
 BATCH_BYTES = 8 << 20
 #: How often the models' process is asked whether it is done.
@@ -217,9 +216,10 @@ class _Run:
                 self._store.quarantine_row(row, reason, front=FRONT)
                 self._state = self._store.load()
                 self.broken += 1
-                self._say(
-                    f"the {row.kind} received at {when(row.received_at)} was set aside: {plain(reason)}"
-                )
+                if self.broken <= FAULTS_TOLD:
+                    self._say(
+                        f"the {row.kind} received at {when(row.received_at)} was set aside: {plain(reason)}"
+                    )
 
     def _commit(self, outcome: pipeline.Outcome, rows: Sequence[InboxRow]) -> None:
         outcome.outbox.clear()  # a replay delivers nothing, and neither does a `serve` that goes on from it

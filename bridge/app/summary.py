@@ -62,7 +62,7 @@ class Summary(Word, frozen=True, kw_only=True):
         if self.quarantined:
             lines += ["", f"{count(self.quarantined, 'alert')} could not be used and went to quarantine."]
         if self.bad_lines:
-            lines += ["", f"{count(self.bad_lines, 'line')} could not be used; each was named above."]
+            lines += ["", f"{count(self.bad_lines, 'line')} could not be used."]
         return "\n".join(lines)
 
     def _what(self) -> str:
