@@ -35,7 +35,8 @@ class Telling:
         level = logging.ERROR if results["dead"] else logging.INFO if is_news else logging.DEBUG
         _LOG.log(
             level,
-            "Delivery attempted.",
+            "%s",
+            _sentence(self._name, results),
             extra={
                 "event": "delivery_attempt",
                 "stage": "sending",
@@ -77,6 +78,27 @@ class Telling:
     def _count(self, results: Counter[str]) -> None:
         for result, events in results.items():
             self._meter.counted(self._name, result, events)
+
+
+#: What is said of events by their result.
+_SAID = {
+    "duplicate": "known there already",
+    "continued": "half told",
+    "pending": "not acknowledged yet",
+    "retry": "to be tried again",
+    "split": "to be sent in smaller parts",
+    "blocked": "refused for now and kept",
+    "dead": "given up",
+}
+
+
+def _sentence(name: str, results: Counter[str]) -> str:
+    """Return what came of an attempt, such as "Delivered 2 events to siem"."""
+    events = f"{results.total()} event{'' if results.total() == 1 else 's'}"
+    if set(results) == {"delivered"}:
+        return f"Delivered {events} to {name}."
+    told = ", ".join(f"{number} {_SAID.get(result, result)}" for result, number in results.items())
+    return f"Tried to send {events} to {name}: {told}."
 
 
 def _settled_as(delivery: Delivery) -> str:
