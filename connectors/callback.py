@@ -15,12 +15,15 @@ from datetime import datetime
 from typing import Any, ClassVar, Literal
 
 import msgspec
+import pydantic
 from typing_extensions import override
 
 from bridge.model import Blocked, Event, Verdict
 from bridge.ports import Caps, Connector, Http, HttpResponse, Memory, Rendered, Request, Response
 from connectors.common import encode, fit, judge_http, rfc3339
 from connectors.credentials import (
+    CA_FILE,
+    KIND,
     DestinationSettings,
     SecretUrl,
     SecretUrlFromFile,
@@ -37,12 +40,18 @@ ENVELOPE_BYTES = 200  # room for type and timestamp around the event
 class CallbackSettings(DestinationSettings):
     """Where to post and what to sign with; several keys apart by white space all sign (rotation)."""
 
-    kind: Literal["callback"] = "callback"
-    url: SecretUrl | None = None
-    url_file: SecretUrlFromFile | None = None
-    secret: SigningSecret | None = None
-    secret_file: SigningSecretFromFile | None = None
-    ca_file: str = ""
+    kind: Literal["callback"] = pydantic.Field(default="callback", description=KIND)
+    url: SecretUrl | None = pydantic.Field(default=None, description="Where to post; a secret.")
+    url_file: SecretUrlFromFile | None = pydantic.Field(
+        default=None, description="File that holds the address, instead of `url`."
+    )
+    secret: SigningSecret | None = pydantic.Field(
+        default=None, description="whsec_ and base64 of 24 to 64 bytes; several sign while rotating."
+    )
+    secret_file: SigningSecretFromFile | None = pydantic.Field(
+        default=None, description="File that holds the signing secret, instead of `secret`."
+    )
+    ca_file: str = pydantic.Field(default="", description=CA_FILE)
 
 
 class Callback(Connector):

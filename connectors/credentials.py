@@ -125,12 +125,17 @@ def origin(url: Secret) -> str:
     return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "") + "/"
 
 
+#: What several kinds say of the same settings.
+KIND = "Which connector."
+CA_FILE = "PEM file of the authorities to trust; empty for the system's."
+
+
 class DestinationSettings(pydantic.BaseModel):
     """What every block under `destinations:` has. A secret `x` has a twin `x_file`; one of the two is set."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    name: Annotated[str, pydantic.Field(min_length=1, max_length=100)]
+    name: Annotated[str, pydantic.Field(min_length=1, max_length=100, description="Name that routes use.")]
 
     @pydantic.model_validator(mode="after")
     def _one_of_the_twins(self) -> Self:

@@ -17,14 +17,16 @@ from typing_extensions import override
 from bridge.model import Delivered, Event, Reject, Verdict
 from bridge.ports import Append, Appended, Caps, Connector, Memory, Rendered, Request, Response, Unreached
 from connectors.common import first_that_fit, fit, judge_unreached
-from connectors.credentials import DestinationSettings
+from connectors.credentials import KIND, DestinationSettings
 
 
 class FileSettings(DestinationSettings):
     """Where the lines go."""
 
-    kind: Literal["file"] = "file"
-    path: Annotated[str, pydantic.Field(min_length=1)]
+    kind: Literal["file"] = pydantic.Field(default="file", description=KIND)
+    path: Annotated[str, pydantic.Field(min_length=1)] = pydantic.Field(
+        description="File that lines are appended to; a relative path starts at the working directory."
+    )
 
 
 class File(Connector):

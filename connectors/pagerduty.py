@@ -17,12 +17,13 @@ from datetime import datetime
 from typing import Any, ClassVar, Literal
 
 import msgspec
+import pydantic
 from typing_extensions import override
 
 from bridge.model import Blocked, Delivered, Event, EventKind, IncidentState, Retry, Verdict
 from bridge.ports import Caps, Connector, Http, HttpResponse, Memory, Rendered, Request, Response
 from connectors.common import PLACES, alert_line, clip, encode, json_object, judge_http, one_line, rfc3339
-from connectors.credentials import DestinationSettings, FromFile, HttpUrl, Secret
+from connectors.credentials import CA_FILE, KIND, DestinationSettings, FromFile, HttpUrl, Secret
 
 INVALID, TOO_MANY = 400, 429
 WAIT_S = 120.0  # "a few minutes", where PagerDuty does not say how long
@@ -35,12 +36,21 @@ Action = Literal["trigger", "acknowledge", "resolve", ""]
 class PagerDutySettings(DestinationSettings):
     """Which service to page."""
 
-    kind: Literal["pagerduty"] = "pagerduty"
-    routing_key: Secret | None = None
-    routing_key_file: FromFile | None = None
-    url: HttpUrl = "https://events.pagerduty.com/v2/enqueue"
-    resolve_on_expiry: bool = False
-    ca_file: str = ""
+    kind: Literal["pagerduty"] = pydantic.Field(default="pagerduty", description=KIND)
+    routing_key: Secret | None = pydantic.Field(
+        default=None, description="Integration key of an Events API v2 service."
+    )
+    routing_key_file: FromFile | None = pydantic.Field(
+        default=None, description="File that holds the key, instead of `routing_key`."
+    )
+    url: HttpUrl = pydantic.Field(
+        default="https://events.pagerduty.com/v2/enqueue",
+        description="Where events go; in the EU region events.eu.pagerduty.com.",
+    )
+    resolve_on_expiry: bool = pydantic.Field(
+        default=False, description="true: also resolve when an alert's resolve never came."
+    )
+    ca_file: str = pydantic.Field(default="", description=CA_FILE)
 
 
 class PagerDuty(Connector):

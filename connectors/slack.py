@@ -32,6 +32,8 @@ from connectors.common import (
     retry_after_s,
 )
 from connectors.credentials import (
+    CA_FILE,
+    KIND,
     DestinationSettings,
     FromFile,
     HttpUrl,
@@ -69,14 +71,24 @@ MARKS: dict[Severity, str] = {"critical": "🔴", "warning": "🟠", "info": "�
 class SlackSettings(DestinationSettings):
     """A bot token and a channel, or the URL of an incoming webhook."""
 
-    kind: Literal["slack"] = "slack"
-    token: Secret | None = None
-    token_file: FromFile | None = None
-    channel: Annotated[str, pydantic.Field(min_length=1)] | None = None
-    url: SecretUrl | None = None
-    url_file: SecretUrlFromFile | None = None
-    api_url: HttpUrl = "https://slack.com/api"
-    ca_file: str = ""
+    kind: Literal["slack"] = pydantic.Field(default="slack", description=KIND)
+    token: Secret | None = pydantic.Field(default=None, description="Bot token with chat:write.")
+    token_file: FromFile | None = pydantic.Field(
+        default=None, description="File that holds the token, instead of `token`."
+    )
+    channel: Annotated[str, pydantic.Field(min_length=1)] | None = pydantic.Field(
+        default=None, description="Channel by name or id; the bot must be in it."
+    )
+    url: SecretUrl | None = pydantic.Field(
+        default=None, description="Incoming webhook, instead of token and channel; a secret."
+    )
+    url_file: SecretUrlFromFile | None = pydantic.Field(
+        default=None, description="File that holds the webhook's address, instead of `url`."
+    )
+    api_url: HttpUrl = pydantic.Field(
+        default="https://slack.com/api", description="Address of Slack's API; change it for a proxy."
+    )
+    ca_file: str = pydantic.Field(default="", description=CA_FILE)
 
     @override
     def required(self) -> frozenset[str]:

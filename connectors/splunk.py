@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 import pydantic
@@ -22,7 +22,7 @@ from typing_extensions import override
 from bridge.model import Blocked, Delivered, Event, Reject, Retry, Split, Verdict
 from bridge.ports import Caps, Connector, Http, HttpResponse, Memory, Rendered, Request, Response
 from connectors.common import encode, excerpt, first_that_fit, fit, json_object, judge_http, milliseconds
-from connectors.credentials import DestinationSettings, FromFile, HttpUrl, Secret
+from connectors.credentials import CA_FILE, KIND, DestinationSettings, FromFile, HttpUrl, Secret
 
 COLLECT, HEALTH = "/services/collector/event", "/services/collector/health/1.0"
 ENVELOPE_BYTES = 2048  # room for the fields around the event
@@ -52,15 +52,21 @@ GOOD = frozenset({0, 17})
 class SplunkSettings(DestinationSettings):
     """Which collector, and what the events are called there."""
 
-    kind: Literal["splunk"] = "splunk"
-    url: HttpUrl  # scheme, host and port, usually https://...:8088
-    token: Secret | None = None
-    token_file: FromFile | None = None
-    index: str | None = None  # None: the token's own
-    host: Annotated[str, pydantic.Field(max_length=255)] = "tocsin"
-    source: Annotated[str, pydantic.Field(max_length=255)] = "tocsin"
-    sourcetype: Annotated[str, pydantic.Field(max_length=255)] = "tocsin:event"
-    ca_file: str = ""
+    kind: Literal["splunk"] = pydantic.Field(default="splunk", description=KIND)
+    url: HttpUrl = pydantic.Field(description="Scheme, host and port of the collector, usually 8088.")
+    token: Secret | None = pydantic.Field(default=None, description="Token of the HTTP Event Collector.")
+    token_file: FromFile | None = pydantic.Field(
+        default=None, description="File that holds the token, instead of `token`."
+    )
+    index: str | None = pydantic.Field(
+        default=None, description="Index to write to; null for the token's own."
+    )
+    host: str = pydantic.Field(default="tocsin", max_length=255, description="The events' field `host`.")
+    source: str = pydantic.Field(default="tocsin", max_length=255, description="The events' field `source`.")
+    sourcetype: str = pydantic.Field(
+        default="tocsin:event", max_length=255, description="The events' field `sourcetype`."
+    )
+    ca_file: str = pydantic.Field(default="", description=CA_FILE)
 
 
 class Splunk(Connector):

@@ -46,7 +46,7 @@ from connectors.common import (
     rfc3339,
     utf8_size,
 )
-from connectors.credentials import DestinationSettings
+from connectors.credentials import CA_FILE, KIND, DestinationSettings
 
 DOCUMENTATION_NUMBER = 32473  # RFC 5612: for those without a private enterprise number
 MAX_PORT = 65535
@@ -64,15 +64,32 @@ def _check_address(address: str) -> str:
 class SyslogSettings(DestinationSettings):
     """Where the receiver is and what it reads."""
 
-    kind: Literal["syslog"] = "syslog"
-    address: Annotated[str, AfterValidator(_check_address)]
-    transport: Literal["tcp", "tls", "relp", "relp+tls"]
-    format: Literal["json", "cef", "leef"] = "json"
-    facility: Annotated[int, pydantic.Field(ge=0, le=23)] = 16  # local0
-    hostname: Annotated[str, pydantic.Field(pattern=r"^[!-~]{1,255}$")] = "tocsin"
-    enterprise_number: Annotated[int, pydantic.Field(ge=1)] = DOCUMENTATION_NUMBER
-    max_message_bytes: Annotated[int, pydantic.Field(ge=2048, le=1_000_000)] = 8192
-    ca_file: str = ""
+    kind: Literal["syslog"] = pydantic.Field(default="syslog", description=KIND)
+    address: Annotated[str, AfterValidator(_check_address)] = pydantic.Field(
+        description="Receiver as host:port."
+    )
+    transport: Literal["tcp", "tls", "relp", "relp+tls"] = pydantic.Field(
+        description="tcp, tls, relp or relp+tls; only relp is acknowledged."
+    )
+    format: Literal["json", "cef", "leef"] = pydantic.Field(default="json", description="json, cef or leef.")
+    facility: int = pydantic.Field(
+        default=16, ge=0, le=23, description="Syslog facility, 0 to 23; 16 is local0."
+    )
+    hostname: str = pydantic.Field(
+        default="tocsin", pattern=r"^[!-~]{1,255}$", description="HOSTNAME of each message's header."
+    )
+    enterprise_number: int = pydantic.Field(
+        default=DOCUMENTATION_NUMBER,
+        ge=1,
+        description="Of the structured data; 32473 is reserved for documentation.",
+    )
+    max_message_bytes: int = pydantic.Field(
+        default=8192,
+        ge=2048,
+        le=1_000_000,
+        description="Longest message in bytes; rsyslog takes 8192 unless told otherwise.",
+    )
+    ca_file: str = pydantic.Field(default="", description=CA_FILE)
 
 
 class Syslog(Connector):

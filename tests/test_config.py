@@ -26,7 +26,7 @@ CONFIGS = Path(__file__).parent / "configs"
 KINDS = {kind: connectors.load(kind) for kind in connectors.KINDS}
 TOKEN = "0123456789abcdef0123456789abcdef"
 VARIABLES = {
-    "TEAM_A_TOKEN": TOKEN,
+    "SENDER_TOKEN": TOKEN,
     "CALLBACK_URL": "https://automation.example.com/hook",
     "CALLBACK_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
     "SPLUNK_TOKEN": TOKEN,
@@ -330,8 +330,13 @@ def test_sizes_have_units(text, expected):
 # ---- the shipped files -----------------------------------------------------------------------------------
 
 
+#: Settings of which the shipped file shows an example, since their default is nothing at all.
+EXAMPLES = {"destinations", "sources[].name", "analysis.severities"}
+
+
 def uncommented(text: str) -> str:
-    return re.sub(r"^#(?=  )", "", text, flags=re.MULTILINE)
+    """Take away the # of every example, as the file's head says."""
+    return re.sub(r"^#(?! \S|$)", "", text, flags=re.MULTILINE)
 
 
 def described(model: type[BaseModel], place: str = "") -> list[tuple[str, FieldInfo]]:
@@ -356,11 +361,19 @@ def values_at(data: Any, path: str) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def shipped() -> Any:
-    text = uncommented((ROOT / "config/tocsin.yaml").read_text()).replace("tokens: []\n", "\n", 1)
-    text = text.replace("sources: []", "sources:").replace(
-        "- name: default\n", "- name: default\n    tokens: []\n", 1
-    )
-    return read(text, VARIABLES).data
+    document = read(uncommented((ROOT / "config/tocsin.yaml").read_text()), VARIABLES)
+    assert document.faults == []
+    return document.data
+
+
+def test_the_shipped_file_is_good_when_every_example_is_taken_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "viewer.token").write_text("f" * 32)
+    settings = load(tmp_path, uncommented((ROOT / "config/tocsin.yaml").read_text()), environ=VARIABLES)
+    assert {each.kind for each in settings.destinations} == set(KINDS)
+    assert [token.role for token in settings.tokens] == ["sender", "viewer"]
+    assert settings.analysis.severities["p0"] == "critical"
+    assert [source.name for source in settings.analysis.sources] == ["eu"]
 
 
 @pytest.mark.parametrize(
@@ -370,8 +383,8 @@ def test_every_setting_is_in_the_shipped_file_with_its_default_and_its_sentence(
     values = values_at([shipped], path)
     assert values, f"{path} is missing in config/tocsin.yaml"
     comments = " ".join(re.findall(r"^ *# (.*)", (ROOT / "config/tocsin.yaml").read_text(), re.MULTILINE))
-    assert field.description.rstrip(".") in comments
-    simple = not list(models_in(field.annotation)) and path not in {"destinations", "sources[].name"}
+    assert " ".join(field.description.rstrip(".").split()) in comments
+    simple = not list(models_in(field.annotation)) and path not in EXAMPLES
     if simple and not field.is_required():
         annotation = field.rebuild_annotation()
         adapter: TypeAdapter[Any] = TypeAdapter(annotation)
@@ -391,10 +404,13 @@ def test_the_shipped_file_is_the_default(monkeypatch):
 def test_every_setting_of_a_destination_is_in_the_shipped_file_with_its_default(kind, shipped):
     blocks = [block for block in shipped["destinations"] if block["kind"] == kind]
     fields = KINDS[kind].Settings.model_fields
-    text = (ROOT / "config/tocsin.yaml").read_text()
+    text = " ".join((ROOT / "config/tocsin.yaml").read_text().replace("#", " ").split())
     for name, field in fields.items():
+        assert field.description, f"{name} of {kind} has no sentence"
+        assert field.description.endswith(".")
+        assert field.description.rstrip(".") in text, f"{name} of {kind} has another sentence"
         if name.endswith("_file") and name.removesuffix("_file") in fields:
-            assert f"# or {name}" in text
+            assert f"Or {name}: {field.description}" in text
             continue
         values = [block[name] for block in blocks if name in block]
         assert values, f"{name} of {kind} is missing in config/tocsin.yaml"
@@ -434,6 +450,9 @@ def test_the_schema_names_every_setting_and_every_kind():
     ]
     blocks = schema["properties"]["destinations"]["items"]["oneOf"]
     assert [block["properties"]["kind"]["const"] for block in blocks] == sorted(KINDS)
+    for block in blocks:
+        for name, setting in block["properties"].items():
+            assert setting.get("description"), f"the schema says nothing of {name} in {block['title']}"
     references = set(re.findall(r'"#/\$defs/([^"]+)"', json.dumps(schema)))
     assert references <= set(schema["$defs"])
     assert get_args(Duration)

@@ -326,7 +326,10 @@ def schema(kinds: Mapping[str, DestinationKind]) -> dict[str, Any]:
         block = described.Settings.model_json_schema(by_alias=True, ref_template=f"#/$defs/{kind}.{{model}}")
         for name, definition in block.pop("$defs", {}).items():
             whole["$defs"][f"{kind}.{name}"] = definition
-        block["properties"]["kind"] = {"const": kind}
+        block["properties"]["kind"] = {
+            "const": kind,
+            "description": block["properties"]["kind"]["description"],
+        }
         block["required"] = sorted({*block.get("required", []), "name", "kind"})
         blocks.append(block)
     whole["properties"]["destinations"]["items"] = {"oneOf": blocks}

@@ -380,7 +380,9 @@ class Configuration(Section):
         default="127.0.0.1:9195", description="Address and port; other than loopback only with tokens."
     )
     external_url: Annotated[str, AfterValidator(_web_url)] = Field(
-        default="", description="Where people reach Tocsin, for links in messages; empty for no links."
+        default="",
+        description="Where people reach Tocsin, for links in messages; they lead to the API, which needs a token "
+        "where tokens are set. Empty for no links.",
     )
     storage: Storage = Field(default=Storage(), description="Where Tocsin keeps what it must not lose.")
     limits: Limits = Field(default=Limits(), description="What the intake takes in.")
