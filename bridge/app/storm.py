@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 import msgspec
 
@@ -17,12 +16,15 @@ from bridge.model import Word
 from bridge.webhooks.alertmanager import fingerprint_of
 
 #: Seconds of a group's life in this fast Alertmanager (30 s and 5 min are usual).
-GROUP_WAIT_S = 0.6
+GROUP_WAIT_S = 0.4
 GROUP_INTERVAL_S = 3.0
 #: The second Alertmanager repeats every so many calls of the first, this much later.
 PEER_EVERY, PEER_LAG_S = 4, 0.5
-REPAIRED_AT_S = 14.0
-END_S = 20.0
+FAILS_AT_S = 0.8
+SERVICES_AT_S, SERVICE_EVERY_S = 4.0, 3.6
+#: An incident says what is new at most every 30 s, so the storm lasts until that was seen once.
+REPAIRED_AT_S = 32.5
+END_S = 38.0
 PEERS = ("http://alertmanager-0:9093", "http://alertmanager-1:9093")
 SERVICES = ("checkout", "orders", "payments", "catalog", "search", "sessions")
 PODS = ("5c9d7-x2x8k", "5c9d7-q7rtz", "5c9d7-m4nfb", "5c9d7-w9hjd", "5c9d7-b6vls")
@@ -31,10 +33,14 @@ _NEVER = "0001-01-01T00:00:00Z"
 #: What is told to the audience, and when.
 SCENES: tuple[tuple[float, str], ...] = (
     (0.0, "Something small, elsewhere: a blog's certificate runs out in two weeks."),
-    (2.0, "The disk of the database node db-3 fails, and PostgreSQL with it."),
-    (4.0, "Six services of the shop lose their database. Every pod of them complains."),
-    (9.0, "The second Alertmanager says the same again; groups are sent anew with every change."),
-    (REPAIRED_AT_S, "db-3 is repaired. The resolves come in."),
+    (FAILS_AT_S, "The disk of the database node db-3 fails. That is critical, so it is told at once:"),
+    (
+        SERVICES_AT_S,
+        """Six services of the shop lose their database, every pod complains, and a second Alertmanager
+says it all again. It is still the same incident, so nobody is woken twice.""",
+    ),
+    (27.0, "An incident says what is new every 30 s at most: here it comes."),
+    (REPAIRED_AT_S, "db-3 is repaired. The resolves come in; after the last one the incident closes."),
 )
 
 
@@ -59,34 +65,22 @@ class Call(Word, frozen=True, kw_only=True):
     fingerprints: tuple[str, ...]
 
 
-class _Epoch(NamedTuple):
-    """What the storm's seconds mean."""
-
-    start: datetime
-    speed: float
-
-    def time_of(self, at_s: float) -> datetime:
-        return self.start + timedelta(seconds=at_s / self.speed)
-
-
 def alarms() -> tuple[Alarm, ...]:
     """Return every alert of the storm."""
     return tuple(_alarms())
 
 
-def calls(start: datetime, speed: float = 1.0) -> tuple[Call, ...]:
+def calls(start: datetime) -> tuple[Call, ...]:
     """Return the calls of both Alertmanagers in order.
 
-    `start` is when the first alert fires. `at_s` counts the storm's own seconds; with another `speed` so many
-    of them pass in one second, and the alerts' times say so.
+    `start` is when the first alert fires; `at_s` counts from there.
     """
-    epoch = _Epoch(start, speed)
     groups: dict[tuple[str, str], list[Alarm]] = {}
     for alarm in alarms():
         key = (alarm.labels["alertname"], alarm.labels.get("service", ""))
         groups.setdefault(key, []).append(alarm)
     first = sorted(
-        (call for members in groups.values() for call in _group_calls(members, epoch)),
+        (call for members in groups.values() for call in _group_calls(members, start)),
         key=lambda call: (call.at_s, call.group),
     )
     again = [_by_the_peer(call) for call in first[::PEER_EVERY]]
@@ -98,23 +92,35 @@ def _alarms() -> Iterator[Alarm]:
                  "the certificate of blog.example.com ends in 14 days",
                  namespace="blog", instance="web-9:443", team="marketing")  # fmt: skip
     node = {"instance": "db-3:9100", "node": "db-3", "namespace": "shop", "team": "platform"}
-    yield _alarm("NodeDiskIOErrors", 2.0, 13.6, "critical", "db-3: I/O errors on /dev/nvme1n1", **node)
+    at, end = FAILS_AT_S, REPAIRED_AT_S
+    yield _alarm("NodeDiskIOErrors", at, end - 0.4, "critical", "db-3: I/O errors on /dev/nvme1n1", **node)
     yield _alarm(
-        "NodeFilesystemReadOnly", 2.3, 13.7, "critical", "db-3: /var/lib/postgresql is read-only", **node
+        "NodeFilesystemReadOnly",
+        at + 0.3,
+        end - 0.3,
+        "critical",
+        "db-3: /var/lib/postgresql is read-only",
+        **node,
     )
     database = {"database": "shop", "namespace": "shop", "service": "postgres", "node": "db-3"}
     yield _alarm(
-        "PostgresDown", 2.6, 14.0, "critical", "PostgreSQL of the shop on db-3 does not answer", **database
+        "PostgresDown",
+        at + 0.6,
+        end,
+        "critical",
+        "PostgreSQL of the shop on db-3 does not answer",
+        **database,
     )
-    yield _alarm("PostgresReplicationBroken", 3.0, 14.5, "critical", "no WAL from db-3 for 30 s", **database)
+    yield _alarm(
+        "PostgresReplicationBroken", at + 1.0, end + 0.5, "critical", "no WAL from db-3 for 30 s", **database
+    )
     for number, service in enumerate(SERVICES):
-        yield from _service_alarms(service, 4.0 + number * 0.6)
+        yield from _service_alarms(service, SERVICES_AT_S + number * SERVICE_EVERY_S, end + number * 0.2)
 
 
-def _service_alarms(service: str, at_s: float) -> Iterator[Alarm]:
+def _service_alarms(service: str, at_s: float, repaired_s: float) -> Iterator[Alarm]:
     """Return what one service of five pods says when its database is gone."""
     base = {"service": service, "namespace": "shop", "database": "shop", "team": service}
-    repaired_s = REPAIRED_AT_S + (at_s - 4.0) / 3
     for number, suffix in enumerate(PODS):
         pod = {**base, "pod": f"{service}-{suffix}"}
         at = at_s + number * 0.15
@@ -135,7 +141,7 @@ def _alarm(
     return Alarm(labels=dict(sorted(told.items())), summary=summary, fires_s=fires_s, ends_s=ends_s)
 
 
-def _group_calls(members: list[Alarm], epoch: _Epoch) -> Iterator[Call]:
+def _group_calls(members: list[Alarm], start: datetime) -> Iterator[Call]:
     """Return a group's notifications: after `GROUP_WAIT_S`, then at each interval in which it changed."""
     said: dict[str, bool] = {}
     at_s = min(alarm.fires_s for alarm in members) + GROUP_WAIT_S
@@ -145,7 +151,7 @@ def _group_calls(members: list[Alarm], epoch: _Epoch) -> Iterator[Call]:
         sent = [alarm for alarm in known if _is_firing(alarm, at_s) or said.get(alarm.summary, True)]
         news = {alarm.summary: _is_firing(alarm, at_s) for alarm in known}
         if sent and news != said:
-            yield _call(sent, at_s, epoch, PEERS[0])
+            yield _call(sent, at_s, start, PEERS[0])
             said = news
         at_s += GROUP_INTERVAL_S
 
@@ -154,10 +160,10 @@ def _is_firing(alarm: Alarm, at_s: float) -> bool:
     return alarm.ends_s is None or at_s < alarm.ends_s
 
 
-def _call(sent: list[Alarm], at_s: float, epoch: _Epoch, peer: str) -> Call:
+def _call(sent: list[Alarm], at_s: float, start: datetime, peer: str) -> Call:
     name, service = sent[0].labels["alertname"], sent[0].labels.get("service", "")
     group = {"alertname": name} | ({"service": service} if service else {})
-    alerts = [_alert(alarm, at_s, epoch) for alarm in sent]
+    alerts = [_alert(alarm, at_s, start) for alarm in sent]
     firing = sum(each["status"] == "firing" for each in alerts)
     body = {
         "receiver": "tocsin",
@@ -178,14 +184,14 @@ def _call(sent: list[Alarm], at_s: float, epoch: _Epoch, peer: str) -> Call:
     )  # fmt: skip
 
 
-def _alert(alarm: Alarm, at_s: float, epoch: _Epoch) -> dict[str, object]:
+def _alert(alarm: Alarm, at_s: float, start: datetime) -> dict[str, object]:
     is_firing = _is_firing(alarm, at_s)
     return {
         "status": "firing" if is_firing else "resolved",
         "labels": alarm.labels,
         "annotations": {"summary": alarm.summary},
-        "startsAt": epoch.time_of(alarm.fires_s),
-        "endsAt": _NEVER if is_firing else epoch.time_of(alarm.ends_s or 0.0),
+        "startsAt": start + timedelta(seconds=alarm.fires_s),
+        "endsAt": _NEVER if is_firing else start + timedelta(seconds=alarm.ends_s or 0.0),
         "generatorURL": "http://prometheus:9090/graph",
         "fingerprint": fingerprint_of(alarm.labels),
     }

@@ -78,15 +78,14 @@ def check(file: Path | None, *, connect: bool, send_test: str | None, schema: bo
     epilog=examples("tocsin demo", "tocsin demo --keep"),
 )
 @click.option("--keep", is_flag=True, help="Keep the sidecar running at the end, to look around.")
-@click.option("--speed", type=click.FloatRange(0.1, 100), default=1.0, hidden=True)
-def demo(*, keep: bool, speed: float) -> None:
+def demo(*, keep: bool) -> None:
     """Start a sidecar, play a storm at it through real HTTP, and show what came in and what went out.
 
-    Takes about half a minute, needs nothing, touches nothing and cleans up after itself.
+    Takes about 45 seconds, needs nothing, touches nothing and cleans up after itself.
     """
     from bridge.app.demo import play
 
-    sys.exit(play(keep=keep, speed=speed))
+    sys.exit(play(keep=keep))
 
 
 @tocsin.command(

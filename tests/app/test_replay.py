@@ -94,7 +94,7 @@ def test_a_storm_becomes_one_incident_beside_what_is_unrelated(tmp_path: Path) -
     records = [json.loads(line) for line in (tmp_path / "incidents.jsonl").read_bytes().splitlines()]
     assert sorted(len(record["episodes"]) for record in records) == [1, 76]
     assert {record["state"] for record in records} == {"closed"}, "time ran on until all were over"
-    assert (summary.webhooks, summary.alerts, summary.episodes) == (72, 180, 77)
+    assert (summary.webhooks, summary.alerts, summary.episodes) == (87, 233, 77)
     assert summary.biggest[0].alerts == 76
     assert "became 2 incidents" in summary.text()
     assert json.dumps(summary.record())
@@ -161,7 +161,7 @@ def test_bad_lines_are_told_and_counted(tmp_path: Path) -> None:
     assert heard[0].startswith(f"{path}:1: ")
     assert len(heard) == 11
     assert heard[-1] == f"{path}: and 21 more bad lines"
-    assert summary.webhooks == 72
+    assert summary.webhooks == 87
 
 
 def test_nothing_to_replay_is_said(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_a_stored_replay_delivers_nothing_and_its_inbox_goes_on_after_it(tmp_pat
         cursor = store.cursor("front-1")
         state = store.load()
         assert store._db.execute("select count(*) from outbox").fetchone() == (0,)
-    assert cursor == 74, "the settings, 72 webhooks and the clock"
+    assert cursor == 89, "the settings, 87 webhooks and the clock"
     assert state.common.settings.routes[0].to == ("file",)
     with closing(InboxReader(home / "inbox.db")) as inbox:
         assert inbox.newest_id() == cursor
