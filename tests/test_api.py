@@ -213,6 +213,8 @@ async def test_incidents_are_found_by_the_beginning_of_their_ids(world: World) -
         found = (await world.json(f"/api/v1/incidents?id={ids[0][:length]}"))["items"]
         expected = [each for each in ids if each.startswith(ids[0][:length])]
         assert [item["incident"] for item in found] == expected
+    [found] = (await world.json(f"/api/v1/incidents?id={ids[0].removeprefix('inc-')}"))["items"]
+    assert found["incident"] == ids[0]
 
 
 async def test_what_belongs_to_another_tenant_does_not_exist(world: World) -> None:

@@ -225,7 +225,7 @@ def test_status_is_told_to_people_and_machines(sidecar: Sidecar) -> None:
     ("analyst", "said"),
     [
         ({"up": False, "models": "missing", "degraded": True},
-         "down: webhooks are kept and understood later, models are not there, incidents are decided without them"),
+         "down: webhooks are kept and understood later, models are not loaded, incidents are decided without them"),
         ({"up": True, "models": "off", "degraded": True},
          "up, models are switched off, incidents are decided without them"),
     ],

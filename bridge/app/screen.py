@@ -142,7 +142,8 @@ def incident_table(items: Sequence[Mapping[str, Any]]) -> str:
 
 def incident_page(found: Mapping[str, Any]) -> str:
     """Return one incident whole: what, since when, why, which alerts, what was said where."""
-    lasted = f"{when(found['opened_at'])} to {when(found['closed_at'])}"
+    since, until = when(found["opened_at"]), found["closed_at"]
+    lasted = f"since {since}" if until is None else f"{since} to {when(until)}"
     lines = [
         click.style(plain(found["title"]), bold=True),
         f"{severity_of(found['severity'])}, {found['state']}, {lasted}",
@@ -248,7 +249,7 @@ def status_page(url: str, stats: Mapping[str, Any]) -> str:
 def _analyst(analyst: Mapping[str, Any]) -> str:
     parts = [
         "up" if analyst["up"] else "down: webhooks are kept and understood later",
-        {"work": "models work", "missing": "models are not there", "off": "models are switched off"}[
+        {"work": "models work", "missing": "models are not loaded", "off": "models are switched off"}[
             analyst["models"]
         ],
     ]

@@ -109,15 +109,16 @@ class StateReader:
     ) -> Page:
         """Return incidents as list items, newest `opened_at` first; `tenant` None means every tenant.
 
-        `beginning` is that of their ids.
+        `beginning` is that of their ids, with or without the word and the dash in front.
 
         Raises:
             ValueError: `cursor` is not one that this list gave out.
         """
         where, values = _chosen(tenant, states, severity, since)
         if beginning is not None:
-            where.append("substr(id, 1, ?) = ?")
-            values += [len(beginning), beginning]
+            # People leave out the word that all ids begin with.
+            where.append("(substr(id, 1, ?) = ? OR substr(id, instr(id, '-') + 1, ?) = ?)")
+            values += [len(beginning), beginning] * 2
         if cursor is not None:
             after = read_cursor(cursor)
             where.append("(opened_at, tenant, id) < (?, ?, ?)")
