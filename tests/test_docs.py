@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
+from timeline import START
 
+from bridge.analysis.reports import incident_record
+from bridge.api import Api
+from bridge.app.recordings import Recorded, understand
 from bridge.cli import tocsin
 from bridge.config.models import Configuration
+from bridge.model import (
+    Event,
+    EventEpisode,
+    Incident,
+    IncidentState,
+    IncidentView,
+    RootSuspect,
+    RowKind,
+    Score,
+)
 from bridge.telemetry import METRICS
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +56,64 @@ def test_every_command_is_in_the_docs(command):
 def test_every_section_of_the_configuration_is_explained(section):
     """Each single setting is in config/tocsin.yaml with its sentence: see test_config.py."""
     assert f"`{section}`" in (ROOT / "docs/configuration.md").read_text()
+
+
+def table(page: str, before: str) -> dict[str, str]:
+    """Return a table's rows by the backticked names in their first cell: the one that follows `before`."""
+    text = (ROOT / "docs" / page).read_text()
+    rows = text[text.index(before) :].partition("|---")[2].partition("\n\n")[0].splitlines()[1:]
+    return {name: row for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
+
+
+def test_every_path_of_the_api_is_in_its_page_with_its_role():
+    told = table("api.md", "## Paths")
+    for route in Api(None, None, None).routes():  # type: ignore[arg-type]  # nothing is asked of them
+        for path in [route.path.replace("{action:retry|drop}", each) for each in ("retry", "drop")]:
+            if route.method != "*":
+                assert f"{route.method} {path}" in told, f"{route.method} {path} is in no table"
+    assert {"POST /v1/alertmanager", "POST /v1/alertmanager/{source}"} <= set(told)
+
+
+@pytest.mark.parametrize("name", ["incidents", "deliveries", "quarantine", "export"])
+def test_every_parameter_of_the_api_is_in_its_page(name):
+    source = inspect.getsource(getattr(Api, name))
+    known = set(re.findall(r'"(\w+)"', re.search(r"Asked\(request, \{([^}]*)\}", source)[1]))
+    page = (ROOT / "docs/api.md").read_text()
+    row = next(
+        line for line in page.splitlines() if line.startswith(f"| `/api/v1/{name}` |") and "`)" not in line
+    )
+    assert set(re.findall(r"`(\w+)`", row.split("|")[2])) - {"opened_at"} == known
+
+
+@pytest.mark.parametrize(
+    ("before", "word"),
+    [("## tocsin.event/1", Event), ("`incident`:", IncidentView), ("Each of `episodes`:", EventEpisode)],
+)
+def test_every_field_of_an_event_is_in_the_docs_and_no_other(before, word):
+    assert set(table("formats.md", before)) - {"tocsin.event/1"} >= set(word.__struct_fields__)
+    named = [set(re.findall(r"`([^`]+)`", row.split("|")[1])) for row in table("formats.md", before).values()]
+    assert set().union(*named) == set(word.__struct_fields__)
+
+
+def test_every_field_of_an_incident_is_in_the_docs_and_no_other():
+    suspect = RootSuspect(fingerprint="f", starts_at=START, confidence=1.0, why="")
+    incident = Incident(
+        id="i", tenant="t", origin="alerts", state=IncidentState.OPEN, opened_at=START, closed_at=None,
+        changed_at=START, active_at=START, title="", summary="", severity="info",
+        anomaly=Score(value=None, reason=""), seq=1, alerts_total=1, alerts_firing=1, common_labels={},
+        root=(suspect,),
+    )  # fmt: skip
+    assert set(table("formats.md", "## Incidents")) == set(incident_record(incident, ())) | set(
+        re.findall(r"`(\w+)`", table("formats.md", "## Incidents")["episodes"].split("|")[1])
+    )
+
+
+def test_every_kind_of_a_recorded_line_is_in_the_docs_and_the_examples_are_good():
+    assert set(table("formats.md", "with a **`kind`**")) == {kind.value for kind in RowKind}
+    block = (ROOT / "docs/formats.md").read_text().partition("```json\n")[2].partition("```")[0]
+    found = [understand(line.encode(), tenant="default") for line in block.splitlines()]
+    assert [type(each) for each in found] == [Recorded] * 3, found
+    assert [each.kind for each in found] == [RowKind.WEBHOOK, RowKind.MODE, RowKind.WEBHOOK]
 
 
 @pytest.mark.parametrize("metric", [metric.name for metric in METRICS])
