@@ -153,9 +153,9 @@ class Troubles:
     def _tell(self, firing: Firing, *, fires: bool) -> None:
         logger.log(
             logging.WARNING if fires else logging.INFO,
-            "%s: %s." if fires else "%s is over: %s.",
+            "%s: %s" if fires else "%s is over: %s",
             firing.labels["alertname"],
-            firing.reason,
+            summary_of(firing),
             extra={"event": "own_alert", "firing": fires},
         )
         self._waiting[_key(firing.labels)] = (firing, fires)

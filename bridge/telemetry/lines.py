@@ -62,7 +62,7 @@ class NotHttp(logging.Filter):
         error = record.exc_info[1] if record.exc_info else None
         # By name: the analyst logs here too and must not load a web framework for it.
         if any(each.__module__ == "aiohttp.http_exceptions" for each in type(error).__mro__):
-            what = next(iter(str(error).splitlines()), "")[:SAID_CHARS]
+            what = " ".join(str(getattr(error, "message", error)).split())[:SAID_CHARS]
             peer = record.args[0] if isinstance(record.args, tuple) and record.args else "somebody"
             record.msg, record.args = "A request from %s is not HTTP and was refused: %s", (peer, what)
             record.levelno, record.levelname = logging.WARNING, "WARNING"
