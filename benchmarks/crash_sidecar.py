@@ -30,6 +30,7 @@ import time
 import urllib.request
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from crash import Ledger, environment, free_port, load, start, webhook
@@ -75,7 +76,7 @@ def analyst_of(front: int) -> int | None:
     return int(found[0]) if found else None
 
 
-def stats(port: int) -> dict[str, object]:
+def stats(port: int) -> dict[str, Any]:
     """Return what the sidecar says of its backlogs."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/stats", timeout=10) as answer:
         return dict(json.load(answer))
@@ -122,7 +123,7 @@ def drain(port: int) -> None:
     while time.monotonic() < until:
         with contextlib.suppress(OSError):
             said = stats(port)
-            idle = not said.get("inbox_backlog") and not said.get("deliveries_waiting", 0)
+            idle = not said["inbox_backlog"] and not said["deliveries"]["waiting"]
             told = told + 1 if idle else 0
             if told >= 20:  # idle for ten seconds: the last update has gone out, too
                 return
