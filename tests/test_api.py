@@ -26,6 +26,7 @@ from bridge.api import (
     Reloaded,
     Surroundings,
     answering,
+    explain,
 )
 from bridge.api.waiting import explained
 from bridge.auth import Grant, Keyring
@@ -105,7 +106,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 @asynccontextmanager
 async def running(it: World, reading: StateReader | None = None) -> AsyncIterator[World]:
-    application = web.Application()
+    application = web.Application(middlewares=[explain])
     application.add_routes(Api(reading or StateReader(it.path), it.deliveries, it.surroundings()).routes())
     async with TestClient(TestServer(application)) as client:
         it.client = client

@@ -17,6 +17,7 @@ at which there is nothing.
 from __future__ import annotations
 
 from bridge.api.answering import Api
+from bridge.api.elsewhere import explain
 from bridge.api.surroundings import (
     AnalystHealth,
     DestinationHealth,
@@ -25,4 +26,4 @@ from bridge.api.surroundings import (
     Surroundings,
 )
 
-__all__ = ["AnalystHealth", "Api", "DestinationHealth", "Health", "Reloaded", "Surroundings"]
+__all__ = ["AnalystHealth", "Api", "DestinationHealth", "Health", "Reloaded", "Surroundings", "explain"]

@@ -13,7 +13,7 @@ import msgspec
 from aiohttp import web
 
 from bridge.api.asking import Asked, problem, refuse
-from bridge.api.elsewhere import nowhere, welcome
+from bridge.api.elsewhere import welcome
 from bridge.api.surroundings import Credential, Deliveries, Entry, Listed, Part, Reading, Surroundings
 from bridge.api.waiting import explained
 from bridge.errors import StorageError
@@ -60,7 +60,6 @@ class Api:
             web.get("/-/ready", self.ready),
             web.get("/metrics", self.metrics),
             web.get("/", welcome),
-            web.route("*", "/{path:.*}", nowhere),  # the last one: it takes whatever is left
         ]
 
     # ---- reading ---------------------------------------------------------------------------------------

@@ -2,6 +2,9 @@
 
 A first webhook is often sent to the wrong path. A bare 404 in Alertmanager's log helps nobody; this one names
 the right path.
+
+Decision: a middleware rather than a route for all other paths. With such a route the router would no longer say
+that nothing was found, and whoever counts that would count nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from collections.abc import Mapping
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 WEBHOOKS = "webhooks go to POST /v1/alertmanager[/SOURCE]"
 #: What the root points at, and what is found there.
@@ -40,22 +44,18 @@ async def welcome(_request: web.Request) -> web.StreamResponse:
     return web.Response(text=page, content_type="text/html")
 
 
-async def nowhere(request: web.Request) -> web.StreamResponse:
-    """Answer what no other route answers: 404, or 405 where the path is good and the method is not."""
-    allowed: set[str] = set()
-    for resource in request.app.router.resources():
-        if resource is not request.match_info.route.resource:
-            allowed |= (await resource.resolve(request))[1]
-    if allowed:
-        listed = ", ".join(sorted(allowed))
-        return _problem(
-            web.HTTPMethodNotAllowed.status_code,
-            "Method Not Allowed",
-            f"this path takes {listed}; {WEBHOOKS}",
-            {"Allow": listed},
-        )
+@web.middleware
+async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer what no route answers: 404, or 405 where the path is good and the method is not."""
+    error = request.match_info.http_exception
+    if error is None:
+        return await handler(request)
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        listed = ", ".join(sorted(error.allowed_methods))
+        detail = f"this path takes {listed}; {WEBHOOKS}"
+        return _problem(error.status, error.reason, detail, {"Allow": listed})
     detail = f"there is nothing at this path: {WEBHOOKS}, the API is under /api/v1/, GET / lists the rest"
-    return _problem(web.HTTPNotFound.status_code, "Not Found", detail, {})
+    return _problem(error.status, error.reason, detail, {})
 
 
 def _problem(status: int, title: str, detail: str, headers: Mapping[str, str]) -> web.Response:

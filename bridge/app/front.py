@@ -29,12 +29,12 @@ from datetime import UTC, datetime
 import msgspec
 from aiohttp import web
 
-from bridge.api import Api, Reloaded, Surroundings
+from bridge.api import Api, Reloaded, Surroundings, explain
+from bridge.app.address import listen, point_at
 from bridge.app.chores import Chores, clock_us
 from bridge.app.destinations import connectors_of, senders
 from bridge.app.health import health_of
 from bridge.app.hearing import Hearing
-from bridge.app.listening import listen, point_at
 from bridge.app.locks import Lock
 from bridge.app.recovery import Launch, Patience, Recovery, clock_row_due
 from bridge.app.supervision import Supervisor, command, start_analyst
@@ -222,7 +222,7 @@ class Front:
             health=lambda tenant: health_of(tenant, self.settings, self.telemetry, self.troubles),
             metrics=self.telemetry.render,
         )
-        app = web.Application()
+        app = web.Application(middlewares=[explain])
         app.add_routes(routes(self.intake))
         app.add_routes(Api(StateReader(self.settings.data_dir / "state.db"), deliveries, around).routes())
         runner = web.AppRunner(app, shutdown_timeout=LAST_ANSWERS_S, **SERVER_OPTIONS)

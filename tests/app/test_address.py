@@ -7,7 +7,7 @@ import errno
 import pytest
 from aiohttp import web
 
-from bridge.app.listening import _why, listen
+from bridge.app.address import _why, listen
 from bridge.errors import ListenError
 
 
