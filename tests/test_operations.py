@@ -319,10 +319,11 @@ def bench(tmp_path: Path, *, fails: str = "", **variables: str) -> tuple[int, li
 
 def test_make_bench_runs_every_claim_and_says_what_it_leaves_out(tmp_path):
     scripts = {f"benchmarks/{path.name}" for path in (ROOT / "benchmarks").glob("*.py")}
-    (code, without), with_data = bench(tmp_path / "1"), bench(tmp_path / "2", DATA="/rules")[1]
+    (code, without), with_data = bench(tmp_path / "1"), bench(tmp_path / "2", DATA="/data")[1]
     assert code == 0
     assert {line.split()[0] for line in with_data if not line.startswith("==")} == scripts
-    assert "benchmarks/text.py --data /rules" in with_data
+    assert "benchmarks/text.py --data /data/rules" in with_data
+    assert "benchmarks/captured.py --data /data/alertmanager-payloads" in with_data
     assert "== text: skipped, it needs data; say make bench DATA=..." in without
     assert not [line for line in without if line.startswith("benchmarks/text.py")]
 
