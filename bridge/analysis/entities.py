@@ -31,7 +31,7 @@ ENTITY_LABELS: dict[str, tuple[str, float]] = {
     "pod": _WORKLOAD, "deployment": _WORKLOAD, "statefulset": _WORKLOAD, "daemonset": _WORKLOAD,
     "workload": _WORKLOAD, "job_name": _WORKLOAD, "cronjob": _WORKLOAD, "container": ("container", 0.5),
     "database": ("database", 0.9), "datname": ("database", 0.9), "db": ("database", 0.9),
-    "queue": ("queue", 0.9), "topic": ("queue", 0.9), "volume": ("volume", 0.9),
+    "destination": ("destination", 0.9), "queue": ("queue", 0.9), "topic": ("queue", 0.9), "volume": ("volume", 0.9),
     "persistentvolumeclaim": ("volume", 0.9), "device": ("device", 0.4), "mountpoint": ("device", 0.4),
     "rack": ("rack", 0.8), "zone": ("zone", 0.4), "namespace": ("namespace", 0.5),
     "exported_namespace": ("namespace", 0.5), "cluster": ("cluster", 0.25), "job": ("job", 0.2),

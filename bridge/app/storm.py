@@ -27,7 +27,7 @@ REPAIRED_AT_S = 32.5
 END_S = 38.0
 PEERS = ("http://alertmanager-0:9093", "http://alertmanager-1:9093")
 SERVICES = ("checkout", "orders", "payments", "catalog", "search", "sessions")
-PODS = ("5c9d7-x2x8k", "5c9d7-q7rtz", "5c9d7-m4nfb", "5c9d7-w9hjd", "5c9d7-b6vls")
+PODS = ("5c9d7fbb4d-x2x8k", "5c9d7fbb4d-q7rtz", "5c9d7fbb4d-m4nfb", "5c9d7fbb4d-w9hjd", "5c9d7fbb4d-b6vls")
 _NEVER = "0001-01-01T00:00:00Z"
 
 #: What is told to the audience, and when.
