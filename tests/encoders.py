@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -44,6 +45,15 @@ class QuickEncoder:
 
 
 def quick() -> Encoder:
+    return QuickEncoder()
+
+
+_LOCKS = []
+
+
+def locking() -> Encoder:
+    """Makes a lock and keeps it, as tqdm does."""
+    _LOCKS.append(multiprocessing.RLock())
     return QuickEncoder()
 
 

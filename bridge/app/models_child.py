@@ -7,6 +7,7 @@ it keeps from call to call, the encoder and the newest fits, can be made again a
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -45,6 +46,10 @@ _MEMORY = Path("/proc/self/statm")
 def enter_child() -> None:
     """Make this process a quiet and obedient child: niced, offline, deaf to Ctrl-C, gone with its parent."""
     os.environ.update(encoder.OFFLINE)
+    # Libraries make locks in here (tqdm does at the first text). A spawned process gives each a name in the
+    # system, and a child that is killed, as this one always is, leaves it behind for Python to warn about. Those
+    # of the method `fork` have no name; no process is started from here by either.
+    multiprocessing.set_start_method("fork", force=True)
     os.nice(10)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)  # the analyst's stdout is a protocol; what a library prints must not get into it

@@ -140,6 +140,21 @@ def test_what_a_library_prints_does_not_reach_the_analysts_stdout() -> None:
     assert "a library prints" in ended.stderr
 
 
+def test_a_child_that_is_killed_leaves_no_locks_for_python_to_warn_about() -> None:
+    code = (
+        "import encoders\n"
+        "from bridge.app.models import ModelsProcess\n"
+        "if __name__ == '__main__':\n"
+        "    process = ModelsProcess(load=encoders.locking)\n"
+        "    while not process.ready: process.poll()\n"
+        "    process.close()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), check=True, capture_output=True, text=True
+    )
+    assert ended.stderr == ""
+
+
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
 
