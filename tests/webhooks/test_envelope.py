@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import tracemalloc
 
 import pytest
 from bodies import HOPELESS, alert, body
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from bridge.errors import PayloadError
 from bridge.webhooks import envelope
-from bridge.webhooks.envelope import HANDFUL, MAX_DEPTH, check
+from bridge.webhooks.envelope import HANDFUL, MAX_ALERTS, MAX_DEPTH, check, opened
 
 GOOD = {
     "no alerts at all": (body(), 0),
@@ -35,12 +37,23 @@ GOOD = {
 }
 
 
+@pytest.fixture(params=["small", "large"])
+def size(request, monkeypatch):
+    """Let every body count as small, or as large, looked through in pieces of a few bytes."""
+    monkeypatch.setattr(envelope, "LARGE_BYTES", 1 << 30 if request.param == "small" else 0)
+    if request.param == "large":
+        monkeypatch.setattr(envelope, "WALK_BYTES", 1000)
+
+
+@pytest.mark.usefixtures("size")
 @pytest.mark.parametrize("sent", GOOD)
 def test_takes_what_can_be_a_webhook(sent):
     text, alerts = GOOD[sent]
     assert check(text).alerts == alerts
+    assert len(opened(text).alerts) == alerts
 
 
+@pytest.mark.usefixtures("size")
 @pytest.mark.parametrize("sent", HOPELESS)
 def test_refuses_what_can_never_be_one_and_says_why(sent):
     text, reason = HOPELESS[sent]
@@ -63,14 +76,19 @@ values = st.recursive(
 )
 
 
-@given(st.lists(values, max_size=40), values, st.booleans(), st.integers(1, 14))
-def test_depth_is_judged_exactly(alerts, beside, escaped, limit):
-    """With a low limit, so that random bodies lie on both sides of it."""
+@given(
+    st.lists(values, max_size=40), values, st.booleans(), st.integers(1, 14), st.sampled_from((0, 1 << 20)),
+    st.integers(1, 9),
+)  # fmt: skip
+def test_depth_and_number_are_judged_exactly(alerts, beside, escaped, limit, large, piece):
+    """With a low limit, so that random bodies lie on both sides of it; as small ones and as large ones."""
     sent = {"alerts": alerts, "beside": beside}
     text = json.dumps(sent, ensure_ascii=escaped).encode()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(envelope, "MAX_DEPTH", limit)
         patch.setattr(envelope, "HANDFUL", 3)
+        patch.setattr(envelope, "LARGE_BYTES", large)
+        patch.setattr(envelope, "WALK_BYTES", piece)
         if levels(sent) <= limit:
             assert check(text).alerts == len(alerts)
         else:
@@ -107,3 +125,23 @@ def test_depth_is_found_in_every_handful_and_in_large_bodies(monkeypatch):
         alerts[place] = deep
         with pytest.raises(PayloadError, match="nested deeper"):
             check(f'{{"alerts": [{",".join(alerts)}], "x": "{"y" * 10_000}"}}'.encode())
+
+
+@pytest.mark.parametrize("text", [b"0", b"{}", b'{"labels": {"a": "b, c"}}'])
+def test_the_number_of_alerts_is_bounded(text):
+    for large in (b"", b'"x": "' + b"y" * (1 << 20) + b'", '):
+        assert check(b'{%b"alerts": [%b]}' % (large, b",".join([text] * MAX_ALERTS))).alerts == MAX_ALERTS
+        with pytest.raises(PayloadError, match="more than 100000 alerts in one body: group by more labels"):
+            check(b'{%b"alerts": [%b]}' % (large, b",".join([text] * (MAX_ALERTS + 1))))
+
+
+@pytest.mark.parametrize("unit", [b"0,", b"{},", b'"",', b'"[",', b"[" * 90 + b"]" * 90 + b","])
+@pytest.mark.parametrize("place", [b'{"alerts": [%b0]}', b'{"alerts": [], "x": [%b0]}'])
+def test_the_check_of_a_large_body_needs_no_memory_beside_it(unit, place):
+    text = place % (unit * ((8 << 20) // len(unit)))
+    tracemalloc.start()
+    with contextlib.suppress(PayloadError):  # too many of them
+        check(text)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6 << 20
