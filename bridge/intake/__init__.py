@@ -1,0 +1,25 @@
+"""The door: HTTP in, who sends, is it a webhook, is it on the disk, then 200. See `bridge.intake.door`."""
+
+from __future__ import annotations
+
+from bridge.intake.budget import Allowance, Budget, Hold
+from bridge.intake.door import DEFAULT_SOURCE, Intake, peer_of, routes
+from bridge.intake.serving import BACKLOG, SERVER_OPTIONS
+from bridge.intake.terms import Inbox, IntakeMeter, IntakeSettings, NoMeter, Refusal
+
+__all__ = [
+    "BACKLOG",
+    "DEFAULT_SOURCE",
+    "SERVER_OPTIONS",
+    "Allowance",
+    "Budget",
+    "Hold",
+    "Inbox",
+    "Intake",
+    "IntakeMeter",
+    "IntakeSettings",
+    "NoMeter",
+    "Refusal",
+    "peer_of",
+    "routes",
+]

@@ -1,0 +1,62 @@
+"""What the door is told, what it tells, and why it refuses."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, Protocol
+
+from bridge.model import RowKind, Word
+
+Refusal = Literal[
+    "source", "credentials", "role", "encoding", "content_type", "too_large", "payload",
+    "busy", "slow", "broken", "disk_full", "storage",
+]  # fmt: skip
+STATUS: Final[dict[Refusal, int]] = {
+    "source": 400, "credentials": 401, "role": 403, "encoding": 415, "content_type": 415, "too_large": 413,
+    "payload": 400, "busy": 503, "slow": 503, "broken": 400, "disk_full": 503, "storage": 503,
+}  # fmt: skip
+
+
+class IntakeSettings(Word, frozen=True, kw_only=True):
+    """What the door lets in."""
+
+    max_body_bytes: int = 64 << 20  # 413 above; 10,000 alerts in one group are 8.8 MB
+    budget_bytes: int = 256 << 20  # of all bodies that are being read or wait for their commit; 503 above
+    body_timeout_s: float = 20.0  # for a whole body to arrive; 503 after
+    retry_after_s: int = 1
+    rejected_bytes_per_min: int = 8 << 20  # of bodies that go to quarantine; more are only counted
+
+
+class Inbox(Protocol):
+    """Where webhooks are kept."""
+
+    async def put(self, tenant: str, source: str, kind: RowKind, body: bytes) -> int:
+        """Append a row and return its id after the commit; StorageError if it was not kept."""
+
+
+class IntakeMeter(Protocol):
+    """Who counts. Called on the event loop, per request: must be quick and never raise."""
+
+    def accepted(self, alerts: int, size_bytes: int) -> None:
+        """Hear of a webhook that was committed."""
+
+    def refused(self, reason: Refusal) -> None:
+        """Hear of a request that was not answered 200."""
+
+
+class NoMeter:
+    """Counts nothing."""
+
+    def accepted(self, alerts: int, size_bytes: int) -> None:
+        """Hear of a webhook that was committed."""
+
+    def refused(self, reason: Refusal) -> None:
+        """Hear of a request that was not answered 200."""
+
+
+class RefusedError(Exception):
+    """The request gets no 200. `detail` goes to the sender."""
+
+    def __init__(self, reason: Refusal, detail: str) -> None:
+        super().__init__(detail)
+        self.reason: Refusal = reason
+        self.detail = detail
