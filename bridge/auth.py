@@ -37,6 +37,8 @@ class Keyring:
 
     def __init__(self, tokens: Iterable[tuple[str, Grant]] = ()) -> None:
         self._grants = tuple((_digest(token), grant) for token, grant in tokens)
+        #: How many tenants can be told apart.
+        self.tenants = len({grant.tenant for _, grant in self._grants}) or 1
 
     def admit(self, authorization: str | None, peer: str | None) -> Grant | None:
         """Return what the caller may do; None if its credential is missing or not one of ours.

@@ -28,13 +28,15 @@ from aiohttp.http_exceptions import BadHttpMessage
 
 from bridge.auth import Grant, Keyring
 from bridge.errors import PayloadError, StorageError, StoreFullError
-from bridge.intake.bodies import chunked, too_large
+from bridge.intake.bodies import announced, chunked, too_large
 from bridge.intake.budget import Allowance, Budget, Hold
 from bridge.intake.terms import STATUS, Inbox, IntakeMeter, IntakeSettings, NoMeter, RefusedError
 from bridge.model import OWN_SOURCE, RowKind
 from bridge.webhooks import envelope
 
 DEFAULT_SOURCE = "default"
+#: Large bodies that are checked at once. More would take turns with the event loop, not the second processor.
+LARGE_CHECKS: Final = 1
 _JSON: Final = {"Content-Type": "application/json; charset=utf-8"}
 _JSON_TYPE: Final = re.compile(r"application/(?:[a-z0-9!#$&^_.+-]+\+)?json", re.IGNORECASE).fullmatch
 _SOURCE_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}").fullmatch
@@ -55,54 +57,61 @@ class Intake:
         self._settings = IntakeSettings() if settings is None else settings
         self._meter = NoMeter() if meter is None else meter
         # A body of the largest size must fit, or it would be answered 503 for ever.
-        self.budget = Budget(max(self._settings.budget_bytes, self._settings.max_body_bytes))
+        self.budget = Budget(self._settings.budget_bytes, self._settings.max_body_bytes)
         self._quarantine = Allowance(self._settings.rejected_bytes_per_min)
+        self._large = asyncio.Semaphore(LARGE_CHECKS)
 
     async def receive(self, request: web.Request) -> web.Response:
         """Answer one webhook."""
-        hold = Hold(self.budget)
+        hold: Hold | None = None
         try:
             source = _source(request)
-            grant = self._admitted(request)
+            grant, peer = self._admitted(request)
             _check_types(request)
+            hold = Hold(self.budget, grant.tenant if self.keyring.tenants > 1 else peer)
             body = await self._body(request, hold)
             alerts = await self._kept(grant.tenant, source, body)
         except RefusedError as refused:
             return self._refusal(refused)
         finally:
-            hold.release()
+            if hold is not None:
+                hold.release()
         self._meter.accepted(alerts, len(body))
         return web.Response(body=b'{"received":%d}' % alerts, headers=_JSON)
 
-    def _admitted(self, request: web.Request) -> Grant:
-        grant = self.keyring.admit(request.headers.get("Authorization"), peer_of(request))
+    def _admitted(self, request: web.Request) -> tuple[Grant, str | None]:
+        """Return what the sender may do, and its address."""
+        peer = peer_of(request)
+        grant = self.keyring.admit(request.headers.get("Authorization"), peer)
         if grant is None:
             raise RefusedError("credentials", "credentials are missing or not accepted")
-        return grant
+        return grant, peer
 
     async def _body(self, request: web.Request, hold: Hold) -> bytes:
         """Return the whole body; what the sender announced is held before anything is read."""
         content = request.content
-        announced = request.content_length
+        size = request.content_length
         limit_bytes, limit_s = self._settings.max_body_bytes, self._settings.body_timeout_s
-        if announced is not None:
-            if announced > limit_bytes:
+        if size is not None:
+            if size > limit_bytes:
                 raise too_large(limit_bytes)
-            hold.grow(announced)
+            hold.grow(size)
         try:
-            if announced and content.is_eof():
+            if size and content.is_eof():
                 return content.read_nowait()
+            if size is not None:
+                return await announced(content, size, limit_s)
             async with asyncio.timeout(limit_s):
-                return await (chunked(content, hold, limit_bytes) if announced is None else content.read())
+                return await chunked(content, hold, limit_bytes)
         except TimeoutError as error:
-            raise RefusedError("slow", f"the body did not arrive within {limit_s:g} s; try again") from error
+            raise RefusedError("slow", f"the body came too slowly for {limit_s:g} s; try again") from error
         except (web.RequestPayloadError, BadHttpMessage, ConnectionError) as error:
             raise RefusedError("broken", "the body could not be read") from error
 
     async def _kept(self, tenant: str, source: str, body: bytes) -> int:
         """Return how many alerts `body` holds, once it is on the disk."""
         try:
-            alerts = envelope.check(body).alerts
+            alerts = (await self._checked(body)).alerts
         except PayloadError as error:
             await self._set_aside(tenant, source, str(error), body)
             raise RefusedError("payload", str(error)) from error
@@ -113,6 +122,13 @@ class Intake:
         except StorageError as error:
             raise RefusedError("storage", "not committed; try again") from error
         return alerts
+
+    async def _checked(self, body: bytes) -> envelope.Envelope:
+        """Return what a body holds. A large one is looked at in a thread: the loop goes on meanwhile."""
+        if not envelope.is_large(body):
+            return envelope.check(body)
+        async with self._large:
+            return await asyncio.to_thread(envelope.check, body)
 
     async def _set_aside(self, tenant: str, source: str, reason: str, body: bytes) -> None:
         """Keep a body that can never be good for a person to look at, as far as the allowance goes."""

@@ -20,8 +20,8 @@ class IntakeSettings(Word, frozen=True, kw_only=True):
     """What the door lets in."""
 
     max_body_bytes: int = 64 << 20  # 413 above; 10,000 alerts in one group are 8.8 MB
-    budget_bytes: int = 256 << 20  # of all bodies that are being read or wait for their commit; 503 above
-    body_timeout_s: float = 20.0  # for a whole body to arrive; 503 after
+    budget_bytes: int = 256 << 20  # of memory for bodies that are read or wait for their commit; 503 above
+    body_timeout_s: float = 20.0  # for a whole body to arrive, a larger one in step with it; 503 after
     retry_after_s: int = 1
     rejected_bytes_per_min: int = 8 << 20  # of bodies that go to quarantine; more are only counted
 

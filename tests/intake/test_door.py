@@ -2,115 +2,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import gzip
-import io
 import json
-from collections import Counter
 
 import pytest
-from aiohttp import ClientSession, web
 from bodies import HOPELESS, alert, body
+from doors import JSON, URL, status_line
 
 from bridge.auth import Grant, Keyring
 from bridge.errors import StorageError, StoreFullError
-from bridge.intake import SERVER_OPTIONS, Allowance, Intake, IntakeSettings, routes
 from bridge.model import RowKind
 from bridge.storage.inbox import InboxReader, InboxWriter
-
-URL = "/v1/alertmanager"
-JSON = {"Content-Type": "application/json"}
-
-
-class Counted:
-    """A meter that remembers."""
-
-    def __init__(self) -> None:
-        self.alerts = self.webhooks = self.size_bytes = 0
-        self.reasons: Counter[str] = Counter()
-
-    def accepted(self, alerts: int, size_bytes: int) -> None:
-        self.webhooks += 1
-        self.alerts += alerts
-        self.size_bytes += size_bytes
-
-    def refused(self, reason: str) -> None:
-        self.reasons[reason] += 1
-
-
-class Box:
-    """An inbox in memory, which fails or waits when told to."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[str, str, RowKind, bytes]] = []
-        self.error: StorageError | None = None
-        self.open = asyncio.Event()
-        self.open.set()
-
-    async def put(self, tenant: str, source: str, kind: RowKind, text: bytes) -> int:
-        await self.open.wait()
-        if self.error:
-            raise self.error
-        self.rows.append((tenant, source, kind, text))
-        return len(self.rows)
-
-
-class Door:
-    """One intake behind a real HTTP server, with everything that can be looked at."""
-
-    def __init__(self, client: ClientSession, port: int, runner, intake: Intake, meter: Counted) -> None:
-        self.client, self.port, self.runner, self.intake, self.meter = client, port, runner, intake, meter
-        self.inbox = intake._inbox
-
-    @property
-    def connections(self) -> int:
-        """How many connections are open."""
-        return len(self.runner.server.connections)
-
-    async def post(self, data, path: str = URL, headers=JSON, **more) -> tuple[int, dict]:
-        data = io.BytesIO(data) if isinstance(data, bytes) else data
-        async with self.client.post(path, data=data, headers=headers, **more) as answer:
-            return answer.status, await answer.json()
-
-    async def raw(self, head: str, text: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Open a connection and send bytes as they are."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        writer.write(head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + text)
-        await writer.drain()
-        return reader, writer
-
-    async def until(self, held_bytes: int) -> None:
-        """Wait until so much of the budget is held."""
-        while self.intake.budget.held_bytes != held_bytes:
-            await asyncio.sleep(0)
-
-
-@pytest.fixture
-async def doors():
-    """Make a door; with an inbox in memory unless another is given."""
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def make(*, inbox=None, tokens=(), **settings) -> Door:
-            meter = Counted()
-            inbox = Box() if inbox is None else inbox
-            intake = Intake(inbox, Keyring(tokens), IntakeSettings(**settings), meter)
-            application = web.Application()
-            application.add_routes(routes(intake))
-            # As the front runs it, which aiohttp's own test server does not.
-            runner = web.AppRunner(application, **SERVER_OPTIONS)
-            await runner.setup()
-            stack.push_async_callback(runner.cleanup)
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            port = runner.addresses[0][1]
-            client = await stack.enter_async_context(ClientSession(f"http://127.0.0.1:{port}"))
-            return Door(client, port, runner, intake, meter)
-
-        yield make
-
-
-async def status_line(reader: asyncio.StreamReader) -> bytes:
-    return (await asyncio.wait_for(reader.readline(), 10)).rstrip()
-
 
 # ---- what is good ----------------------------------------------------------------------------------------
 
@@ -239,16 +141,6 @@ async def test_only_so_many_bytes_are_set_aside_in_a_minute(doors):
     assert door.meter.reasons == {"payload": 5}
 
 
-def test_an_allowance_comes_back_with_time_and_is_not_saved_up():
-    allowance = Allowance(600)
-    assert allowance.spend(600, 1000.0)
-    assert not allowance.spend(1, 1000.0)
-    assert allowance.spend(100, 1010.0)
-    assert not allowance.spend(1, 1010.0)
-    assert not allowance.spend(601, 9000.0)
-    assert allowance.spend(600, 9000.0)
-
-
 @pytest.mark.parametrize(
     ("content_type", "status"),
     [
@@ -359,102 +251,6 @@ async def test_new_tokens_count_from_the_next_request_on(doors):
     assert (await door.post(body(alert()), headers=headers))[0] == 200
     door.intake.keyring = Keyring([("a-new-token-0123456789", TOKENS[0][1])])
     assert (await door.post(body(alert()), headers=headers))[0] == 401
-
-
-# ---- how much --------------------------------------------------------------------------------------------
-
-
-async def test_a_body_that_is_too_large_is_refused_before_it_is_read(doors):
-    door = await doors(max_body_bytes=1000, budget_bytes=1000)
-    reader, writer = await door.raw(f"POST {URL} HTTP/1.1\nHost: x\nContent-Length: 1001")
-    assert await status_line(reader) == b"HTTP/1.1 413 Request Entity Too Large"
-    writer.close()
-    assert door.meter.reasons == {"too_large": 1}
-
-
-async def test_a_body_that_turns_out_too_large_is_refused(doors):
-    door = await doors(max_body_bytes=100_000, budget_bytes=100_000)
-
-    async def endless():
-        for _ in range(200):
-            yield b"x" * 1000
-
-    assert (await door.post(endless()))[0] == 413
-    assert door.intake.budget.held_bytes == 0
-
-
-async def test_without_budget_everybody_is_asked_to_come_again(doors):
-    text = body(alert())
-    door = await doors(max_body_bytes=len(text), budget_bytes=len(text) + 10)
-    reader, writer = await door.raw(f"POST {URL} HTTP/1.1\nHost: x\nContent-Length: {len(text)}", text[:50])
-    await door.until(len(text))
-    async with door.client.post(URL, data=text, headers=JSON) as answer:
-        assert answer.status == 503
-        assert answer.headers["Retry-After"] == "1"
-    # The one who holds it is not disturbed, and what it held is free again.
-    writer.write(text[50:])
-    assert await status_line(reader) == b"HTTP/1.1 200 OK"
-    writer.close()
-    assert (await door.post(text))[0] == 200
-    assert door.meter.reasons == {"busy": 1}
-
-
-async def test_the_budget_is_held_until_the_answer(doors):
-    text = body(alert())
-    door = await doors(max_body_bytes=len(text), budget_bytes=len(text) + 10)
-    door.inbox.open.clear()
-    first = asyncio.Task(door.post(text))
-    await door.until(len(text))
-    assert (await door.post(text))[0] == 503
-    door.inbox.open.set()
-    assert (await first)[0] == 200
-
-
-async def test_a_chunked_body_holds_what_it_takes(doors):
-    door = await doors(max_body_bytes=200_000, budget_bytes=200_000)
-    reader, writer = await door.raw(f"POST {URL} HTTP/1.1\nHost: x\nContent-Length: 150000", b"x")
-    await door.until(150_000)
-
-    async def pieces():
-        for _ in range(100):
-            yield b" " * 1000
-
-    assert (await door.post(pieces()))[0] == 503
-    assert door.intake.budget.held_bytes == 150_000
-    writer.close()
-    await door.until(0)
-    assert (await door.post(pieces()))[0] == 400
-    assert await reader.read() == b""
-
-
-async def test_a_budget_below_the_largest_body_is_raised_to_it(doors):
-    door = await doors(max_body_bytes=100_000, budget_bytes=1)
-    assert (await door.post(body(*[alert()] * 100)))[0] == 200
-
-
-async def test_a_slow_body_is_asked_to_come_again(doors):
-    door = await doors(body_timeout_s=0.05)
-    for head in ("Content-Length: 500", "Transfer-Encoding: chunked"):
-        reader, writer = await door.raw(f"POST {URL} HTTP/1.1\nHost: x\n{head}")
-        assert await status_line(reader) == b"HTTP/1.1 503 Service Unavailable"
-        writer.close()
-    assert door.meter.reasons == {"slow": 2}
-    await door.until(0)
-
-
-async def test_a_sender_that_goes_away_leaves_nothing_behind(doors):
-    door = await doors()
-    for head in ("Content-Length: 500", "Transfer-Encoding: chunked"):
-        _, writer = await door.raw(f"POST {URL} HTTP/1.1\nHost: x\n{head}", b"1\r\nx")
-        while not door.connections:
-            await asyncio.sleep(0)
-        writer.close()
-        while door.connections:
-            await asyncio.sleep(0)
-    await door.until(0)
-    assert door.meter.reasons == {"broken": 2}
-    assert (await door.post(body(alert())))[0] == 200
-    assert len(door.inbox.rows) == 1
 
 
 # ---- when it cannot be kept ------------------------------------------------------------------------------

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from aiohttp import ClientSession, web
+from doors import Box, Counted, Door
+
+from bridge.auth import Keyring
+from bridge.intake import SERVER_OPTIONS, Intake, IntakeSettings, routes
+
+
+@pytest.fixture
+async def doors():
+    """Make a door; with an inbox in memory unless another is given."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def make(*, inbox=None, tokens=(), **settings) -> Door:
+            meter = Counted()
+            inbox = Box() if inbox is None else inbox
+            intake = Intake(inbox, Keyring(tokens), IntakeSettings(**settings), meter)
+            application = web.Application()
+            application.add_routes(routes(intake))
+            # As the front runs it, which aiohttp's own test server does not.
+            runner = web.AppRunner(application, **SERVER_OPTIONS)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            port = runner.addresses[0][1]
+            client = await stack.enter_async_context(ClientSession(f"http://127.0.0.1:{port}"))
+            return Door(client, port, runner, intake, meter)
+
+        yield make
