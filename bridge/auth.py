@@ -66,6 +66,14 @@ def is_loopback(peer: str | None) -> bool:
     return (mapped or address).is_loopback
 
 
+def is_foreign(site: str | None) -> bool:
+    """Return whether a browser says that the page of another site sends (`site`: the header Sec-Fetch-Site).
+
+    Without credentials, from loopback, a browser is the way in for such a page. Nothing but browsers has the header.
+    """
+    return site is not None and site not in {"none", "same-origin"}
+
+
 def _bearer(authorization: str | None) -> str:
     scheme, _, token = (authorization or "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.auth import DEFAULT_TENANT, ROLE_RANK, Grant, Keyring, is_loopback
+from bridge.auth import DEFAULT_TENANT, ROLE_RANK, Grant, Keyring, is_foreign, is_loopback
 
 ACME = Grant(tenant="acme", role="sender")
 OTHER = Grant(tenant="other", role="admin")
@@ -66,3 +66,24 @@ def test_no_token_can_be_seen():
 
 def test_every_role_has_a_rank():
     assert sorted(ROLE_RANK, key=ROLE_RANK.__getitem__) == ["sender", "viewer", "responder", "admin"]
+
+
+@pytest.mark.parametrize(
+    ("site", "foreign"),
+    [
+        (None, False),
+        ("none", False),
+        ("same-origin", False),
+        ("cross-site", True),
+        ("same-site", True),
+        ("", True),
+    ],
+)
+def test_a_browser_says_when_the_page_is_another_sites(site, foreign):
+    assert is_foreign(site) is foreign
+
+
+def test_tenants_are_counted_once_however_many_tokens_they_have():
+    tokens = [(f"token-{number}", Grant(tenant=tenant, role="sender")) for number, tenant in enumerate("aab")]
+    assert Keyring(tokens).tenants == 2
+    assert Keyring().tenants == 1

@@ -26,7 +26,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
 
-from bridge.auth import Grant, Keyring
+from bridge.auth import Grant, Keyring, is_foreign
 from bridge.errors import PayloadError, StorageError, StoreFullError
 from bridge.intake.bodies import announced, chunked, too_large
 from bridge.intake.budget import Allowance, Budget, Hold
@@ -58,7 +58,7 @@ class Intake:
         self._meter = NoMeter() if meter is None else meter
         # A body of the largest size must fit, or it would be answered 503 for ever.
         self.budget = Budget(self._settings.budget_bytes, self._settings.max_body_bytes)
-        self._quarantine = Allowance(self._settings.rejected_bytes_per_min)
+        self._rejected: dict[str, Allowance] = {}  # by tenant
         self._large = asyncio.Semaphore(LARGE_CHECKS)
 
     async def receive(self, request: web.Request) -> web.Response:
@@ -84,7 +84,13 @@ class Intake:
         peer = peer_of(request)
         grant = self.keyring.admit(request.headers.get("Authorization"), peer)
         if grant is None:
+            if request.transport is None:  # gone before it was its turn: nobody knows who it was
+                raise RefusedError("broken", "the connection was closed")
             raise RefusedError("credentials", "credentials are missing or not accepted")
+        if grant.role == "viewer":
+            raise RefusedError("role", "the role viewer may not send; take a token of the role sender")
+        if is_foreign(request.headers.get("Sec-Fetch-Site")):
+            raise RefusedError("cross_site", "webhooks are not taken from another site's page")
         return grant, peer
 
     async def _body(self, request: web.Request, hold: Hold) -> bytes:
@@ -131,13 +137,18 @@ class Intake:
             return await asyncio.to_thread(envelope.check, body)
 
     async def _set_aside(self, tenant: str, source: str, reason: str, body: bytes) -> None:
-        """Keep a body that can never be good for a person to look at, as far as the allowance goes."""
-        row = msgspec.json.encode({"reason": reason, "body_base64": base64.b64encode(body).decode()})
-        if self._quarantine.spend(len(row), asyncio.get_running_loop().time()):
-            try:
-                await self._inbox.put(tenant, source, RowKind.REJECTED, row)
-            except StorageError:
-                return  # The answer is 400 all the same: this body will not be better when there is room.
+        """Keep the beginning of a body that can never be good for a person to look at, as far as it is allowed."""
+        kept = body[: self._settings.rejected_bytes]
+        allowance = self._rejected.setdefault(tenant, Allowance(self._settings.rejected_bytes_per_min))
+        if not allowance.spend(len(kept), asyncio.get_running_loop().time()):
+            return
+        if len(kept) < len(body):
+            reason = f"{reason} (the first {len(kept)} of {len(body)} bytes)"
+        row = msgspec.json.encode({"reason": reason, "body_base64": base64.b64encode(kept).decode()})
+        try:
+            await self._inbox.put(tenant, source, RowKind.REJECTED, row)
+        except StorageError:
+            return  # The answer is 400 all the same: this body will not be better when there is room.
 
     def _refusal(self, refused: RefusedError) -> web.Response:
         self._meter.refused(refused.reason)

@@ -6,13 +6,16 @@ from typing import Final, Literal, Protocol
 
 from bridge.model import RowKind, Word
 
+#: Why a request was not answered 200. Those of the last line never reached the door: see `bridge.intake.serving`.
 Refusal = Literal[
-    "source", "credentials", "role", "encoding", "content_type", "too_large", "payload",
+    "source", "credentials", "role", "cross_site", "encoding", "content_type", "too_large", "payload",
     "busy", "slow", "broken", "disk_full", "storage",
+    "path", "method", "malformed",
 ]  # fmt: skip
 STATUS: Final[dict[Refusal, int]] = {
-    "source": 400, "credentials": 401, "role": 403, "encoding": 415, "content_type": 415, "too_large": 413,
-    "payload": 400, "busy": 503, "slow": 503, "broken": 400, "disk_full": 503, "storage": 503,
+    "source": 400, "credentials": 401, "role": 403, "cross_site": 403, "encoding": 415, "content_type": 415,
+    "too_large": 413, "payload": 400, "busy": 503, "slow": 503, "broken": 400, "disk_full": 503, "storage": 503,
+    "path": 404, "method": 405, "malformed": 400,
 }  # fmt: skip
 
 
@@ -23,7 +26,8 @@ class IntakeSettings(Word, frozen=True, kw_only=True):
     budget_bytes: int = 256 << 20  # of memory for bodies that are read or wait for their commit; 503 above
     body_timeout_s: float = 20.0  # for a whole body to arrive, a larger one in step with it; 503 after
     retry_after_s: int = 1
-    rejected_bytes_per_min: int = 8 << 20  # of bodies that go to quarantine; more are only counted
+    rejected_bytes: int = 1 << 20  # of one body that goes to quarantine; the rest is cut off
+    rejected_bytes_per_min: int = 8 << 20  # of such bodies, per tenant; more are only counted
 
 
 class Inbox(Protocol):

@@ -15,11 +15,11 @@ async def doors():
     """Make a door; with an inbox in memory unless another is given."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def make(*, inbox=None, tokens=(), **settings) -> Door:
+        async def make(*, inbox=None, tokens=(), middlewares=(), **settings) -> Door:
             meter = Counted()
             inbox = Box() if inbox is None else inbox
             intake = Intake(inbox, Keyring(tokens), IntakeSettings(**settings), meter)
-            application = web.Application()
+            application = web.Application(middlewares=middlewares)
             application.add_routes(routes(intake))
             # As the front runs it, which aiohttp's own test server does not.
             runner = web.AppRunner(application, **SERVER_OPTIONS)

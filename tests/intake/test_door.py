@@ -6,6 +6,7 @@ import gzip
 import json
 
 import pytest
+from aiohttp import web
 from bodies import HOPELESS, alert, body
 from doors import JSON, URL, status_line
 
@@ -133,8 +134,17 @@ async def test_a_hopeless_body_is_refused_even_when_it_cannot_be_set_aside(doors
     assert (await door.post(b"nonsense"))[0] == 400
 
 
+async def test_of_a_large_hopeless_body_the_beginning_is_set_aside(doors):
+    door = await doors(rejected_bytes=1000)
+    status, answer = await door.post(b"x" * 5000)
+    assert status == 400
+    kept = json.loads(door.inbox.rows[0][3])
+    assert kept["reason"] == f"{answer['error']} (the first 1000 of 5000 bytes)"
+    assert base64.b64decode(kept["body_base64"]) == b"x" * 1000
+
+
 async def test_only_so_many_bytes_are_set_aside_in_a_minute(doors):
-    door = await doors(rejected_bytes_per_min=3000)
+    door = await doors(rejected_bytes_per_min=2000)
     for _ in range(5):
         assert (await door.post(b"x" * 1000))[0] == 400
     assert len(door.inbox.rows) == 2
@@ -243,6 +253,53 @@ async def test_one_answer_for_every_wrong_credential(doors, header):
         assert await answer.json() == {"error": "credentials are missing or not accepted"}
     assert door.inbox.rows == []
     assert door.meter.reasons == {"credentials": 1}
+
+
+async def test_one_tenants_hopeless_bodies_take_no_room_from_anothers(doors):
+    door = await doors(tokens=TOKENS, rejected_bytes_per_min=2000)
+    for token, _ in (TOKENS[0], TOKENS[0], TOKENS[0], TOKENS[1]):
+        assert (await door.post(b"x" * 1000, headers=JSON | {"Authorization": f"Bearer {token}"}))[0] == 400
+    assert [tenant for tenant, *_ in door.inbox.rows] == ["acme", "acme", "other"]
+
+
+@pytest.mark.parametrize(
+    ("role", "status"), [("sender", 200), ("viewer", 403), ("responder", 200), ("admin", 200)]
+)
+async def test_who_may_only_look_may_not_send(doors, role, status):
+    door = await doors(tokens=[("some-token-0123456789", Grant(tenant="acme", role=role))])
+    headers = JSON | {"Authorization": "Bearer some-token-0123456789"}
+    assert (await door.post(body(alert()), headers=headers))[0] == status
+    assert len(door.inbox.rows) == (status == 200)
+    assert door.meter.reasons == ({} if status == 200 else {"role": 1})
+
+
+@pytest.mark.parametrize(
+    ("site", "status"),
+    [("cross-site", 403), ("same-site", 403), ("", 403), ("same-origin", 200), ("none", 200)],
+)
+async def test_the_page_of_another_site_may_not_send(doors, site, status):
+    door = await doors()
+    assert (await door.post(body(alert()), headers=JSON | {"Sec-Fetch-Site": site}))[0] == status
+    assert len(door.inbox.rows) == (status == 200)
+
+
+async def test_who_is_gone_before_its_turn_is_not_taken_for_a_wrong_credential(doors):
+    come = asyncio.Event()
+
+    @web.middleware
+    async def late(request, handler):
+        come.set()
+        while request.transport is not None:
+            await asyncio.sleep(0)
+        return await handler(request)
+
+    door = await doors(middlewares=[late])
+    _, writer = await door.raw(f"POST {URL} HTTP/1.1\nHost: x\nContent-Length: 500", b"x")
+    await come.wait()
+    writer.transport.abort()
+    while not door.meter.reasons:
+        await asyncio.sleep(0)
+    assert door.meter.reasons == {"broken": 1}
 
 
 async def test_new_tokens_count_from_the_next_request_on(doors):
