@@ -35,6 +35,7 @@ from bridge.app.chores import Chores, clock_us
 from bridge.app.destinations import connectors_of, senders
 from bridge.app.health import health_of
 from bridge.app.hearing import Hearing
+from bridge.app.limits import raise_file_limit, waiting_connections
 from bridge.app.locks import Lock
 from bridge.app.recovery import Launch, Patience, Recovery, clock_row_due
 from bridge.app.supervision import Supervisor, command, start_analyst
@@ -44,7 +45,7 @@ from bridge.auth import Grant, Keyring
 from bridge.config import Settings
 from bridge.dispatch import Dispatcher, DispatchSettings
 from bridge.errors import ConfigError, StorageError
-from bridge.intake import SERVER_OPTIONS, Intake, IntakeSettings, peer_of, routes
+from bridge.intake import Intake, IntakeSettings, Runner, peer_of, routes, strays
 from bridge.model import RowKind
 from bridge.ports import Connector
 from bridge.storage.deliveries import DeliveryStore, OutboxReader
@@ -60,6 +61,8 @@ LOCK_S = 2.0
 LAST_ANSWERS_S = 2.0
 LAST_DELIVERIES_S = 3.0
 CLOCK_S = 1.0
+#: How often connections are looked at that wait for a request.
+SWEEP_S = 2.0
 DESTINATION_TROUBLES = {
     "blocked": "TocsinDestinationBlocked",
     "unreachable": "TocsinDestinationUnreachable",
@@ -117,11 +120,12 @@ class Front:
             telemetry=self.telemetry,
             raw_s=lambda: self.settings.raw_s,
         )
+        self._counters = IntakeCounters(self.telemetry)
         self.intake = Intake(
             self.inbox,
             keyring_of(settings),
             IntakeSettings(max_body_bytes=settings.max_body_bytes, budget_bytes=settings.budget_bytes),
-            IntakeCounters(self.telemetry),
+            self._counters,
         )
         self.supervisor = Supervisor(
             start=self._start_analyst,
@@ -142,6 +146,7 @@ class Front:
             ExceptionGroup: A worker died.
         """
         self._loop = asyncio.get_running_loop()
+        max_waiting = waiting_connections(raise_file_limit())
         async with AsyncExitStack() as opened:
             deliveries = self._open(opened)
             await self._tell_settings()
@@ -157,6 +162,7 @@ class Front:
                         self._keep_reloading(),
                         self._watchdog(),
                         self.chores.run(),
+                        self._sweep(runner, max_waiting),
                     )
                 ]
                 self._say_ready()
@@ -211,7 +217,7 @@ class Front:
         opened.callback(deliveries.close)
         return deliveries
 
-    async def _listen(self, deliveries: DeliveryStore, opened: AsyncExitStack) -> web.AppRunner:
+    async def _listen(self, deliveries: DeliveryStore, opened: AsyncExitStack) -> Runner:
         around = Surroundings(
             authenticate=self._authenticate,
             put=self.inbox.put,
@@ -222,10 +228,10 @@ class Front:
             health=lambda tenant: health_of(tenant, self.settings, self.telemetry, self.troubles),
             metrics=self.telemetry.render,
         )
-        app = web.Application(middlewares=[explain])
+        app = web.Application(middlewares=[strays(self._counters), explain])
         app.add_routes(routes(self.intake))
         app.add_routes(Api(StateReader(self.settings.data_dir / "state.db"), deliveries, around).routes())
-        runner = web.AppRunner(app, shutdown_timeout=LAST_ANSWERS_S, **SERVER_OPTIONS)
+        runner = Runner(app, self._counters, shutdown_timeout=LAST_ANSWERS_S)
         opened.push_async_callback(runner.cleanup)
         await runner.setup()
         self.url = await listen(runner, self.settings.host, self.settings.port)
@@ -319,6 +325,15 @@ class Front:
         except StorageError as error:
             self._settings_told = False
             logger.warning("The settings wait: %s", error, extra={"event": "row_lost"})
+
+    async def _sweep(self, runner: Runner, max_waiting: int) -> None:
+        """Keep files free for who sends: close connections that wait for too long, or are too many."""
+        while True:
+            found = runner.sweep(time.monotonic(), max_waiting)
+            self.telemetry.set("tocsin_connections", found.open)
+            for reason, closed in (("headless", found.headless), ("idle", found.idle)):
+                self.telemetry.add("tocsin_connections_closed_total", closed, reason=reason)
+            await asyncio.sleep(SWEEP_S)
 
     async def _keep_reloading(self) -> None:
         while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bridge.intake.budget import Allowance, Budget, Hold
 from bridge.intake.door import DEFAULT_SOURCE, Intake, peer_of, routes
-from bridge.intake.serving import BACKLOG, SERVER_OPTIONS
+from bridge.intake.serving import BACKLOG, SERVER_OPTIONS, Connections, Runner, strays
 from bridge.intake.terms import Inbox, IntakeMeter, IntakeSettings, NoMeter, Refusal
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "SERVER_OPTIONS",
     "Allowance",
     "Budget",
+    "Connections",
     "Hold",
     "Inbox",
     "Intake",
@@ -20,6 +21,8 @@ __all__ = [
     "IntakeSettings",
     "NoMeter",
     "Refusal",
+    "Runner",
     "peer_of",
     "routes",
+    "strays",
 ]

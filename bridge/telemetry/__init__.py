@@ -71,6 +71,13 @@ METRICS: tuple[Metric, ...] = (
         "answered 503 and come again.",
         ("reason",),
     ),
+    Metric("tocsin_connections", "gauge", "Connections that are open, idle ones included."),
+    Metric(
+        "tocsin_connections_closed_total",
+        "counter",
+        "Connections closed by us: `headless` sent no request within 20 s, `idle` were the oldest of too many.",
+        ("reason",),
+    ),
     Metric("tocsin_commit_seconds", "histogram", "One group commit of the inbox.", (), COMMIT_BUCKETS_S),
     Metric("tocsin_inbox_queued_bytes", "gauge", "Bytes of webhooks that wait for their commit."),
     Metric("tocsin_inbox_backlog_rows", "gauge", "Rows committed and not yet understood by the analyst."),

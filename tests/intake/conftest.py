@@ -7,7 +7,7 @@ from aiohttp import ClientSession, web
 from doors import Box, Counted, Door
 
 from bridge.auth import Keyring
-from bridge.intake import SERVER_OPTIONS, Intake, IntakeSettings, routes
+from bridge.intake import Intake, IntakeSettings, Runner, routes, strays
 
 
 @pytest.fixture
@@ -19,10 +19,10 @@ async def doors():
             meter = Counted()
             inbox = Box() if inbox is None else inbox
             intake = Intake(inbox, Keyring(tokens), IntakeSettings(**settings), meter)
-            application = web.Application(middlewares=middlewares)
+            application = web.Application(middlewares=[strays(meter), *middlewares])
             application.add_routes(routes(intake))
             # As the front runs it, which aiohttp's own test server does not.
-            runner = web.AppRunner(application, **SERVER_OPTIONS)
+            runner = Runner(application, meter)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             await web.TCPSite(runner, "127.0.0.1", 0).start()
