@@ -5,7 +5,9 @@ TocsinError
 ├── ListenError       the address to listen on cannot be had; the message says what to do
 ├── ConfigError       a configuration that cannot be used; carries every fault found, each with its place
 └── StorageError      a store that cannot be opened, is of a newer schema, or failed to commit
-    └── StoreFullError    there is no room on the disk (temporary: HTTP 503)
+    ├── StoreFullError    there is no room on the disk (temporary: HTTP 503)
+    ├── MisplacedError    its file was moved or deleted while it was open
+    └── DamagedError      its file is no database any more, or a broken one
 
 Rule: no secret and no URL query ever enters a message.
 """
@@ -39,3 +41,11 @@ class StorageError(TocsinError):
 
 class StoreFullError(StorageError):
     """The disk has no room; the same write may succeed later."""
+
+
+class MisplacedError(StorageError):
+    """The file that is open is not the one that its path names any more."""
+
+
+class DamagedError(StorageError):
+    """What is in the file cannot be a store of ours; trying again will not help."""

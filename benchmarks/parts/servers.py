@@ -31,8 +31,8 @@ from aiohttp import web
 from bridge.auth import Keyring
 from bridge.intake import BACKLOG, SERVER_OPTIONS, Intake, routes
 from bridge.model import RowKind
-from bridge.storage import inbox as inbox_room
 from bridge.storage.inbox import InboxWriter
+from bridge.storage.inbox import file as inbox_file
 from bridge.webhooks import envelope
 
 PATH = "/v1/alertmanager"
@@ -145,14 +145,14 @@ async def tocsin(data: Path, *, early: bool = False) -> AsyncIterator[list[web.R
 
 @contextlib.asynccontextmanager
 async def unsynced(data: Path) -> AsyncIterator[list[web.RouteDef]]:
-    ordinary = inbox_room.open_writer
+    ordinary = inbox_file.open_writer
 
     def careless(*arguments: Any, **named: Any) -> sqlite3.Connection:
         connection = ordinary(*arguments, **named)
         connection.execute("PRAGMA synchronous=OFF")
         return connection
 
-    inbox_room.open_writer = careless
+    inbox_file.open_writer = careless
     async with tocsin(data) as found:
         yield found
 

@@ -22,7 +22,7 @@ EVERY_S = 0.25
 #: About two seconds of the most that the intake can take in.
 LOG_LIMIT_BYTES = 256 << 20
 #: How long `close` waits for a disk that hangs.
-CLOSE_S = 10.0
+CLOSE_S = 1.0
 
 
 class Checkpoints:

@@ -204,6 +204,16 @@ class StateReader:
             inbox_id=row[4], what=row[5], reason=row[6], body=bytes(row[7]),
         )  # fmt: skip
 
+    def position(self, front: str) -> tuple[int, int] | None:
+        """Return id and time (microseconds since the epoch) of the last row of `front` that was understood.
+
+        Raises:
+            StorageError: The file is there and cannot be read.
+        """
+        with self._open() as store:
+            row = store and store.execute("SELECT id, at FROM cursor WHERE front = ?", (front,)).fetchone()
+        return (row[0], row[1]) if row else None
+
     def stats(self, tenant: str | None) -> Record:
         """Return how far the analyst is and what it holds: `cursor`, `processed_until` and counts."""
         where, values = _chosen(tenant, (), None, None)

@@ -10,8 +10,7 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
-from bridge.model import RowKind
-from bridge.storage.inbox import SCHEMA
+from bridge.storage.inbox import SCHEMA, Position, begin_after
 from bridge.storage.reading import microseconds
 from bridge.storage.sqlite import open_writer, transaction
 
@@ -22,8 +21,6 @@ def seed(path: Path, *, after: int, received_at: datetime) -> None:
     Raises:
         StorageError: It cannot be written.
     """
-    row = (after, microseconds(received_at), "", "", RowKind.CLOCK.value, b"")
+    position = Position(id=after, at_us=microseconds(received_at))
     with closing(open_writer(path, SCHEMA)) as connection, transaction(connection):
-        connection.execute(
-            "INSERT INTO inbox(id, received_at, tenant, source, kind, body) VALUES (?, ?, ?, ?, ?, ?)", row
-        )
+        begin_after(connection, position)

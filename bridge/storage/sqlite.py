@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from bridge.errors import StorageError, StoreFullError
+from bridge.errors import DamagedError, StorageError, StoreFullError
 
 #: How long a statement waits for another connection's lock. Only recovery and resets of the log take one.
 BUSY_MS = 5_000
@@ -128,9 +128,11 @@ def migrate(connection: sqlite3.Connection, schema: Schema) -> None:
 
 def storage_error(error: sqlite3.Error, doing: str) -> StorageError:
     """Return `error` as one of ours; `doing` says what failed, without secrets."""
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is not None and code & 0xFF == sqlite3.SQLITE_FULL:
+    code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
         return StoreFullError(f"{doing}: there is no room on the disk")
+    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        return DamagedError(f"{doing}: {error}")
     return StorageError(f"{doing}: {error}")
 
 

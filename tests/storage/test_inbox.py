@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bridge.errors import StorageError, StoreFullError
+from bridge.errors import DamagedError, MisplacedError, StorageError, StoreFullError
 from bridge.model import InboxRow, RowKind
-from bridge.storage import inbox as room
-from bridge.storage.inbox import InboxReader, InboxWriter
+from bridge.storage.inbox import InboxReader, InboxWriter, Position, file
+from bridge.storage.inbox import writer as room
 
 HOOK = RowKind.WEBHOOK
 
@@ -154,9 +154,9 @@ async def test_a_failed_commit_keeps_nothing_tells_everyone_and_the_next_goes_on
     assert all(type(error) is StorageError for error in failed)
     assert len({id(error) for error in failed}) == 4
     assert "NOT NULL" in writer.trouble
-    assert await writer.put("t", "s", HOOK, b"z") == 2
+    assert await writer.put("t", "s", HOOK, b"zzzz") == 2
     assert writer.trouble == ""
-    assert [row.body for row in rows(path)] == [b"x", b"z"]
+    assert [row.body for row in rows(path)] == [b"x", b"zzzz"]
 
 
 async def test_a_full_disk_is_said_to_be_full_and_goes_on_when_there_is_room(opened, path):
@@ -168,9 +168,84 @@ async def test_a_full_disk_is_said_to_be_full_and_goes_on_when_there_is_room(ope
     for _ in range(2):
         with pytest.raises(StoreFullError):
             await writer.put("t", "s", HOOK, b"x" * 100_000)
+    assert (
+        await writer.put("t", "s", RowKind.CLOCK, b"c") == 2
+    )  # what is small still fits, and proves nothing
+    assert "no room" in writer.trouble
+    assert writer.failed_bytes == 100_000
     writer._connection.execute("PRAGMA max_page_count=1000000")
-    assert await writer.put("t", "s", HOOK, b"x" * 100_000) == 2
-    assert [len(row.body) for row in rows(path)] == [6, 100_000]
+    assert await writer.put("t", "s", HOOK, b"x" * 100_000) == 3
+    assert [len(row.body) for row in rows(path)] == [6, 1, 100_000]
+    assert (writer.trouble, writer.failed_bytes) == ("", 0)
+
+
+async def test_a_disk_that_hangs_is_noticed_and_lets_nobody_wait_for_ever(opened, clock, path, monkeypatch):
+    writer = opened()
+    tasks = await held_up(writer, clock, others=2)
+    writer.look()
+    assert writer.trouble == ""
+    monkeypatch.setattr(room, "STALL_S", 0.0)
+    writer.look()
+    assert "has not answered" in writer.trouble
+    with pytest.raises(StorageError, match="does not answer"):
+        await writer.put("t", "s", HOOK, b"late")
+    assert not any(task.done() for task in tasks)
+    monkeypatch.setattr(room, "GIVE_UP_S", 0.0)
+    writer.look()
+    failed = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [str(error) for error in failed] == ["the disk does not answer; try again"] * 3
+    monkeypatch.undo()
+    clock.going.set()
+    while writer.queued_bytes:
+        await asyncio.sleep(0)
+    writer.look()
+    assert await writer.put("t", "s", HOOK, b"after") == 4
+    assert writer.trouble == ""
+    assert [row.body for row in rows(path)] == [b"x", b"x", b"x", b"after"]  # late, but there
+
+
+async def test_closing_does_not_wait_for_a_disk_that_hangs(opened, clock, monkeypatch):
+    monkeypatch.setattr(room, "CLOSE_S", 0.05)
+    writer = opened()
+    tasks = await held_up(writer, clock, others=0)
+    writer.close()
+    assert not tasks[0].done()
+    tasks[0].cancel()
+
+
+@pytest.mark.parametrize("gone", ["inbox.db", "inbox.db-wal", "."])
+async def test_nothing_is_acknowledged_into_a_file_that_is_gone(tmp_path, commits, gone):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    writer = InboxWriter(folder / "inbox.db", clock_us=lambda: 1, on_commit=commits)
+    writer.start()
+    await writer.put("t", "s", HOOK, b"1")
+    writer.look()
+    assert writer.trouble == ""
+    away = tmp_path / "away"
+    (folder / gone).rename(away)
+    for _ in range(2):
+        with pytest.raises(MisplacedError, match="moved or deleted"):
+            await writer.put("t", "s", HOOK, b"2")
+    writer.look()
+    assert "moved or deleted" in writer.trouble
+    assert not (folder / "inbox.db").exists() or gone == "inbox.db-wal"
+    away.rename(folder / gone)
+    writer.look()
+    assert await writer.put("t", "s", HOOK, b"3") == 2
+    assert writer.trouble == ""
+    writer.close()
+    assert [row.body for row in rows(folder / "inbox.db")] == [b"1", b"3"]
+
+
+async def test_a_file_in_the_place_of_another_is_not_written_to(opened, path):
+    writer = opened()
+    await writer.put("t", "s", HOOK, b"1")
+    path.rename(path.with_name("old"))
+    path.write_bytes(b"")
+    with pytest.raises(MisplacedError):
+        await writer.put("t", "s", HOOK, b"2")
+    assert path.read_bytes() == b""
 
 
 async def test_a_file_that_broke_is_opened_anew(opened, path):
@@ -266,11 +341,42 @@ async def test_ids_are_never_used_again(opened, path):
     assert second.newest_id == 4
 
 
+@pytest.mark.parametrize("left", [0, 2])
+async def test_a_lost_or_older_file_goes_on_above_what_was_read(path, clock, left):
+    """The state has read up to row 7; the file is gone, or a copy of when it had two rows."""
+    clock.now_us = 3_000
+    before = InboxWriter(path, clock_us=clock)
+    assert not before.start(Position(id=0, at_us=0))
+    for _ in range(left):
+        await before.put("t", "s", HOOK, b"old")
+    before.close()
+    writer = InboxWriter(path, clock_us=clock)
+    assert writer.start(Position(id=7, at_us=9_000))
+    assert writer.newest_id == 7
+    assert await writer.put("t", "s", HOOK, b"new") == 8
+    writer.close()
+    (new,) = rows(path, after=7)
+    assert (new.body, new.received_at.microsecond) == (b"new", 9_000)
+    again = InboxWriter(path, clock_us=clock)
+    assert not again.start(Position(id=8, at_us=9_000))
+    again.close()
+
+
+@pytest.mark.parametrize(
+    "content", [b"this is no database" * 1000, b"SQLite format 3\x00" + b"\xff" * 20_000]
+)
+def test_a_broken_file_says_what_to_do(path, clock, content):
+    path.write_bytes(content)
+    with pytest.raises(DamagedError, match=r"Move .*inbox\.db and the files named like it out of the way"):
+        InboxWriter(path, clock_us=clock).start()
+    assert path.read_bytes() == content
+
+
 # ---- retention and the supervisor's rows -----------------------------------------------------------------
 
 
 async def test_deletes_what_is_both_old_and_understood(opened, clock, path, monkeypatch):
-    monkeypatch.setattr(room, "DELETE_ROWS", 2)
+    monkeypatch.setattr(file, "DELETE_ROWS", 2)
     writer = opened()
     for number in range(1, 11):
         clock.now_us = number * 10

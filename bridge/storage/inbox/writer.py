@@ -1,9 +1,8 @@
-"""The inbox: the only input and the only clock. One writer thread appends rows, the analyst reads them.
+"""Appending rows: one writer thread, one commit for all who wait.
 
-Rules: `put` returns after the fsync of its row, or raises and nothing of the row is kept. Ids and
-`received_at` never go back, also across restarts: ids are AUTOINCREMENT (a plain rowid is used again once
-the table is empty), and the newest row is never deleted, because the time of the next one is measured by
-it.
+Rules: `put` returns after the fsync of its row, or raises. Ids and `received_at` never go back, also across restarts
+and a lost file: ids are AUTOINCREMENT (a plain rowid is used again once the table is empty), the newest row is never
+deleted, because the time of the next one is measured by it, and both begin above what the state has read.
 
 Theory of operation. Group commit without a timer: while one batch is being fsynced, the next one queues;
 when the fsync is over, everything that queued is the next batch. One `executemany`, one COMMIT and one
@@ -12,7 +11,11 @@ webhook waits for nobody.
 
 A failed commit (no room, an I/O error) is rolled back and told to everyone who waited; the next batch tries
 again. After anything but a full disk the connection is opened anew, since its view of the file may be
-wrong.
+wrong. The trouble is over when as much as failed was committed: on a full disk a clock row of a few bytes still fits,
+and would say so every second while every webhook is refused.
+
+A disk that hangs answers nothing. Who waited for `GIVE_UP_S` is told to come again, and nobody is let in who would
+have to wait, too; what was queued is committed if the disk comes back, and arrives twice then, as a resend does.
 
 Decision: one blob row per webhook by plain sqlite3. Rows per alert cost 1.3 to 1.6 times, sqlite-utils'
 insert 1.2 to 1.9 times, aiosqlite and apsw gained nothing.
@@ -25,16 +28,18 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
-from bridge.errors import StorageError
-from bridge.model import InboxRow, RowKind
+from bridge.errors import DamagedError, MisplacedError, StorageError
+from bridge.model import RowKind
 from bridge.storage.checkpoints import Checkpoints, close_quietly
-from bridge.storage.sqlite import Schema, open_reader, open_writer, storage_error, transaction
+from bridge.storage.inbox import file
+from bridge.storage.inbox.file import Position
+from bridge.storage.place import Place
+from bridge.storage.sqlite import storage_error, transaction
 
 Result = TypeVar("Result")
 
@@ -43,14 +48,13 @@ MAX_BATCH_ROWS = 2_000
 MAX_BATCH_BYTES = 8 << 20
 #: What may wait for its commit. The intake's own byte budget is smaller; this stops everything else.
 MAX_QUEUED_BYTES = 512 << 20
-#: Rows deleted in one transaction, so that a webhook never waits for a large one.
-DELETE_ROWS = 500
-#: Bodies are 10 to 60 kB: fewer, larger pages halve what SQLite costs per body (4 KiB is its default).
-PAGE_BYTES = 16 << 10
-#: How long `close` waits for the last commit of a disk that hangs.
-CLOSE_S = 10.0
+#: How old a row may be that waits for its commit, before the disk counts as hanging.
+STALL_S = 5.0
+#: How long a row waits for a disk that hangs. Alertmanager waits for 10 s and more.
+GIVE_UP_S = 10.0
+#: How long `close` waits for the last commit of a disk that hangs: the whole end takes at most 10 s.
+CLOSE_S = 2.0
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INSERT = "INSERT INTO inbox(received_at, tenant, source, kind, body) VALUES (?, ?, ?, ?, ?)"
 
 
@@ -69,21 +73,6 @@ class _Chore(NamedTuple):
 
     done: asyncio.Future[Any]
     work: Callable[[sqlite3.Connection], Any]
-
-
-def _first(database: Any) -> None:
-    database.execute(
-        "CREATE TABLE inbox(id INTEGER PRIMARY KEY AUTOINCREMENT, received_at INTEGER NOT NULL,"
-        " tenant TEXT NOT NULL, source TEXT NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL)"
-    )
-    database.execute(
-        "CREATE TABLE death(row_from INTEGER NOT NULL, row_to INTEGER NOT NULL, count INTEGER NOT NULL,"
-        " PRIMARY KEY(row_from, row_to)) WITHOUT ROWID"
-    )
-    database.execute("CREATE TABLE skip(id INTEGER PRIMARY KEY)")
-
-
-SCHEMA = Schema("inbox", (_first,))
 
 
 class InboxWriter:
@@ -108,38 +97,74 @@ class InboxWriter:
         self._on_commit = _nobody if on_commit is None else on_commit
         self._queue: SimpleQueue[_Row | _Chore | None] = SimpleQueue()
         self._connection: sqlite3.Connection | None = None
+        self._place: Place | None = None
         self._log = Checkpoints(path)
         self._writer = threading.Thread(target=self._write_until_closed, name="inbox-writer", daemon=True)
         self._open = False
-        self._last_us = 0
-        self._newest_id = 0
-        #: Bytes of rows that wait for their commit.
-        self.queued_bytes = 0
-        #: Why the last batch was not committed; "" when it was.
-        self.trouble = ""
+        self._newest = Position(id=0, at_us=0)
+        self._put_bytes = 0  # changed by the loop alone
+        self._written_bytes = 0  # changed by the writer alone
+        self._waiting: dict[asyncio.Future[Any], float] = {}  # since when, on the monotonic clock
+        self._stalled_s = 0.0
+        self._misplaced = ""
+        self._failure = ""
+        self._failed_bytes = 0
 
     @property
     def newest_id(self) -> int:
         """The id of the newest committed row; 0 before the first."""
-        return self._newest_id
+        return self._newest.id
 
-    def start(self) -> None:
+    @property
+    def newest_at_us(self) -> int:
+        """The time of the newest committed row, microseconds since the epoch; 0 before the first."""
+        return self._newest.at_us
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes of rows that wait for their commit."""
+        return self._put_bytes - self._written_bytes
+
+    @property
+    def trouble(self) -> str:
+        """Why rows are not, or may not be, committed now; "" when all is well."""
+        if self._stalled_s > STALL_S:
+            return f"the disk has not answered for {self._stalled_s:.0f} s"
+        return self._misplaced or self._failure
+
+    @property
+    def failed_bytes(self) -> int:
+        """How much was to be written when a commit failed last; as much has to succeed for the trouble to be over."""
+        return self._failed_bytes if self._failure else 0
+
+    def start(self, floor: Position | None = None) -> bool:
         """Open the file and begin to take rows.
+
+        Args:
+            floor: What the state has read. Ids and times go on above it, whatever the file holds.
+
+        Returns:
+            Whether the file held less than that: it was lost, or is an older copy.
 
         Raises:
             StorageError: The file cannot be used.
         """
-        connection = self._connected()
         try:
-            newest = connection.execute("SELECT received_at FROM inbox ORDER BY id DESC LIMIT 1").fetchone()
-            used = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'inbox'").fetchone()
-        except sqlite3.Error as error:
-            raise storage_error(error, f"cannot read {self._path.name}") from error
-        self._last_us = newest[0] if newest else 0
-        self._newest_id = used[0] if used else 0
+            connection = self._connected()
+            self._place = Place(self._path)
+            self._newest = file.end_of(connection)
+            is_behind = floor is not None and self._newest.id < floor.id
+            if floor is not None and is_behind:
+                with transaction(connection):
+                    file.begin_after(connection, floor)
+                self._newest = Position(id=floor.id, at_us=max(floor.at_us, self._newest.at_us))
+        except (sqlite3.Error, StorageError) as error:
+            self._let_go()
+            raise self._told(error) from error
         self._open = True
         self._writer.start()
         self._log.start()
+        return is_behind
 
     def close(self) -> None:
         """Commit what is queued, then let go of the file. Rows put later are refused."""
@@ -150,22 +175,41 @@ class InboxWriter:
         self._writer.join(CLOSE_S)
         self._log.close()
 
+    def look(self) -> None:
+        """Find out whether the disk hangs and the file is where it was; call it every second.
+
+        Who waited too long is told so: by its StorageError.
+        """
+        now = time.monotonic()
+        self._stalled_s = max((now - since for since in self._waiting.values()), default=0.0)
+        for done, since in list(self._waiting.items()):
+            if now - since > GIVE_UP_S and not done.done():
+                done.set_exception(StorageError("the disk does not answer; try again"))
+        try:
+            if self._place is not None:
+                self._place.check_file()
+        except MisplacedError as error:
+            self._misplaced = str(error)
+        else:
+            self._misplaced = ""
+
     async def put(self, tenant: str, source: str, kind: RowKind, body: bytes) -> int:
         """Append a row; return its id once it is on the disk.
 
         Raises:
             StoreFullError: There is no room; the same row may succeed later.
-            StorageError: It was not committed for another reason, or the inbox is closed or far behind.
+            StorageError: It was not committed for another reason, or the inbox is closed, hangs or is far behind.
         """
         if self.queued_bytes + len(body) > MAX_QUEUED_BYTES:
             raise StorageError("too much waits to be written; try again")
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self.queued_bytes += len(body)
+        self._put_bytes += len(body)
         try:
             self._submit(_Row(done, tenant, source, kind.value, body))
-            return await done
-        finally:
-            self.queued_bytes -= len(body)
+        except StorageError:
+            self._put_bytes -= len(body)
+            raise
+        return await self._waited(done)
 
     async def delete_through(self, last_id: int, before_us: int) -> int:
         """Delete rows up to `last_id` that were received before `before_us`; return how many.
@@ -176,41 +220,46 @@ class InboxWriter:
             StorageError: A delete failed; what was deleted before stays deleted.
         """
         total = 0
-        while deleted := await self._chore(lambda it: _delete_some(it, last_id, before_us)):
+        while deleted := await self._chore(lambda it: file.delete_some(it, last_id, before_us)):
             total += deleted
         return total
 
     async def note_death(self, low: int, high: int) -> int:
         """Count one more death of the analyst with the batch `low`..`high`; return how many that makes."""
-        count = (
-            "INSERT INTO death VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1 RETURNING count"
-        )
-        return await self._chore(lambda it: int(it.execute(count, [low, high]).fetchall()[0][0]))
+        return await self._chore(lambda it: file.note_death(it, low, high))
 
     async def clear_deaths(self, through: int) -> None:
         """Forget deaths of batches that ended at or before `through`."""
-        await self._chore(lambda it: it.execute("DELETE FROM death WHERE row_to <= ?", [through]).rowcount)
+        await self._chore(partial(file.clear_deaths, through=through))
 
     async def add_skip(self, row: int) -> None:
         """Remember a row that must never be touched again."""
-        await self._chore(lambda it: it.execute("INSERT OR IGNORE INTO skip VALUES (?)", [row]).rowcount)
+        await self._chore(partial(file.add_skip, row=row))
 
     async def skips(self) -> tuple[int, ...]:
         """Return the rows that must never be touched again, in order."""
-        rows = await self._chore(lambda it: it.execute("SELECT id FROM skip ORDER BY id").fetchall())
-        return tuple(row for (row,) in rows)
+        return await self._chore(file.skips)
 
     # ---- the event loop's side ---------------------------------------------------------------------------
 
     async def _chore(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._submit(_Chore(done, work))
-        return await done
+        return await self._waited(done)
 
     def _submit(self, item: _Row | _Chore) -> None:
         if not self._open:
             raise StorageError("the inbox is closed")
+        if self._stalled_s > STALL_S:
+            raise StorageError("the disk does not answer; try again")
         self._queue.put(item)
+
+    async def _waited(self, done: asyncio.Future[Result]) -> Result:
+        self._waiting[done] = time.monotonic()
+        try:
+            return await done
+        finally:
+            del self._waiting[done]
 
     # ---- the writer thread -------------------------------------------------------------------------------
 
@@ -247,26 +296,35 @@ class InboxWriter:
 
     def _commit(self, rows: list[_Row]) -> None:
         waiting = [row.done for row in rows]
+        size = sum(len(row.body) for row in rows)
         started = time.perf_counter()
         try:
             newest = self._append(rows)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
-            _tell(waiting, _fail_all, waiting, self._failed(error))
+            self._written_bytes += size
+            ours = self._failed(error)
+            self._failure, self._failed_bytes = str(ours), max(self._failed_bytes, size)
+            _tell(waiting, _fail_all, waiting, ours)
             return
-        self._newest_id = newest
-        self.trouble = ""
+        self._newest = newest
+        self._written_bytes += size
+        if size >= self._failed_bytes:
+            self._failure, self._failed_bytes = "", 0
         self._log.appended()
-        _tell(waiting, _number_all, waiting, newest - len(rows) + 1)
-        self._on_commit(time.perf_counter() - started, len(rows), sum(len(row.body) for row in rows))
+        _tell(waiting, _number_all, waiting, newest.id - len(rows) + 1)
+        self._on_commit(time.perf_counter() - started, len(rows), size)
 
-    def _append(self, rows: list[_Row]) -> int:
-        """Commit `rows` and return the id of the last."""
-        self._last_us = now = max(self._clock_us(), self._last_us)
+    def _append(self, rows: list[_Row]) -> Position:
+        """Commit `rows` and return where the last one stands."""
+        now = max(self._clock_us(), self._newest.at_us)
         with transaction(self._connected()) as connection:
             connection.executemany(
                 _INSERT, [(now, row.tenant, row.source, row.kind, row.body) for row in rows]
             )
-            return int(connection.execute("SELECT last_insert_rowid()").fetchone()[0])
+            newest = int(connection.execute("SELECT last_insert_rowid()").fetchone()[0])
+            if self._place is not None:
+                self._place.check()
+        return Position(id=newest, at_us=now)
 
     def _do(self, chore: _Chore) -> None:
         try:
@@ -280,104 +338,34 @@ class InboxWriter:
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
-            connection = open_writer(self._path, SCHEMA, page_bytes=PAGE_BYTES)
-            connection.execute("PRAGMA wal_autocheckpoint=0")
-            self._connection = connection
+            if self._place is not None:
+                self._place.check_file()  # or an empty file would be made where one was moved away
+            self._connection = file.opened(self._path)
         return self._connection
 
     def _failed(self, error: Exception) -> StorageError:
         """Return `error` as one of ours, and let go of a connection that may not be sound any more."""
         ours = error if isinstance(error, StorageError) else StorageError(f"did not commit: {error!r}")
-        self.trouble = str(ours)
-        if type(ours) is StorageError:
+        if type(ours) in {StorageError, DamagedError}:
             self._let_go()
         return ours
+
+    def _told(self, error: sqlite3.Error | StorageError) -> StorageError:
+        """Return what is wrong at the start, and for a file that cannot be read what to do about it."""
+        if isinstance(error, sqlite3.Error):
+            error = storage_error(error, f"cannot read {self._path.name}")
+        if not isinstance(error, DamagedError):
+            return error
+        return DamagedError(
+            f"{error}. Move {self._path} and the files named like it out of the way and start again: Tocsin makes a "
+            "new one. Keep the old one, it may hold webhooks that were not understood yet"
+        )
 
     def _let_go(self) -> None:
         connection, self._connection = self._connection, None
         close_quietly(connection)
-
-
-class InboxReader:
-    """Reads rows, in another process than the writer. Not for several threads at once."""
-
-    def __init__(self, path: Path) -> None:
-        """Open `path` for reading.
-
-        Raises:
-            StorageError: It is not there or cannot be read.
-        """
-        self._connection = open_reader(path)
-
-    def read(self, after: int, max_rows: int, max_bytes: int) -> list[InboxRow]:
-        """Return the rows after id `after`, in order; at most so many, but at least one if there is any.
-
-        Raises:
-            StorageError: The file cannot be read, or a row is of a newer release.
-        """
-        rows: list[InboxRow] = []
-        size = 0
-        question = (
-            "SELECT id, received_at, tenant, source, kind, body FROM inbox WHERE id > ? ORDER BY id LIMIT ?"
-        )
-        try:
-            # Closed at once: an open cursor would keep the log from being emptied.
-            with closing(self._connection.execute(question, [after, max_rows])) as found:
-                for row in found:
-                    size += len(row[5])
-                    if rows and size > max_bytes:
-                        break
-                    rows.append(_row(row))
-        except sqlite3.Error as error:
-            raise storage_error(error, "cannot read the inbox") from error
-        return rows
-
-    def newest_id(self) -> int:
-        """Return the id of the newest row; 0 before the first.
-
-        Raises:
-            StorageError: The file cannot be read.
-        """
-        try:
-            newest = self._connection.execute("SELECT max(id) FROM inbox").fetchall()
-        except sqlite3.Error as error:
-            raise storage_error(error, "cannot read the inbox") from error
-        return int(newest[0][0] or 0)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._connection.close()
-
-
-def _delete_some(connection: sqlite3.Connection, last_id: int, before_us: int) -> int:
-    """Delete the oldest rows that may go. Since time never goes back by id, they are the first ones."""
-    oldest = connection.execute(
-        "SELECT id, received_at FROM inbox WHERE id <= ? AND id < (SELECT max(id) FROM inbox)"
-        " ORDER BY id LIMIT ?",
-        [last_id, DELETE_ROWS],
-    ).fetchall()
-    old = [row for row, received_at in oldest if received_at < before_us]
-    if not old:
-        return 0
-    return connection.execute("DELETE FROM inbox WHERE id <= ?", [old[-1]]).rowcount
-
-
-def _row(stored: tuple[Any, ...]) -> InboxRow:
-    row_id, received_us, tenant, source, kind, body = stored
-    try:
-        known = RowKind(kind)
-    except ValueError as error:
-        raise StorageError(
-            f"inbox row {row_id} is of the kind {kind!r} of a newer release of Tocsin: start that release"
-        ) from error
-    return InboxRow(
-        id=row_id,
-        received_at=_EPOCH + timedelta(microseconds=received_us),
-        tenant=tenant,
-        source=source,
-        kind=known,
-        body=body,
-    )
+        if self._place is not None:
+            self._place.closed()
 
 
 def _nobody(_seconds: float, _rows: int, _bytes: int) -> None:

@@ -1,0 +1,84 @@
+"""Reading the inbox, in another process than its writer."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from bridge.errors import StorageError
+from bridge.model import InboxRow, RowKind
+from bridge.storage.sqlite import open_reader, storage_error
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class InboxReader:
+    """Reads rows, in another process than the writer. Not for several threads at once."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path` for reading.
+
+        Raises:
+            StorageError: It is not there or cannot be read.
+        """
+        self._connection = open_reader(path)
+
+    def read(self, after: int, max_rows: int, max_bytes: int) -> list[InboxRow]:
+        """Return the rows after id `after`, in order; at most so many, but at least one if there is any.
+
+        Raises:
+            StorageError: The file cannot be read, or a row is of a newer release.
+        """
+        rows: list[InboxRow] = []
+        size = 0
+        question = (
+            "SELECT id, received_at, tenant, source, kind, body FROM inbox WHERE id > ? ORDER BY id LIMIT ?"
+        )
+        try:
+            # Closed at once: an open cursor would keep the log from being emptied.
+            with closing(self._connection.execute(question, [after, max_rows])) as found:
+                for row in found:
+                    size += len(row[5])
+                    if rows and size > max_bytes:
+                        break
+                    rows.append(_row(row))
+        except sqlite3.Error as error:
+            raise storage_error(error, "cannot read the inbox") from error
+        return rows
+
+    def newest_id(self) -> int:
+        """Return the id of the newest row; 0 before the first.
+
+        Raises:
+            StorageError: The file cannot be read.
+        """
+        try:
+            newest = self._connection.execute("SELECT max(id) FROM inbox").fetchall()
+        except sqlite3.Error as error:
+            raise storage_error(error, "cannot read the inbox") from error
+        return int(newest[0][0] or 0)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+
+def _row(stored: tuple[Any, ...]) -> InboxRow:
+    row_id, received_us, tenant, source, kind, body = stored
+    try:
+        known = RowKind(kind)
+    except ValueError as error:
+        raise StorageError(
+            f"inbox row {row_id} is of the kind {kind!r} of a newer release of Tocsin: start that release"
+        ) from error
+    return InboxRow(
+        id=row_id,
+        received_at=_EPOCH + timedelta(microseconds=received_us),
+        tenant=tenant,
+        source=source,
+        kind=known,
+        body=body,
+    )
