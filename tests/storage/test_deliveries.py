@@ -80,6 +80,19 @@ async def due(store: DeliveryStore, *, follow: int | None = None) -> Any:
     return await store.due("d", requests=100, lines=100, follow=follow)
 
 
+@pytest.mark.parametrize("ahead_s", [0.0, 7200.0])
+async def test_an_inbox_whose_clock_is_ahead_holds_nothing_back(
+    store: DeliveryStore, clock: Clock, ahead_s: float
+):
+    """The wait of 30 s counts from now on, however far ahead the time is that the inbox gave to the event."""
+    made = START + timedelta(seconds=ahead_s)
+    await store.take_in([row(1, at=made, not_before=made + timedelta(seconds=30))])
+    clock.forward(29.0)
+    assert not (await due(store)).lines
+    clock.forward(1.0)
+    assert (await due(store)).lines
+
+
 def claim_of(*deliveries: Delivery, request: bytes = b"bytes") -> Claim:
     """Return a claim of a batch."""
     return Claim(

@@ -54,7 +54,8 @@ def take_in(connection: sqlite3.Connection, rows: Sequence[OutboxRow], now: date
     """Add outbox rows and move the cursor behind them; rows that are known already change nothing."""
     touched = set()
     for row in rows:
-        first = microseconds(row.not_before)
+        # The outbox has the inbox's time, which a clock that was once ahead keeps ahead: what counts is the wait.
+        first = microseconds(min(row.not_before, now + (row.not_before - row.at)))
         added = connection.execute(
             "INSERT INTO delivery (tenant, destination, event_id, incident, seq, kind, state, created_at,"
             " next_at, attempts, token, step, reason, maybe_duplicate, with_destination, changed_at)"
