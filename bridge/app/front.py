@@ -26,27 +26,27 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 
-import msgspec
 from aiohttp import web
 
-from bridge.api import Api, Reloaded, Surroundings, explain
-from bridge.app.address import listen, point_at
+from bridge.api import Api, Reloaded, Surroundings
+from bridge.app.address import point_at
 from bridge.app.chores import Chores, clock_us
 from bridge.app.destinations import connectors_of, senders
+from bridge.app.ending import LIMIT_S, end_within
 from bridge.app.health import health_of
 from bridge.app.hearing import Hearing
-from bridge.app.limits import raise_file_limit, waiting_connections
+from bridge.app.listening import Listening
 from bridge.app.locks import Lock
-from bridge.app.recovery import Launch, Patience, Recovery, clock_row_due
+from bridge.app.recovery import Launch, Patience, Recovery
 from bridge.app.supervision import Supervisor, command, start_analyst
 from bridge.app.systemd import notify, watchdog_s
+from bridge.app.telling import Telling
 from bridge.app.troubles import Troubles
 from bridge.auth import Grant, Keyring
 from bridge.config import Settings
 from bridge.dispatch import Dispatcher, DispatchSettings
 from bridge.errors import ConfigError, StorageError
-from bridge.intake import Intake, IntakeSettings, Runner, peer_of, routes, strays
-from bridge.model import RowKind
+from bridge.intake import Intake, IntakeSettings, peer_of, routes
 from bridge.ports import Connector
 from bridge.storage.deliveries import DeliveryStore, OutboxReader
 from bridge.storage.inbox import InboxWriter
@@ -57,12 +57,10 @@ from bridge.webhooks import envelope
 logger = logging.getLogger(__name__)
 
 LOCK_S = 2.0
-#: How long the end may take: requests that are being answered, then deliveries that are under way.
-LAST_ANSWERS_S = 2.0
+#: The name under which the analyst's cursor of this front is kept.
+FRONT = "front-1"
+#: How long deliveries that are under way may take at the end.
 LAST_DELIVERIES_S = 3.0
-CLOCK_S = 1.0
-#: How often connections are looked at that wait for a request.
-SWEEP_S = 2.0
 DESTINATION_TROUBLES = {
     "blocked": "TocsinDestinationBlocked",
     "unreachable": "TocsinDestinationUnreachable",
@@ -92,8 +90,6 @@ class Front:
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
         self._reloading = asyncio.Lock()
-        self._settings_told = False
-        self._row_at = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.url = ""  # where it listens, once it does
         self.inbox = InboxWriter(data / "inbox.db", clock_us=clock_us, on_commit=self._on_commit)
@@ -109,6 +105,15 @@ class Front:
             self.troubles,
             newest_id=lambda: self.inbox.newest_id,
             on_events=self._on_events,
+            clock=time.monotonic,
+            wall=time.time,
+        )
+        self.telling = Telling(
+            self.inbox,
+            settings=lambda: self.settings,
+            timers=lambda: self.hearing.timers,
+            troubles=self.troubles,
+            telemetry=self.telemetry,
             clock=time.monotonic,
             wall=time.time,
         )
@@ -146,11 +151,10 @@ class Front:
             ExceptionGroup: A worker died.
         """
         self._loop = asyncio.get_running_loop()
-        max_waiting = waiting_connections(raise_file_limit())
         async with AsyncExitStack() as opened:
             deliveries = self._open(opened)
-            await self._tell_settings()
-            runner = await self._listen(deliveries, opened)
+            await self.telling.tell_settings()
+            listening = await self._listen(deliveries, opened)
             async with asyncio.TaskGroup() as group:
                 delivering = group.create_task(self._deliver(deliveries))
                 supervising = group.create_task(self.supervisor.run())
@@ -158,18 +162,18 @@ class Front:
                     group.create_task(work)
                     for work in (
                         self.troubles.run(),
-                        self._tell_time(),
+                        self.telling.run(),
                         self._keep_reloading(),
                         self._watchdog(),
                         self.chores.run(),
-                        self._sweep(runner, max_waiting),
+                        listening.run(),
                     )
                 ]
                 self._say_ready()
                 with self._signals(self._loop):
                     await self._stop.wait()
                 self._say_stopping()
-                await runner.cleanup()
+                await listening.close()
                 await self._end_workers()
                 await asyncio.wait([delivering, supervising])
                 for worker in others:
@@ -210,14 +214,28 @@ class Front:
         lock = Lock(data / "front.lock")
         lock.take(wait_s=LOCK_S)
         opened.callback(lock.release)
-        self.inbox.start()
+        self._start_inbox()
         opened.callback(self.inbox.close)
         self._connectors = connectors_of(self.settings.destinations)
         deliveries = DeliveryStore(data / "delivery.db", clock=_now)
         opened.callback(deliveries.close)
         return deliveries
 
-    async def _listen(self, deliveries: DeliveryStore, opened: AsyncExitStack) -> Runner:
+    def _start_inbox(self) -> None:
+        """Open the inbox; its ids and its clock go on above what the state has read, whatever became of it."""
+        try:
+            floor = StateReader(self.settings.data_dir / "state.db").position(FRONT)
+        except StorageError as error:  # the analyst finds out, too, and deals with it
+            logger.warning("How far the state is cannot be told: %s.", error, extra={"event": "state_unread"})
+            floor = None
+        if self.inbox.start(floor):
+            logger.error(
+                "inbox.db held less than was already read: it was lost or is an older copy. Webhooks that were not "
+                "understood yet are gone; what comes now is numbered on.",
+                extra={"event": "inbox_behind", "read": self.inbox.newest_id},
+            )
+
+    async def _listen(self, deliveries: DeliveryStore, opened: AsyncExitStack) -> Listening:
         around = Surroundings(
             authenticate=self._authenticate,
             put=self.inbox.put,
@@ -228,14 +246,11 @@ class Front:
             health=lambda tenant: health_of(tenant, self.settings, self.telemetry, self.troubles),
             metrics=self.telemetry.render,
         )
-        app = web.Application(middlewares=[strays(self._counters), explain])
-        app.add_routes(routes(self.intake))
-        app.add_routes(Api(StateReader(self.settings.data_dir / "state.db"), deliveries, around).routes())
-        runner = Runner(app, self._counters, shutdown_timeout=LAST_ANSWERS_S)
-        opened.push_async_callback(runner.cleanup)
-        await runner.setup()
-        self.url = await listen(runner, self.settings.host, self.settings.port)
-        return runner
+        api = Api(StateReader(self.settings.data_dir / "state.db"), deliveries, around)
+        listening = Listening([*routes(self.intake), *api.routes()], self._counters, self.telemetry)
+        opened.push_async_callback(listening.close)
+        self.url = await listening.start(self.settings.host, self.settings.port)
+        return listening
 
     def _say_ready(self) -> None:
         settings, telemetry = self.settings, self.telemetry
@@ -266,9 +281,14 @@ class Front:
             self._dispatcher.stop()
         await self.supervisor.stop()
 
+    def _end(self) -> None:
+        """Obey a signal: end in good order, or in bad, but in time."""
+        end_within(LIMIT_S)
+        self.stop()
+
     @contextmanager
     def _signals(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-        handlers = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop, signal.SIGHUP: self._reload.set}
+        handlers = {signal.SIGTERM: self._end, signal.SIGINT: self._end, signal.SIGHUP: self._reload.set}
         for number, handler in handlers.items():
             loop.add_signal_handler(number, handler)
         try:
@@ -303,38 +323,6 @@ class Front:
                 await sender.close()
             outbox.close()
 
-    async def _tell_time(self) -> None:
-        """Put a row when nothing else has: time runs for incidents, and a disk that is well again is seen."""
-        while True:
-            await asyncio.sleep(CLOCK_S)
-            await self._tell_settings()
-            timers = self.hearing.timers or bool(self.inbox.trouble)
-            if clock_row_due(time.monotonic() - self._row_at, timers=timers):
-                self._row_at = time.monotonic()
-                with suppress(StorageError):  # the intake says so to whoever sends
-                    await self.inbox.put(self.settings.tenants[0], "tocsin", RowKind.CLOCK, b"")
-
-    async def _tell_settings(self) -> None:
-        """Put the analysis settings in force. At every start: the state may be another than last time's."""
-        if self._settings_told:
-            return
-        self._settings_told = True
-        body = msgspec.json.encode(self.settings.analysis)
-        try:
-            await self.inbox.put(self.settings.tenants[0], "tocsin", RowKind.SETTINGS, body)
-        except StorageError as error:
-            self._settings_told = False
-            logger.warning("The settings wait: %s", error, extra={"event": "row_lost"})
-
-    async def _sweep(self, runner: Runner, max_waiting: int) -> None:
-        """Keep files free for who sends: close connections that wait for too long, or are too many."""
-        while True:
-            found = runner.sweep(time.monotonic(), max_waiting)
-            self.telemetry.set("tocsin_connections", found.open)
-            for reason, closed in (("headless", found.headless), ("idle", found.idle)):
-                self.telemetry.add("tocsin_connections_closed_total", closed, reason=reason)
-            await asyncio.sleep(SWEEP_S)
-
     async def _keep_reloading(self) -> None:
         while True:
             await self._reload.wait()
@@ -360,7 +348,7 @@ class Front:
                 self._loop.call_soon_threadsafe(self._on_rows)
 
     def _on_rows(self) -> None:
-        self._row_at = time.monotonic()
+        self.telling.rows_came()
         self.supervisor.wake()
 
     def _on_events(self) -> None:
@@ -388,8 +376,8 @@ class Front:
         self.intake.keyring = keyring_of(settings)
         logging.getLogger("bridge").setLevel(settings.log_level.upper())
         if settings.analysis != old.analysis:
-            self._settings_told = False
-            await self._tell_settings()
+            self.telling.settings_changed()
+            await self.telling.tell_settings()
         if settings.destinations != old.destinations:
             self._change_destinations(old, made)
         self.telemetry.set("tocsin_config_reload_ok", 1)

@@ -53,6 +53,10 @@ TROUBLES: dict[str, tuple[Severity, str]] = {
         "warning",
         "Requests with a wrong token or a bad body arrive at the door: {reason}.",
     ),
+    "TocsinClockAhead": (
+        "warning",
+        "The machine's clock was set back: {reason}. Incidents keep the later time; deliveries do not wait.",
+    ),
     "TocsinDiskFilling": (
         "critical",
         "The disk of the stores is nearly full: {reason}. When it is full webhooks get 503.",

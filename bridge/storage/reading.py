@@ -26,6 +26,7 @@ import zstandard
 from bridge.analysis.reports import Record, incident_item, incident_record, line_of, links
 from bridge.analysis.settings import AnalysisSettings
 from bridge.model import Episode, Incident, IncidentState, RowKind, Word
+from bridge.storage.inbox import Position
 from bridge.storage.sqlite import open_reader, storage_error
 
 #: What one page of exported history may hold, unpacked. One row is always given, however large.
@@ -204,15 +205,15 @@ class StateReader:
             inbox_id=row[4], what=row[5], reason=row[6], body=bytes(row[7]),
         )  # fmt: skip
 
-    def position(self, front: str) -> tuple[int, int] | None:
-        """Return id and time (microseconds since the epoch) of the last row of `front` that was understood.
+    def position(self, front: str) -> Position | None:
+        """Return where the last row of `front` stands that was understood; None before the first.
 
         Raises:
             StorageError: The file is there and cannot be read.
         """
         with self._open() as store:
             row = store and store.execute("SELECT id, at FROM cursor WHERE front = ?", (front,)).fetchone()
-        return (row[0], row[1]) if row else None
+        return Position(id=row[0], at_us=row[1]) if row else None
 
     def stats(self, tenant: str | None) -> Record:
         """Return how far the analyst is and what it holds: `cursor`, `processed_until` and counts."""

@@ -80,6 +80,11 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("tocsin_commit_seconds", "histogram", "One group commit of the inbox.", (), COMMIT_BUCKETS_S),
     Metric("tocsin_inbox_queued_bytes", "gauge", "Bytes of webhooks that wait for their commit."),
+    Metric(
+        "tocsin_inbox_clock_ahead_seconds",
+        "gauge",
+        "By how much the newest webhook's time, which never goes back, is ahead of the machine's clock.",
+    ),
     Metric("tocsin_inbox_backlog_rows", "gauge", "Rows committed and not yet understood by the analyst."),
     # Understanding.
     Metric("tocsin_alerts_total", "counter", "Alerts understood, by why they are news.", ("change",)),
@@ -288,6 +293,9 @@ EVENTS: dict[str, str] = {
     "front_stopping": "A signal asked for the end; nothing new is accepted.",
     "front_failed": "The front cannot run, or one of its workers died; the process ends.",
     "front_stopped": "Everything acknowledged is on the disk and both processes have ended.",
+    "front_cut_off": "The end took too long and was made; what was acknowledged is on the disk.",
+    "state_unread": "How far the analyst is could not be read at the start.",
+    "inbox_behind": "inbox.db held less than was already read; its numbers go on above that.",
     "config_reloaded": "A changed configuration is in force.",
     "config_note": "The configuration allows something that is easily a mistake.",
     "config_refused": "A changed configuration is bad; the old one stays in force.",

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -228,6 +229,37 @@ def test_nothing_acknowledged_is_lost_when_both_are_killed_at_once(make: Callabl
         opened[0]["event_id"]
     }  # perhaps told twice, under one id
     assert sidecar.end() == 0
+
+
+def test_an_inbox_that_was_lost_goes_on_above_what_was_understood(make: Callable[..., Sidecar]):
+    sidecar = make()
+    sidecar.start()
+    for name in ("First", "Second"):
+        sidecar.send(name)
+    until(lambda: len(sidecar.understood()) == 2, "both alerts understood")
+    assert sidecar.end() == 0
+    for file in sidecar.data.glob("inbox.db*"):
+        file.unlink()
+    sidecar.start()
+    (said,) = sidecar.logged("inbox_behind")
+    assert "are gone" in said["message"]
+    sidecar.send("AfterTheLoss")
+    until(lambda: sidecar.heard_of("AfterTheLoss"), "the incident after the loss")
+    assert sidecar.end() == 0
+
+
+def test_a_data_directory_that_was_deleted_is_not_ready_and_takes_nothing(make: Callable[..., Sidecar]):
+    sidecar = make()
+    sidecar.start()
+    sidecar.send("Before")
+    shutil.rmtree(sidecar.data)
+    status, answer = sidecar.ask("POST", "/v1/alertmanager", webhook("Lost"))
+    assert (status, answer) == (503, '{"error":"not committed; try again"}')
+    status, answer = sidecar.ask("GET", "/-/ready")
+    assert status == 503
+    assert "inbox.db was moved or deleted while it was in use" in answer
+    assert sidecar.metric("tocsin_ready") == 0
+    assert sidecar.end() in {0, 1}
 
 
 def test_a_bad_file_keeps_the_old_configuration_and_says_why(make: Callable[..., Sidecar]):

@@ -194,6 +194,8 @@ async def test_a_disk_that_hangs_is_noticed_and_lets_nobody_wait_for_ever(opened
     writer.look()
     failed = await asyncio.gather(*tasks, return_exceptions=True)
     assert [str(error) for error in failed] == ["the disk does not answer; try again"] * 3
+    writer.look()
+    assert "has not answered" in writer.trouble  # though nobody waits any more
     monkeypatch.undo()
     clock.going.set()
     while writer.queued_bytes:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from stores import apart, fill, firing, row, settings_row
+from stores import FRONT, apart, fill, firing, row, settings_row
 from timeline import START, alert, webhook
 
 from bridge.analysis.settings import AnalysisSettings, Destination, Route, Source
 from bridge.errors import StorageError
 from bridge.model import IncidentState
-from bridge.storage.reading import Cursor, StateReader, read_cursor, write_cursor
+from bridge.storage.reading import Cursor, StateReader, microseconds, read_cursor, write_cursor
 from bridge.storage.state import StateStore
 
 ITEM_FIELDS = [
@@ -249,3 +249,12 @@ def test_a_foreign_cursor_is_refused(path: Path, text: str) -> None:
         reader.incidents("default", cursor=text)
     with pytest.raises(ValueError, match="cursor"):
         reader.quarantine("default", cursor=text)
+
+
+def test_where_the_analyst_stands_is_told_per_front(path: Path) -> None:
+    reader = reader_of(path, 3)
+    found = reader.position(FRONT)
+    assert found is not None
+    assert (found.id, found.at_us) == (3, microseconds(START + timedelta(hours=2)))
+    assert reader.position("front-2") is None
+    assert StateReader(path.with_name("other.db")).position(FRONT) is None

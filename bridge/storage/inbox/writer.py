@@ -50,8 +50,8 @@ MAX_BATCH_BYTES = 8 << 20
 MAX_QUEUED_BYTES = 512 << 20
 #: How old a row may be that waits for its commit, before the disk counts as hanging.
 STALL_S = 5.0
-#: How long a row waits for a disk that hangs. Alertmanager waits for 10 s and more.
-GIVE_UP_S = 10.0
+#: How long a row waits for a disk that hangs, looked at every second. Alertmanager waits for 10 s and more.
+GIVE_UP_S = 9.0
 #: How long `close` waits for the last commit of a disk that hangs: the whole end takes at most 10 s.
 CLOSE_S = 2.0
 
@@ -105,6 +105,9 @@ class InboxWriter:
         self._put_bytes = 0  # changed by the loop alone
         self._written_bytes = 0  # changed by the writer alone
         self._waiting: dict[asyncio.Future[Any], float] = {}  # since when, on the monotonic clock
+        self._busy_since: float | None = (
+            None  # when the writer began what it is at; none waits for it, perhaps
+        )
         self._stalled_s = 0.0
         self._misplaced = ""
         self._failure = ""
@@ -181,7 +184,9 @@ class InboxWriter:
         Who waited too long is told so: by its StorageError.
         """
         now = time.monotonic()
-        self._stalled_s = max((now - since for since in self._waiting.values()), default=0.0)
+        busy_since = self._busy_since
+        busy_s = 0.0 if busy_since is None else now - busy_since
+        self._stalled_s = max((now - since for since in self._waiting.values()), default=busy_s)
         for done, since in list(self._waiting.items()):
             if now - since > GIVE_UP_S and not done.done():
                 done.set_exception(StorageError("the disk does not answer; try again"))
@@ -267,11 +272,13 @@ class InboxWriter:
         going_on = True
         while going_on:
             rows, chores, going_on = self._gather(self._queue.get())
+            self._busy_since = time.monotonic()
             self._log.finish(self._connection)
             if rows:
                 self._commit(rows)
             for chore in chores:
                 self._do(chore)
+            self._busy_since = None
         self._let_go()
 
     def _gather(self, item: _Row | _Chore | None) -> tuple[list[_Row], list[_Chore], bool]:

@@ -1,0 +1,114 @@
+"""What the front tells the inbox by itself: the settings in force, and that time passes while nobody sends.
+
+Rules: nothing here waits for anybody. What the inbox does not take is told again a second later. A clock row also
+tries a disk that was full: it is as large as what failed, since a few bytes nearly always find room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+import msgspec
+
+from bridge.app.recovery import clock_row_due
+from bridge.app.troubles import Troubles
+from bridge.config import Settings
+from bridge.errors import StorageError
+from bridge.model import OWN_SOURCE, RowKind
+from bridge.storage.inbox import InboxWriter
+from bridge.telemetry import Telemetry
+
+logger = logging.getLogger(__name__)
+
+LOOK_S = 1.0
+#: So far ahead of the wall the inbox's clock is worth an alert: the machine's clock was wrong, then set back.
+AHEAD_S = 60.0
+
+
+class Telling:
+    """One front's own rows, and its eye on the inbox."""
+
+    def __init__(
+        self,
+        inbox: InboxWriter,
+        *,
+        settings: Callable[[], Settings],
+        timers: Callable[[], bool],
+        troubles: Troubles,
+        telemetry: Telemetry,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            inbox: Where rows go.
+            settings: What holds now.
+            timers: Whether anything waits for time to pass.
+            troubles: Where an alert about the inbox's clock goes.
+            telemetry: Where its lead is shown.
+            clock: Seconds of a steady clock.
+            wall: Seconds since the epoch.
+        """
+        self._inbox = inbox
+        self._settings = settings
+        self._timers = timers
+        self._troubles = troubles
+        self._clock = clock
+        self._wall = wall
+        self._settings_told = False
+        self._row_at = clock()
+        telemetry.watch("tocsin_inbox_clock_ahead_seconds", self.ahead_s)
+
+    def ahead_s(self) -> float:
+        """Return by how much the inbox's clock, which never goes back, is ahead of the one on the wall."""
+        return max(0.0, self._inbox.newest_at_us / 1e6 - self._wall())
+
+    def rows_came(self) -> None:
+        """Note that the inbox took rows of any kind: time has been told."""
+        self._row_at = self._clock()
+
+    def settings_changed(self) -> None:
+        """Note that other settings are in force."""
+        self._settings_told = False
+
+    async def run(self) -> None:
+        """Look after all of it, for ever."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            await self.look()
+
+    async def look(self) -> None:
+        """Do once what is due."""
+        self._inbox.look()
+        self._look_at_clock()
+        await self.tell_settings()
+        timers = self._timers() or bool(self._inbox.trouble)
+        if clock_row_due(self._clock() - self._row_at, timers=timers):
+            self.rows_came()
+            with suppress(StorageError):  # the intake says so to whoever sends
+                await self._put(RowKind.CLOCK, bytes(self._inbox.failed_bytes))
+
+    async def tell_settings(self) -> None:
+        """Put the analysis settings in force. At every start: the state may be another than last time's."""
+        if self._settings_told:
+            return
+        self._settings_told = True
+        try:
+            await self._put(RowKind.SETTINGS, msgspec.json.encode(self._settings().analysis))
+        except StorageError as error:
+            self._settings_told = False
+            logger.warning("The settings wait: %s", error, extra={"event": "row_lost"})
+
+    async def _put(self, kind: RowKind, body: bytes) -> None:
+        await self._inbox.put(self._settings().tenants[0], OWN_SOURCE, kind, body)
+
+    def _look_at_clock(self) -> None:
+        ahead_s = self.ahead_s()
+        reason = None
+        if ahead_s > AHEAD_S:
+            reason = f"the newest webhook is dated {ahead_s:.0f} s after the machine's clock"
+        self._troubles.report("TocsinClockAhead", reason)

@@ -1,0 +1,127 @@
+"""What the front puts into the inbox by itself, with a clock that the test moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from bridge import config
+from bridge.app.kinds import known_kinds
+from bridge.app.telling import AHEAD_S, Telling
+from bridge.app.troubles import Troubles
+from bridge.model import InboxRow, RowKind
+from bridge.storage.inbox import InboxReader, InboxWriter
+from bridge.telemetry import Telemetry
+
+NOON_S = datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp()
+
+
+class Desk:
+    """A real inbox, and everything around what is told to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now = 0.0
+        self.wall_s = NOON_S
+        self.timers = False
+        self.path = folder / "inbox.db"
+        self.settings = config.load(None, known_kinds(), {}, data_dir=folder)
+        self.telemetry = Telemetry()
+        self.inbox = InboxWriter(self.path, clock_us=lambda: int(self.wall_s * 1e6))
+        self.troubles = Troubles(
+            put=self.inbox.put, tenant="default", file=folder / "troubles.json",
+            clock=lambda: datetime(2026, 1, 1, tzinfo=UTC), telemetry=self.telemetry,
+        )  # fmt: skip
+        self.telling = Telling(
+            self.inbox, settings=lambda: self.settings, timers=lambda: self.timers, troubles=self.troubles,
+            telemetry=self.telemetry, clock=lambda: self.now, wall=lambda: self.wall_s,
+        )  # fmt: skip
+        self.inbox.start()
+
+    def rows(self) -> list[InboxRow]:
+        reader = InboxReader(self.path)
+        try:
+            return reader.read(0, 100, 1 << 30)
+        finally:
+            reader.close()
+
+    def kinds(self) -> list[RowKind]:
+        return [row.kind for row in self.rows()]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    made = Desk(tmp_path)
+    yield made
+    made.inbox.close()
+
+
+async def test_the_settings_are_told_once_and_again_when_they_change(desk: Desk):
+    await desk.telling.look()
+    await desk.telling.look()
+    assert desk.kinds() == [RowKind.SETTINGS]
+    desk.telling.settings_changed()
+    await desk.telling.look()
+    assert desk.kinds() == [RowKind.SETTINGS] * 2
+    assert {(row.tenant, row.source) for row in desk.rows()} == {("default", "tocsin")}
+
+
+async def test_settings_that_the_inbox_did_not_take_are_told_later(desk: Desk):
+    assert desk.inbox._connection is not None
+    desk.inbox._connection.close()  # the next commit fails, and the one after that opens the file anew
+    await desk.telling.look()
+    assert desk.inbox.trouble
+    assert desk.kinds() == []
+    await desk.telling.look()
+    assert desk.kinds() == [RowKind.SETTINGS]
+    assert not desk.inbox.trouble
+
+
+@pytest.mark.parametrize(("timers", "idle_s"), [(True, 5.0), (False, 60.0)])
+async def test_time_is_told_when_nobody_sends(desk: Desk, timers: bool, idle_s: float):
+    desk.timers = timers
+    await desk.telling.look()
+    desk.now = idle_s - 0.1
+    await desk.telling.look()
+    assert desk.kinds() == [RowKind.SETTINGS]
+    desk.now = idle_s
+    await desk.telling.look()
+    assert desk.kinds() == [RowKind.SETTINGS, RowKind.CLOCK]
+    desk.now = idle_s * 1.9
+    desk.telling.rows_came()
+    desk.now = idle_s * 2.1
+    await desk.telling.look()
+    assert len(desk.rows()) == 2
+
+
+async def test_a_disk_that_was_full_is_tried_with_as_much_as_failed(desk: Desk):
+    await desk.telling.look()
+    connection = desk.inbox._connection
+    assert connection is not None
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(Exception, match="no room"):
+        await desk.inbox.put("t", "s", RowKind.WEBHOOK, b"x" * 200_000)
+    for _ in range(2):
+        desk.now += 5.0
+        await desk.telling.look()
+        assert "no room" in desk.inbox.trouble
+    connection.execute("PRAGMA max_page_count=100000")
+    desk.now += 5.0
+    await desk.telling.look()
+    assert desk.inbox.trouble == ""
+    assert [(row.kind, len(row.body)) for row in desk.rows()[1:]] == [(RowKind.CLOCK, 200_000)]
+
+
+async def test_a_clock_that_was_set_back_is_shown_and_an_alert_until_it_is_reached(desk: Desk):
+    await desk.telling.look()
+    assert desk.telemetry.value("tocsin_inbox_clock_ahead_seconds") == 0.0
+    desk.wall_s -= AHEAD_S + 1
+    await desk.telling.look()
+    assert desk.telemetry.value("tocsin_inbox_clock_ahead_seconds") == AHEAD_S + 1
+    assert desk.telemetry.value("tocsin_own_alerts_firing") == 1
+    desk.wall_s += 2
+    await desk.telling.look()
+    assert desk.telemetry.value("tocsin_own_alerts_firing") == 0
