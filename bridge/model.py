@@ -48,6 +48,7 @@ class RowKind(StrEnum):
     FAMILIES = "families"  # a finished HDBSCAN fit or prediction that acts from here on
     MODE = "mode"  # thinking with or without models from here on
     SETTINGS = "settings"  # the analysis settings in force from here on, without secrets
+    REPLAYED = "replayed"  # an entry of the quarantine was sent again; changes nothing that is thought
 
 
 class InboxRow(Word, frozen=True, kw_only=True):

@@ -284,8 +284,8 @@ def test_each_kind_of_waiting_has_its_own_words() -> None:
 
 async def test_an_export_is_streamed_part_by_part(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(world.path, apart(5))
-    monkeypatch.setattr("bridge.storage.reading.PAGE_INCIDENTS", 2)
-    monkeypatch.setattr("bridge.storage.reading.PAGE_BYTES", 1)
+    monkeypatch.setattr("bridge.storage.reading.reader.PAGE_INCIDENTS", 2)
+    monkeypatch.setattr("bridge.storage.reading.history.PAGE_BYTES", 1)
     webhooks = await (await world.ask("/api/v1/export?format=webhooks")).read()
     assert [set(json.loads(line)) for line in webhooks.splitlines()] == [
         {"received_at", "tenant", "source", "body"}
@@ -310,7 +310,7 @@ class Breaks(StateReader):
 async def test_an_export_that_cannot_go_on_breaks_off_and_does_not_end_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.storage.reading.PAGE_BYTES", 1)
+    monkeypatch.setattr("bridge.storage.reading.history.PAGE_BYTES", 1)
     it = World(tmp_path)
     fill(it.path, apart(3))
     async with running(it, Breaks(it.path)):

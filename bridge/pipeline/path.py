@@ -58,6 +58,7 @@ class Path:
             RowKind.FAMILIES: self._fits.families,
             RowKind.MODE: self._fits.mode,
             RowKind.SETTINGS: self._new_settings,
+            RowKind.REPLAYED: lambda _row: None,  # the store marks the entry
         }
         self._rings: dict[str, Callable[[Tenant, tuple[str, ...]], None]] = {
             "settle": self._alerts.settle,

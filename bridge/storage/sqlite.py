@@ -42,12 +42,12 @@ def open_writer(path: Path, schema: Schema | None = None, *, page_bytes: int = 4
     Raises:
         StorageError: It cannot be opened, is no database, or was written by a newer release.
     """
-    with _told(f"cannot open {path.name}"):
+    with told(f"cannot open {path.name}"):
         connection = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False, timeout=BUSY_MS / 1000
         )
     try:
-        with _told(f"cannot open {path.name}"):
+        with told(f"cannot open {path.name}"):
             connection.execute(f"PRAGMA page_size={page_bytes:d}")
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
@@ -65,7 +65,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
     Raises:
         StorageError: It is not there, or cannot be read.
     """
-    with _told(f"cannot open {path.name} for reading"):
+    with told(f"cannot open {path.name} for reading"):
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=ro",
             uri=True,
@@ -89,7 +89,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         StoreFullError: There is no room on the disk.
         StorageError: The commit failed for another reason; nothing was kept.
     """
-    with _told("did not commit"):
+    with told("did not commit"):
         try:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
@@ -107,7 +107,7 @@ def migrate(connection: sqlite3.Connection, schema: Schema) -> None:
     Raises:
         StorageError: A step failed, or the file has steps of a newer release.
     """
-    with _told(f"cannot read the schema of {schema.name}"):
+    with told(f"cannot read the schema of {schema.name}"):
         applied = _applied(connection, schema)
     names = [step.__name__ for step in schema.steps]
     if unknown := applied - set(names):
@@ -122,7 +122,7 @@ def migrate(connection: sqlite3.Connection, schema: Schema) -> None:
     migrations = Migrations(schema.name)
     for step in schema.steps:
         migrations()(step)
-    with _told(f"cannot migrate {schema.name}"):
+    with told(f"cannot migrate {schema.name}"):
         migrations.apply(Database(connection, execute_plugins=False, recursive_triggers=False))
 
 
@@ -146,8 +146,8 @@ def _applied(connection: sqlite3.Connection, schema: Schema) -> set[str]:
 
 
 @contextmanager
-def _told(doing: str) -> Iterator[None]:
-    """Turn what SQLite raises into a StorageError."""
+def told(doing: str) -> Iterator[None]:
+    """Turn what SQLite raises into a StorageError; `doing` says what failed, without secrets."""
     try:
         yield
     except sqlite3.Error as error:

@@ -10,11 +10,11 @@ from pathlib import Path
 import msgspec
 import pytest
 from stores import FRONT, apart, fill, firing, row, settings_row
-from timeline import START, alert, webhook
+from timeline import START, alert, stamp, webhook
 
 from bridge.analysis.settings import AnalysisSettings, Destination, Route, Source
 from bridge.errors import StorageError
-from bridge.model import IncidentState
+from bridge.model import IncidentState, RowKind
 from bridge.storage.reading import Cursor, StateReader, microseconds, read_cursor, write_cursor
 from bridge.storage.state import StateStore
 
@@ -177,8 +177,8 @@ def test_exported_incidents_are_whole_and_in_the_order_of_their_opening(path: Pa
 def test_parts_of_an_export_join_without_a_seam(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = reader_of(path, 7)
     whole = reader.incident_lines(None).lines, reader.history_lines(None).lines
-    monkeypatch.setattr("bridge.storage.reading.PAGE_INCIDENTS", 3)
-    monkeypatch.setattr("bridge.storage.reading.PAGE_BYTES", 1)
+    monkeypatch.setattr("bridge.storage.reading.reader.PAGE_INCIDENTS", 3)
+    monkeypatch.setattr("bridge.storage.reading.history.PAGE_BYTES", 1)
     for read, expected in zip((reader.incident_lines, reader.history_lines), whole, strict=True):
         lines: list[bytes] = []
         part = read(None)
@@ -199,7 +199,25 @@ def test_the_history_is_replay_input(path: Path) -> None:
     assert lines[0]["tenant"] == ""
     assert list(lines[1]) == ["received_at", "tenant", "source", "body"]
     assert lines[1]["body"] == json.loads(pretty)
-    assert StateReader(path).history_lines(None, since=START + timedelta(seconds=1)).lines == ()
+
+
+def test_a_history_from_some_time_on_begins_with_what_was_in_force(path: Path) -> None:
+    at = [START + timedelta(minutes=minute) for minute in range(6)]
+    mode = row(3, at[1], b'{"model_free":true}', kind=RowKind.MODE)
+    fill(
+        path,
+        [
+            settings_row(1, at[0], AnalysisSettings(sensitivity=0.1)), row(2, at[0], firing("Old", START)), mode,
+            settings_row(4, at[2], AnalysisSettings(sensitivity=0.2)), row(5, at[3], firing("New", START)),
+            settings_row(6, at[4], AnalysisSettings(sensitivity=0.3)),
+        ],
+    )  # fmt: skip
+    found = StateReader(path).history_lines(None, since=at[3])
+    lines = [json.loads(line) for line in found.lines]
+    assert [line.get("kind", "webhook") for line in lines] == ["mode", "settings", "webhook", "settings"]
+    assert [line["body"].get("sensitivity") for line in lines] == [None, 0.2, None, 0.3]
+    assert [line["received_at"] for line in lines] == [stamp(each) for each in (at[3], at[3], at[3], at[4])]
+    assert len(StateReader(path).history_lines(None, since=at[5]).lines) == 2
 
 
 def test_a_tenant_gets_the_settings_without_what_they_say_of_others(path: Path) -> None:

@@ -1,0 +1,92 @@
+"""The history as replay input, in the order in which it was thought.
+
+Rules: settings and modes were everyone's: a replay without them would think differently. A tenant gets them without
+what they say of others. An export that begins somewhere in between begins with those that were in force there.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import zstandard
+
+from bridge.analysis.reports import Record, line_of
+from bridge.analysis.settings import AnalysisSettings
+from bridge.model import RowKind
+from bridge.storage.reading.pages import Cursor, Lines, all_of, microseconds, moment_of
+
+#: What one page of exported history may hold, unpacked. One row is always given, however large.
+PAGE_BYTES = 4 * 1024 * 1024
+_COLUMNS = "seq, received_at, tenant, source, kind, body"
+_Row = Sequence[Any]
+
+
+def lines(
+    store: sqlite3.Connection, tenant: str | None, since: datetime | None, after: Cursor | None
+) -> Lines:
+    """Return one page, after `after`."""
+    where = ["seq > ?"]
+    values: list[Any] = [after.at if after else 0]
+    if tenant is not None:
+        where.append("(tenant = ? OR kind IN ('settings', 'mode'))")
+        values.append(tenant)
+    if since is not None:
+        where.append("received_at >= ?")
+        values.append(microseconds(since))
+    found: list[bytes] = []
+    if since is not None and after is None:
+        found += [_line(row, tenant) for row in _in_force(store, microseconds(since))]
+    question = f"SELECT {_COLUMNS} FROM history {all_of(where)} ORDER BY seq"  # noqa: S608 - fixed texts only
+    taken, last = 0, 0
+    for row in store.execute(question, values):
+        if taken >= PAGE_BYTES:
+            return Lines(lines=tuple(found), next=Cursor(at=last))
+        line = _line(row, tenant)
+        found.append(line)
+        taken, last = taken + len(line), row[0]
+    return Lines(lines=tuple(found), next=None)
+
+
+def _in_force(store: sqlite3.Connection, since: int) -> Iterator[_Row]:
+    """Give the newest settings and mode from before `since`, as if they had come then."""
+    rows = store.execute(
+        f"SELECT {_COLUMNS} FROM history WHERE seq IN (SELECT max(seq) FROM history"  # noqa: S608 - fixed texts only
+        " WHERE kind IN ('settings', 'mode') AND received_at < ? GROUP BY kind) ORDER BY seq",
+        (since,),
+    ).fetchall()
+    return ((row[0], since, *row[2:]) for row in rows)
+
+
+def _line(row: _Row, asks: str | None) -> bytes:
+    """Return one line of replay input; a webhook carries its source, everything else its kind.
+
+    `asks` is the tenant that asks, None for all of them.
+    """
+    _, received_at, tenant, source, kind, packed = row
+    body = zstandard.ZstdDecompressor().decompressobj().decompress(packed)
+    line: Record = {"received_at": moment_of(received_at), "tenant": tenant if asks is None else asks}
+    line |= {"source": source} if kind == RowKind.WEBHOOK else {"kind": kind}
+    if asks is not None and kind == RowKind.SETTINGS:
+        body = _narrowed(body, asks)
+    # A webhook may span lines as it was sent; `format` takes out white space and touches no value.
+    line["body"] = msgspec.Raw(msgspec.json.format(body, indent=-1) if body else b"{}")
+    return line_of(line)
+
+
+def _narrowed(body: bytes, tenant: str) -> bytes:
+    """Return analysis settings without the sources, routes and destinations of other tenants."""
+    settings = msgspec.json.decode(body, type=AnalysisSettings)
+    routes = tuple(route for route in settings.routes if route.tenant in {None, tenant})
+    named = {name for route in routes for name in route.to}
+    return msgspec.json.encode(
+        msgspec.structs.replace(
+            settings,
+            sources=tuple(source for source in settings.sources if source.tenant == tenant),
+            routes=routes,
+            destinations=tuple(each for each in settings.destinations if each.name in named),
+        )
+    )

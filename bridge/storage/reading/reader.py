@@ -1,0 +1,232 @@
+"""Reading what the analyst has committed: incidents, events, quarantine, history. Never writes.
+
+Rules: `state.db` belongs to the analyst; this room opens it read-only, for one question at a time, and lets
+go. A file that is not there yet, or has no tables yet, is an empty store: the front answers before the
+analyst has ever run. Lists are read in pages by key, never by one long cursor, because a reader that stays
+open keeps the analyst's write-ahead log from being emptied.
+
+Decision: one connection per question (about 0.1 ms) rather than a pool. Questions run in threads of their own
+(`asyncio.to_thread`), a connection belongs to one thread, and a file replaced by a restore is noticed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bridge.analysis.reports import Record, incident_item, incident_record, line_of, links
+from bridge.model import Episode, Incident, IncidentState
+from bridge.storage.inbox import Position
+from bridge.storage.reading import history, quarantine
+from bridge.storage.reading.pages import Cursor, Lines, Page, all_of, chosen, moment_of, next_of, read_cursor
+from bridge.storage.reading.quarantine import Quarantined
+from bridge.storage.sqlite import open_reader, told
+
+#: How many incidents, with all their episodes, one page of an export holds.
+PAGE_INCIDENTS = 200
+
+
+class StateReader:
+    """Answers questions about one `state.db`. Threads may share it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def incidents(
+        self,
+        tenant: str | None,
+        *,
+        beginning: str | None = None,
+        states: Sequence[IncidentState] = (),
+        severity: str | None = None,
+        since: datetime | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page:
+        """Return incidents as list items, newest `opened_at` first; `tenant` None means every tenant.
+
+        `beginning` is that of their ids, with or without the word and the dash in front.
+
+        Raises:
+            ValueError: `cursor` is not one that this list gave out.
+        """
+        where, values = chosen(tenant, states, severity, since)
+        if beginning is not None:
+            # People leave out the word that all ids begin with.
+            where.append("(substr(id, 1, ?) = ? OR substr(id, instr(id, '-') + 1, ?) = ?)")
+            values += [len(beginning), beginning] * 2
+        if cursor is not None:
+            after = read_cursor(cursor)
+            where.append("(opened_at, tenant, id) < (?, ?, ?)")
+            values += [after.at, after.tenant, after.id]
+        question = (
+            "SELECT body, opened_at, tenant, id, (SELECT count(*) FROM episode"  # noqa: S608 - fixed texts only
+            " WHERE episode.tenant = incident.tenant AND episode.incident = incident.id)"
+            f" FROM incident {all_of(where)} ORDER BY opened_at DESC, tenant DESC, id DESC LIMIT ?"
+        )
+        with self._open() as store:
+            rows = store.execute(question, (*values, limit + 1)).fetchall() if store else []
+        items = tuple(incident_item(_incident(row[0]), row[4]) for row in rows[:limit])
+        return Page(
+            items=items, next=next_of(rows, limit, lambda row: Cursor(at=row[1], tenant=row[2], id=row[3]))
+        )
+
+    def incident(self, tenant: str, incident: str) -> Record | None:
+        """Return the whole incident with `episodes`, `links` and `events`; None if there is none."""
+        with self._open() as store:
+            row = (
+                store
+                and store.execute(
+                    "SELECT body FROM incident WHERE tenant = ? AND id = ?", (tenant, incident)
+                ).fetchone()
+            )
+            if not store or not row:
+                return None
+            episodes = _episodes(store, tenant, incident)
+            events = _events(store, tenant, incident)
+        found = _incident(row[0])
+        return {
+            **incident_record(found, episodes),
+            "links": links(episodes),
+            "events": events,
+            "anomaly_reason": found.anomaly.reason,
+            "degraded": found.degraded,
+            "split_from": found.split_from,
+            "alerts_total": found.alerts_total,
+            "alerts_firing": found.alerts_firing,
+            "common_labels": found.common_labels,
+        }
+
+    def events(self, tenant: str, incident: str) -> list[msgspec.Raw]:
+        """Return what was said about the incident, as JSON texts in the order of `seq`."""
+        with self._open() as store:
+            return _events(store, tenant, incident) if store else []
+
+    def quarantine(self, tenant: str | None, *, limit: int = 100, cursor: str | None = None) -> Page:
+        """Return what could not be used, newest first, without its bytes.
+
+        Raises:
+            ValueError: `cursor` is not one that this list gave out.
+        """
+        with self._open() as store:
+            return quarantine.listed(store, tenant, limit, cursor) if store else Page(items=(), next=None)
+
+    def quarantined(self, tenant: str | None, number: int) -> Quarantined | None:
+        """Return one entry of the quarantine with its bytes; None if it is not there or not theirs."""
+        with self._open() as store:
+            return quarantine.entry(store, tenant, number) if store else None
+
+    def position(self, front: str) -> Position | None:
+        """Return where the last row of `front` stands that was understood; None before the first.
+
+        Raises:
+            StorageError: The file is there and cannot be read.
+        """
+        with self._open() as store:
+            row = store and store.execute("SELECT id, at FROM cursor WHERE front = ?", (front,)).fetchone()
+        return Position(id=row[0], at_us=row[1]) if row else None
+
+    def stats(self, tenant: str | None) -> Record:
+        """Return how far the analyst is and what it holds: `cursor`, `processed_until` and counts."""
+        where, values = chosen(tenant)
+        with self._open() as store:
+            if store is None:
+                return _stats((0, None), [], 0, 0, 0)
+            reached = store.execute("SELECT coalesce(max(id), 0), max(at) FROM cursor").fetchone()
+            states = store.execute(
+                f"SELECT state, count(*) FROM incident {all_of(where)} GROUP BY state",  # noqa: S608
+                values,
+            ).fetchall()
+            counts = [
+                store.execute(f"SELECT count(*) FROM {table}", values).fetchone()[0]  # noqa: S608
+                for table in (
+                    f"episode {all_of(where)}",
+                    f"episode {all_of([*where, 'ends_at IS NULL'])}",
+                    f"quarantine {all_of(where)}",
+                )
+            ]
+        return _stats(reached, states, *counts)
+
+    def incident_lines(
+        self, tenant: str | None, *, since: datetime | None = None, after: Cursor | None = None
+    ) -> Lines:
+        """Return one page of whole incidents as JSON lines, by `opened_at` and id, after `after`."""
+        where, values = chosen(tenant, since=since)
+        if after is not None:
+            where.append("(opened_at, id, tenant) > (?, ?, ?)")
+            values += [after.at, after.id, after.tenant]
+        question = (
+            f"SELECT body, opened_at, tenant, id FROM incident {all_of(where)}"  # noqa: S608
+            f" ORDER BY opened_at, id, tenant LIMIT {PAGE_INCIDENTS + 1}"
+        )
+        with self._open() as store:
+            rows = store.execute(question, values).fetchall() if store else []
+            lines = tuple(
+                line_of(incident_record(_incident(body), _episodes(store, owner, identity)))
+                for body, _, owner, identity in rows[:PAGE_INCIDENTS]
+                if store
+            )
+        more = len(rows) > PAGE_INCIDENTS
+        last = rows[PAGE_INCIDENTS - 1] if more else None
+        return Lines(lines=lines, next=last and Cursor(at=last[1], tenant=last[2], id=last[3]))
+
+    def history_lines(
+        self, tenant: str | None, *, since: datetime | None = None, after: Cursor | None = None
+    ) -> Lines:
+        """Return one page of the history as replay input, in the order in which it was received.
+
+        With `since` it begins with the settings and the mode that were in force then.
+        """
+        with self._open() as store:
+            return history.lines(store, tenant, since, after) if store else Lines(lines=(), next=None)
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection | None]:
+        """Give a connection in one read transaction, or None while there is no store yet."""
+        if not self._path.exists():
+            yield None
+            return
+        with closing(open_reader(self._path)) as store, told(f"cannot read {self._path.name}"):
+            store.execute("BEGIN")
+            yield store if _has_tables(store) else None
+
+
+def _has_tables(store: sqlite3.Connection) -> bool:
+    found = store.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'incident'").fetchone()
+    return found is not None
+
+
+def _incident(body: bytes) -> Incident:
+    return msgspec.msgpack.decode(body, type=Incident)
+
+
+def _episodes(store: sqlite3.Connection, tenant: str, incident: str) -> list[Episode]:
+    rows = store.execute("SELECT body FROM episode WHERE tenant = ? AND incident = ?", (tenant, incident))
+    return [msgspec.msgpack.decode(row[0], type=Episode) for row in rows]
+
+
+def _events(store: sqlite3.Connection, tenant: str, incident: str) -> list[msgspec.Raw]:
+    rows = store.execute(
+        "SELECT body FROM event WHERE tenant = ? AND incident = ? ORDER BY seq", (tenant, incident)
+    )
+    return [msgspec.Raw(row[0]) for row in rows]
+
+
+def _stats(
+    reached: Sequence[Any], states: Sequence[Sequence[Any]], episodes: int, firing: int, quarantined: int
+) -> Record:
+    by_state = dict.fromkeys((state.value for state in IncidentState), 0) | {row[0]: row[1] for row in states}
+    return {
+        "cursor": reached[0],
+        "processed_until": None if reached[1] is None else moment_of(reached[1]),
+        "incidents": by_state,
+        "episodes": episodes,
+        "episodes_firing": firing,
+        "quarantined": quarantined,
+    }

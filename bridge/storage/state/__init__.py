@@ -1,0 +1,11 @@
+"""`state.db`: what thinking knows, the events and the outbox; written by the analyst alone, one transaction a batch.
+
+See `store` for what is promised, `schema` for the tables.
+"""
+
+from __future__ import annotations
+
+from bridge.storage.state.schema import STATE_SCHEMA, micros
+from bridge.storage.state.store import Pruned, StateStore
+
+__all__ = ["STATE_SCHEMA", "Pruned", "StateStore", "micros"]

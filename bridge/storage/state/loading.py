@@ -1,0 +1,78 @@
+"""From the tables to the state that thinking holds."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import timedelta
+
+import msgspec
+
+from bridge.analysis.anomaly import Habit
+from bridge.analysis.dedup import Watch
+from bridge.analysis.incidents import Group, Progress
+from bridge.analysis.rarity import Rarity
+from bridge.analysis.settings import AnalysisSettings, Source
+from bridge.model import Episode, Incident
+from bridge.pipeline import restore
+from bridge.pipeline.state import Beat, Common, State, TemplateRecord, TenantRecord, forgotten
+from bridge.storage.state.schema import micros
+
+_decode = msgspec.msgpack.decode
+
+
+def remembered_s(settings: AnalysisSettings) -> float:
+    """Return how long an incident that is over may still change, in seconds: it reopens, or an end comes late."""
+    sources = (*settings.sources, Source(tenant="", name=""))
+    late_s = max(2 * (source.repeat_interval_s + source.group_interval_s) for source in sources)
+    return 60.0 + max(settings.reopen_within_s, late_s)
+
+
+def load(db: sqlite3.Connection) -> State:
+    """Return the state as it was committed last. Cost grows with what is open, not with history."""
+    stored = db.execute("select body from common").fetchone()
+    state = State(_decode(stored[0], type=Common) if stored else Common())
+    for name, body in db.execute("select tenant, body from tenant_state order by tenant"):
+        state.tenant(name).record = _decode(body, type=TenantRecord)
+    _load_alerts(db, state)
+    _load_groups(db, state)
+    restore(state)
+    return state
+
+
+def _load_alerts(db: sqlite3.Connection, state: State) -> None:
+    query = "select tenant, source, fingerprint, body from {} order by tenant, source, fingerprint"
+    for name, source, fingerprint, body in db.execute(query.format("watch")):
+        state.tenant(name).watches[source, fingerprint] = _decode(body, type=Watch)
+    for name, source, fingerprint, body in db.execute(query.format("beat")):
+        state.tenant(name).beats[source, fingerprint] = _decode(body, type=Beat)
+    for name, body in db.execute("select tenant, body from template order by tenant, id"):
+        record = _decode(body, type=TemplateRecord)
+        state.tenant(name).templates[record.id] = record
+    for name, family, body in db.execute("select tenant, family, body from habit order by 1, 2"):
+        state.tenant(name).habits[family] = _decode(body, type=Habit)
+    for name, body in db.execute("select tenant, body from rarity order by tenant"):
+        state.tenant(name).rarity = Rarity(body)
+
+
+def _load_groups(db: sqlite3.Connection, state: State) -> None:
+    """Load what can still change: open, quiet, and closed or merged so recently that it is not forgotten."""
+    since = micros(state.common.clock - timedelta(seconds=remembered_s(state.common.settings)))
+    rows = db.execute(
+        "select tenant, id, body, work from incident where state in ('open', 'quiet') or changed_at >= ?"
+        " order by tenant, opened_at, id",
+        (since,),
+    ).fetchall()
+    for name, incident, body, work in rows:
+        head = _decode(body, type=Incident)
+        progress = _decode(work, type=Progress)
+        if forgotten(progress, state.common.clock):
+            continue
+        episodes = [
+            _decode(row[0], type=Episode)
+            for row in db.execute(
+                "select body from episode where tenant = ? and incident = ?"
+                " order by source, fingerprint, starts_at",
+                (name, incident),
+            )
+        ]
+        state.tenant(name).adopt(Group(head, progress, episodes))

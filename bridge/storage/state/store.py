@@ -1,0 +1,186 @@
+"""The analyst's store: load, commit, set aside, prune.
+
+Rules: an outcome, the history of its rows and the cursor are committed together or not at all; a load after that
+gives an equal state. `synchronous=FULL`: an event that was delivered must not be un-thought by a power cut. Nothing is
+committed into a file that was moved or deleted meanwhile. Whatever SQLite or a body says that makes no sense is a
+`DamagedError`: trying again will not help, and the analyst knows what to do.
+
+A row without an id (0) is the analyst's own: it was never in an inbox, and moves no cursor.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from bridge.errors import DamagedError
+from bridge.model import InboxRow, RowKind, Word
+from bridge.pipeline.state import Common, Outcome, State
+from bridge.storage.place import Place
+from bridge.storage.sqlite import open_writer, told, transaction
+from bridge.storage.state import loading, quarantine
+from bridge.storage.state.schema import PAGE_BYTES, STATE_SCHEMA, micros
+from bridge.storage.state.writing import Writing
+
+PRUNE_AT_ONCE = 5_000  # rows of one table, or incidents
+#: The newest settings and mode stay, however old: a replay of what is left begins with them.
+_NOT_IN_FORCE = (
+    "and seq not in (select max(seq) from history where kind in ('settings', 'mode') group by kind)"
+)
+
+
+class Pruned(Word, frozen=True, kw_only=True):
+    """What one call of `prune` deleted."""
+
+    gone: int  # rows and incidents
+    more: bool  # there may be more that is too old: come back soon
+
+
+def _nothing() -> None:
+    """Nobody watches."""
+
+
+class StateStore:
+    """The analyst's store. Not for several threads."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file; create it if it is not there.
+
+        Raises:
+            DamagedError: It is broken.
+            StorageError: It cannot be opened, or is of a newer release.
+        """
+        self._db = open_writer(path, STATE_SCHEMA, page_bytes=PAGE_BYTES)
+        self._place = Place(path)
+
+    def close(self) -> None:
+        """Close the file; what was committed stays."""
+        self._db.close()
+
+    def cursor(self, front: str) -> int:
+        """Return the id of the last inbox row of `front` that was committed, 0 at first.
+
+        Raises:
+            StorageError: It cannot be read.
+        """
+        with told("cannot read state.db"):
+            found = self._db.execute("select id from cursor where front = ?", (front,)).fetchone()
+        return int(found[0]) if found else 0
+
+    def load(self) -> State:
+        """Return the state as it was committed last. Cost grows with what is open, not with history.
+
+        Raises:
+            DamagedError: What is stored makes no sense.
+            StorageError: It cannot be read.
+        """
+        with told("cannot read state.db"):
+            try:
+                return loading.load(self._db)
+            except msgspec.MsgspecError as error:
+                raise DamagedError(f"cannot read state.db: {error}") from error
+
+    def commit(
+        self,
+        outcome: Outcome,
+        *,
+        front: str,
+        rows: Sequence[InboxRow],
+        progress: Callable[[], None] = _nothing,
+    ) -> None:
+        """Store an outcome, the history of its rows and the cursor in one transaction.
+
+        Args:
+            outcome: What thinking made of the rows.
+            front: Whose inbox they came from.
+            rows: In the order in which they were thought.
+            progress: Called every few hundred rows that are written.
+
+        Raises:
+            StorageError: Nothing was stored.
+        """
+        with self._transaction():
+            writing = Writing(self._db, progress)
+            writing.outcome(outcome)
+            writing.history(rows)
+            for row in rows:
+                if row.kind is RowKind.REPLAYED:
+                    self._mark_replayed(row)
+            self._move_cursor(front, rows)
+
+    def quarantine_row(self, row: InboxRow, reason: str, *, front: str) -> None:
+        """Set a whole row aside that cannot be processed, and move the cursor past it.
+
+        Raises:
+            StorageError: Nothing was stored.
+        """
+        entry = quarantine.Entry(
+            tenant=row.tenant, source=row.source, received_at=micros(row.received_at), inbox_id=row.id,
+            what="row", reason=reason, body=row.body,
+        )  # fmt: skip
+        with self._transaction():
+            quarantine.insert(self._db, [entry])
+            self._move_cursor(front, [row])
+
+    def prune(self, now: datetime, settings_of: Common) -> Pruned:
+        """Delete what is older than its retention.
+
+        One transaction, bounded by `PRUNE_AT_ONCE` so that the rows behind it do not wait long; what is left over
+        goes at the next call.
+
+        Raises:
+            StorageError: Nothing was deleted.
+        """
+        settings = settings_of.settings
+        history = micros(now - timedelta(seconds=settings.history_s))
+        old_quarantine = micros(now - timedelta(seconds=settings.quarantine_s))
+        # What may still change is in the memory of the analyst: it stays, however short incidents are kept.
+        keep_s = max(settings.incidents_s, loading.remembered_s(settings))
+        with self._transaction():
+            gone = (
+                self._delete_some("history", "seq", "received_at", history, _NOT_IN_FORCE),
+                self._delete_some("outbox", "id", "at", history),
+                self._delete_some("quarantine", "id", "received_at", old_quarantine),
+                self._delete_incidents(micros(now - timedelta(seconds=keep_s))),
+            )
+        return Pruned(gone=sum(gone), more=max(gone) >= PRUNE_AT_ONCE)
+
+    def _delete_some(self, table: str, key: str, time: str, before: int, also: str = "") -> int:
+        """Delete what is old among the rows that came first: numbers and times go up together."""
+        first = f"select {key} from {table} order by {key} limit {PRUNE_AT_ONCE}"  # noqa: S608 - names of ours
+        found = self._db.execute(
+            f"delete from {table} where {key} in ({first}) and {time} < ? {also}",  # noqa: S608 - names of ours
+            (before,),
+        )
+        return found.rowcount
+
+    def _delete_incidents(self, before: int) -> int:
+        """Delete incidents that were over `before`, with all they hold."""
+        over = self._db.execute(
+            "select tenant, id from incident where state in ('closed', 'merged') and changed_at < ? limit ?",
+            (before, PRUNE_AT_ONCE),
+        ).fetchall()
+        for table in ("episode", "event"):
+            self._db.executemany(f"delete from {table} where tenant = ? and incident = ?", over)  # noqa: S608
+        self._db.executemany("delete from incident where tenant = ? and id = ?", over)
+        return len(over)
+
+    def _mark_replayed(self, row: InboxRow) -> None:
+        number = msgspec.json.decode(row.body)["id"]
+        quarantine.mark_replayed(self._db, row.tenant, number, micros(row.received_at))
+
+    def _move_cursor(self, front: str, rows: Sequence[InboxRow]) -> None:
+        if rows and rows[-1].id:
+            place = (front, rows[-1].id, micros(rows[-1].received_at))
+            self._db.execute("insert or replace into cursor values (?, ?, ?)", place)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with transaction(self._db) as db:
+            yield db
+            self._place.check()

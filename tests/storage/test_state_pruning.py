@@ -1,0 +1,166 @@
+"""What is old goes, so much at once, and what is still needed stays."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+import timeline
+from desks import SETTINGS, Desk, host, kept, mixed, trigger, untrigger
+
+from bridge.analysis.settings import AnalysisSettings, Route
+from bridge.errors import StorageError
+from bridge.model import IncidentState, RowKind
+from bridge.pipeline import Common
+from bridge.storage.reading import StateReader
+from bridge.storage.state import StateStore
+from bridge.storage.state import store as room
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[StateStore]:
+    with closing(StateStore(path)) as opened:
+        yield opened
+
+
+DAYS = {"history_s": 30, "incidents_s": 365, "quarantine_s": 60}
+KEEPING = Common(settings=AnalysisSettings(**{name: days * 86_400.0 for name, days in DAYS.items()}))
+
+
+def day(number: float) -> datetime:
+    return timeline.START + timedelta(days=number)
+
+
+def counts(path: Path) -> dict[str, int]:
+    tables = ("history", "outbox", "quarantine", "incident", "episode", "event")
+    return {table: len(rows) for table, rows in kept(path).items() if table in tables}
+
+
+def over_and_open(store: StateStore) -> Desk:
+    """Live through one incident that closed on the first day and one that is still open."""
+    desk = Desk(store)
+    settings = AnalysisSettings(destinations=SETTINGS.destinations, routes=(Route(to=("file",)),))
+    desk.use("0s", settings)
+    desk.fires("1s", host("Over", "a-1"))
+    desk.fires("2s", host("Open", "b-1"))
+    desk.ends("3s", host("Over", "a-1"))
+    desk.take("4s", RowKind.WEBHOOK, b"[]")
+    desk.take("6h", RowKind.CLOCK)
+    return desk
+
+
+@pytest.mark.parametrize(
+    ("age", "gone"),
+    [
+        (29.9, {}),
+        (31, {"history": 4, "outbox": 4}),
+        (61, {"history": 4, "outbox": 4, "quarantine": 1}),
+        (366, {"history": 4, "outbox": 4, "quarantine": 1, "incident": 1, "episode": 1, "event": 3}),
+    ],
+)
+def test_what_is_older_than_its_retention_goes(
+    path: Path, store: StateStore, age: float, gone: dict[str, int]
+) -> None:
+    desk = over_and_open(store)
+    before = counts(path)
+    pruned = store.prune(day(age), KEEPING)
+    after = counts(path)
+    assert {name: before[name] - after[name] for name in before if before[name] != after[name]} == gone
+    assert pruned.gone == sum(number for name, number in gone.items() if name not in {"episode", "event"})
+    assert not pruned.more
+    assert store.load().picture() == desk.state.picture()
+    assert store.prune(day(age), KEEPING).gone == 0
+
+
+def test_the_settings_and_the_mode_in_force_stay_in_history(path: Path, store: StateStore) -> None:
+    """A replay of what is left begins with them."""
+    desk = Desk(store)
+    for sensitivity in (0.1, 0.2):
+        desk.use("0s", AnalysisSettings(sensitivity=sensitivity))
+        desk.tell("1s", RowKind.MODE, model_free=sensitivity < 0.2)
+    desk.fires("2s", host("Old", "a-1"))
+    store.prune(day(400), KEEPING)
+    assert [row[5] for row in kept(path)["history"]] == ["settings", "mode"]
+    lines = [json.loads(line)["body"] for line in StateReader(path).history_lines(None).lines]
+    assert (lines[0]["sensitivity"], lines[1]) == (0.2, {"model_free": False})
+
+
+def test_an_open_incident_is_kept_however_old_it_is(path: Path, store: StateStore) -> None:
+    over_and_open(store)
+    store.prune(day(5000), KEEPING)
+    tables = kept(path)
+    assert [row[4] for row in tables["incident"]] == ["open"]
+    [incident] = [row[1] for row in tables["incident"]]
+    assert {row[4] for row in tables["episode"]} == {row[1] for row in tables["event"]} == {incident}
+
+
+def test_a_merged_incident_goes_like_a_closed_one(path: Path, store: StateStore) -> None:
+    mixed(store)
+    assert "merged" in {row[4] for row in kept(path)["incident"]}
+    store.prune(day(366), KEEPING)
+    assert {row[4] for row in kept(path)["incident"]} == {"open", "quiet"}
+
+
+def test_an_incident_that_may_still_reopen_is_kept(store: StateStore) -> None:
+    settings = AnalysisSettings(incidents_s=60.0, reopen_within_s=86_400.0)
+    desk = Desk(store)
+    desk.use("0s", settings)
+    desk.fires("1s", host("Over", "a-1"))
+    desk.ends("3s", host("Over", "a-1"))
+    desk.take("6h", RowKind.CLOCK)
+    assert desk.states() == {IncidentState.CLOSED}
+    store.prune(timeline.after("6h"), desk.state.common)
+    assert store.load().picture() == desk.state.picture()
+    assert desk.fires("7h", host("Over", "a-1")).events[0].kind == "reopened"
+    assert store.load().picture() == desk.state.picture()
+
+
+def test_one_call_deletes_only_so_much(
+    path: Path, store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "PRUNE_AT_ONCE", 2)
+    desk = Desk(store)
+    for number in range(5):
+        desk.fires("0s", host(f"Alert{'ABCDE'[number]}", f"host-{number}"))
+    desk.take("12h", RowKind.CLOCK)
+    left = []
+    more = True
+    while more:
+        more = store.prune(day(400), KEEPING).more
+        left.append((counts(path)["history"], counts(path)["incident"]))
+    assert left == [(3, 3), (1, 1), (0, 0)]
+    assert not any(counts(path).values())
+
+
+def test_pruning_is_all_or_nothing_and_fails_as_a_store_does(path: Path, store: StateStore) -> None:
+    over_and_open(store)
+    before = kept(path)
+    trigger(path, "fails", "before delete on incident")
+    with pytest.raises(StorageError, match="not today"):
+        store.prune(day(400), KEEPING)
+    assert kept(path) == before
+    untrigger(path, "fails")
+    assert store.prune(day(400), KEEPING).gone > 0
+
+
+def test_pruning_a_store_that_another_process_locks_fails_as_a_store_does(
+    path: Path, store: StateStore
+) -> None:
+    over_and_open(store)
+    store._db.execute("pragma busy_timeout = 0")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("begin immediate")
+        with pytest.raises(StorageError, match="locked"):
+            store.prune(day(400), KEEPING)
+        other.execute("rollback")
+    assert store.prune(day(400), KEEPING).gone > 0
