@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from aiohttp import ClientPayloadError, ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
-from stores import apart, fill, firing, row
+from stores import FRONT, apart, fill, firing, row
 from timeline import START, alert, webhook
 
 from bridge.api import (
@@ -35,7 +35,8 @@ from bridge.errors import StorageError, StoreFullError
 from bridge.model import EventKind, RowKind
 from bridge.storage.deliveries import DeliveryStore
 from bridge.storage.reading import StateReader
-from bridge.webhooks import envelope
+from bridge.storage.state import StateStore
+from bridge.webhooks.alertmanager import check_usable
 
 TOKENS = {role: f"token-of-a-{role}" for role in ("sender", "viewer", "responder", "admin")}
 KEYRING = Keyring(
@@ -77,7 +78,7 @@ class World:
         return Surroundings(
             authenticate=lambda it: KEYRING.admit(it.headers.get("Authorization"), it.remote),
             put=self.put,
-            check=envelope.check,
+            check=check_usable,
             newest_row=lambda: 7,
             ready=self.ready,
             reload=self.reload,
@@ -396,16 +397,29 @@ async def quarantine(it: World) -> None:
     fill(it.path, [row(1, START, body)])
 
 
-async def test_a_quarantined_alert_is_shown_and_goes_in_again_as_a_webhook(world: World) -> None:
+async def test_an_alert_that_is_still_unusable_is_shown_and_not_sent_again(world: World) -> None:
+    """It would only copy itself."""
     await quarantine(world)
     shown = await world.json("/api/v1/quarantine/1")
     assert json.loads(shown["body"])["startsAt"] == "never"
-    assert shown["reason"]
+    answer = await world.ask("/api/v1/quarantine/1/replay", "responder", method="POST")
+    assert answer.status == 409
+    assert "`startsAt` is not an RFC 3339 time" in (await problem_of(answer))["detail"]
+    assert world.rows == []
+
+
+async def test_a_row_that_was_set_aside_goes_in_again_whole_and_is_marked(world: World) -> None:
+    body = webhook([alert({"alertname": f"Big{number}"}) for number in range(20_000)])
+    with closing(StateStore(world.path)) as store:
+        store.quarantine_row(row(1, START, body), "an analyst died of it", front=FRONT)
     answer = await world.ask("/api/v1/quarantine/1/replay", "responder", method="POST")
     assert (answer.status, await answer.json()) == (202, {"id": 101})
-    [(tenant, source, kind, body)] = world.rows
-    assert (tenant, source, kind) == ("default", "default", RowKind.WEBHOOK)
-    assert json.loads(body)["alerts"] == [json.loads(shown["body"])]
+    sent, mark = world.rows
+    assert sent == ("default", "default", RowKind.WEBHOOK, body)
+    assert mark == ("default", "default", RowKind.REPLAYED, b'{"id":1}')
+    fill(world.path, [row(2, START, mark[3], kind=mark[2])])
+    [item] = (await world.json("/api/v1/quarantine"))["items"]
+    assert item["replayed_at"] == "2026-01-05T03:00:00Z"
 
 
 async def test_bytes_that_are_no_text_are_shown_in_base64(world: World) -> None:
@@ -427,7 +441,8 @@ async def test_there_is_nothing_under_a_number_that_was_not_given(world: World, 
 
 @pytest.mark.parametrize("fault", [StoreFullError("no room"), StorageError("closed")])
 async def test_a_replay_that_is_not_on_the_disk_is_not_said_to_be(world: World, fault: Exception) -> None:
-    await quarantine(world)
+    with closing(StateStore(world.path)) as store:
+        store.quarantine_row(row(1, START, webhook([alert({"alertname": "A"})])), "bad", front=FRONT)
     world.put_fault = fault
     answer = await world.ask("/api/v1/quarantine/1/replay", "responder", method="POST")
     assert answer.status == 503

@@ -16,7 +16,7 @@ from bridge.api.asking import Asked, problem, refuse
 from bridge.api.elsewhere import welcome
 from bridge.api.surroundings import Credential, Deliveries, Entry, Listed, Part, Reading, Surroundings
 from bridge.api.waiting import explained
-from bridge.errors import StorageError
+from bridge.errors import PayloadError, StorageError
 from bridge.model import SEVERITY_RANK, DeliveryState, IncidentState, RowKind
 
 Answer = TypeVar("Answer")
@@ -179,10 +179,12 @@ class Api:
         entry = await self._entry(request, who)
         body = _webhook_of(entry)
         try:
-            self._around.check(body)
-        except Exception as error:
+            await self._read(partial(self._around.check, body))
+        except PayloadError as error:
             raise problem(409, f"it still cannot be used: {error}") from error
         row = await self._around.put(who.tenant, entry.source, RowKind.WEBHOOK, body)
+        mark = msgspec.json.encode({"id": entry.id})
+        await self._around.put(who.tenant, entry.source, RowKind.REPLAYED, mark)
         return _json({"id": row}, status=202)
 
     async def reload(self, request: web.Request, who: Credential) -> web.StreamResponse:  # noqa: ARG002

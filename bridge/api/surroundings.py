@@ -39,6 +39,10 @@ class Entry(Protocol):
     """One quarantined thing with its bytes."""
 
     @property
+    def id(self) -> int:
+        """Its number."""
+
+    @property
     def source(self) -> str:
         """The source it came from."""
 
@@ -163,7 +167,9 @@ class Surroundings(Word, frozen=True, kw_only=True):
 
     authenticate: Callable[[web.Request], Credential | None]  # None: no credential, or not one of ours
     put: Callable[[str, str, RowKind, bytes], Awaitable[int]]  # into the inbox; returns the row's id
-    check: Callable[[bytes], object]  # raises if a body can never be a webhook
+    check: Callable[
+        [bytes], object
+    ]  # raises PayloadError if no alert of a body can be used; may take seconds
     newest_row: Callable[[], int]  # of the inbox, from memory
     ready: Callable[[], Awaitable[str]]  # "" when intake can commit, else why not
     reload: Callable[[], Awaitable[Reloaded]]

@@ -52,7 +52,7 @@ from bridge.storage.deliveries import DeliveryStore, OutboxReader
 from bridge.storage.inbox import InboxWriter
 from bridge.storage.reading import StateReader
 from bridge.telemetry import DispatchCounters, IntakeCounters, Telemetry
-from bridge.webhooks import envelope
+from bridge.webhooks.alertmanager import check_usable
 
 logger = logging.getLogger(__name__)
 
@@ -239,7 +239,7 @@ class Front:
         around = Surroundings(
             authenticate=self._authenticate,
             put=self.inbox.put,
-            check=envelope.check,
+            check=check_usable,
             newest_row=lambda: self.inbox.newest_id,
             ready=self._why_not_ready,
             reload=self.reload,

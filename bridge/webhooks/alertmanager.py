@@ -1,10 +1,10 @@
 """Alertmanager's webhook, version 4, as Alertmanager, Mimir and vmalert's Alertmanager send it.
 
 Rules: `parse` raises nothing but `PayloadError`, and that only for what `envelope` refuses. An alert that
-cannot be used becomes a `Fault` with its bytes; the others go on, so `alerts` and `faults` together are
-always as many as were sent. The status of an alert is its own `status`; that of the body is never looked at
-(it lies when alerts were truncated). `endsAt` means nothing while an alert fires, whatever it says; year 1,
-in any offset, is Go's "no time". Times are cut to microseconds.
+cannot be used becomes a `Fault` with its bytes; the others go on. After `MAX_FAULTS` of one webhook a last
+fault says how many more there were: a person looks at a few. The status of an alert is its own `status`;
+that of the body is never looked at (it lies when alerts were truncated). `endsAt` means nothing while an
+alert fires, whatever it says; year 1, in any offset, is Go's "no time". Times are cut to microseconds.
 
 Decision: the sender's fingerprint is believed when it looks like one, since computing it takes longer than
 all the rest (about 80 ns a byte of labels). It identifies an alert within its source only, so that a source
@@ -23,6 +23,7 @@ from typing import Any
 
 import msgspec
 
+from bridge.errors import PayloadError
 from bridge.model import Alert, Fault, Notification
 from bridge.webhooks.envelope import opened
 
@@ -36,6 +37,8 @@ MAX_ANNOTATIONS = 64 * 1024
 FIRST_YEAR, LAST_YEAR = 1970, 9000
 MAX_COUNT = 2**53  # what every consumer of JSON holds exactly
 CUT = " [cut by Tocsin]"
+#: Unusable alerts of one webhook that are kept with their bytes; 64 MiB of them can be a hundred thousand.
+MAX_FAULTS = 100
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}").fullmatch
 _FNV_OFFSET, _FNV_PRIME = 14695981039346656037, 1099511628211
@@ -61,7 +64,7 @@ class _UnusableError(Exception):
 
 
 def parse(body: bytes, *, tenant: str, source: str) -> Notification:
-    """Return the webhook in `body`. `len(alerts) + len(faults)` is the number of alerts that were sent.
+    """Return the webhook in `body`. Up to `MAX_FAULTS` each alert is either among the `alerts` or the `faults`.
 
     Raises:
         PayloadError: The body can never be a webhook.
@@ -73,7 +76,10 @@ def parse(body: bytes, *, tenant: str, source: str) -> Notification:
         try:
             alerts.append(_alert(raw, tenant, source))
         except (msgspec.MsgspecError, _UnusableError, UnicodeDecodeError) as error:
-            faults.append(Fault(reason=f"unusable alert: {error}", body=bytes(raw)))
+            if len(faults) < MAX_FAULTS:
+                faults.append(Fault(reason=f"unusable alert: {error}", body=bytes(raw)))
+    if more := len(envelope.alerts) - len(alerts) - len(faults):
+        faults.append(Fault(reason=f"and {more} more unusable alerts of the same webhook", body=b""))
     return Notification(
         tenant=tenant,
         source=source,
@@ -84,6 +90,17 @@ def parse(body: bytes, *, tenant: str, source: str) -> Notification:
         alerts=tuple(alerts),
         faults=tuple(faults),
     )
+
+
+def check_usable(body: bytes) -> None:
+    """Pass if at least one alert in `body` can be used.
+
+    Raises:
+        PayloadError: None can, or the body can never be a webhook.
+    """
+    found = parse(body, tenant="", source="")
+    if not found.alerts:
+        raise PayloadError(found.faults[0].reason if found.faults else "it holds no alert")
 
 
 def fingerprint_of(labels: dict[str, str]) -> str:

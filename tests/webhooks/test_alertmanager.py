@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from bridge.errors import PayloadError
 from bridge.model import Alert
-from bridge.webhooks.alertmanager import CUT, MAX_ALERT_BYTES, MAX_ANNOTATIONS, fingerprint_of, parse
+from bridge.webhooks.alertmanager import (
+    CUT,
+    MAX_ALERT_BYTES,
+    MAX_ANNOTATIONS,
+    MAX_FAULTS,
+    check_usable,
+    fingerprint_of,
+    parse,
+)
 
 FNV_OF_NOTHING = "cbf29ce484222325"
 
@@ -296,3 +304,34 @@ def test_raises_nothing_but_a_payload_error(noise):
 def test_a_fingerprint_is_sixteen_digits_and_does_not_depend_on_order(some):
     assert fingerprint_of(some) == fingerprint_of(dict(reversed(some.items())))
     assert len(fingerprint_of(some)) == 16
+
+
+@pytest.mark.parametrize(
+    ("bad", "kept"), [(MAX_FAULTS, MAX_FAULTS), (MAX_FAULTS + 1, MAX_FAULTS), (5000, MAX_FAULTS)]
+)
+def test_of_many_unusable_alerts_some_are_kept_and_the_others_counted(bad: int, kept: int):
+    found = parse(body(alert(), *[7] * bad, alert()), tenant="t", source="s")
+    assert len(found.alerts) == 2
+    assert [fault.body for fault in found.faults[:kept]] == [b"7"] * kept
+    assert [(fault.reason, fault.body) for fault in found.faults[kept:]] == (
+        [(f"and {bad - kept} more unusable alerts of the same webhook", b"")] if bad > kept else []
+    )
+
+
+@pytest.mark.parametrize("alerts", [[alert()], [7, alert(), {}]])
+def test_what_holds_a_usable_alert_can_be_sent_again(alerts):
+    check_usable(body(*alerts))
+
+
+@pytest.mark.parametrize(
+    ("sent", "why"),
+    [
+        (body(alert(startsAt="nope")), "unusable alert: `startsAt` is not an RFC 3339 time"),
+        (body(7, 8), "unusable alert: Expected `object`, got `int`"),
+        (body(), "it holds no alert"),
+        (b"{", "not JSON"),
+    ],
+)
+def test_what_is_still_unusable_says_why(sent, why):
+    with pytest.raises(PayloadError, match=why):
+        check_usable(sent)
