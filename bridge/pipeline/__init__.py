@@ -26,11 +26,11 @@ def advance(
 ) -> Outcome:
     """Let `rows` (in order of their ids) change `state`; return what changed.
 
-    `progress` is called between rows, so that a supervisor sees a long batch is alive. On any exception the state
-    is half changed: throw it away.
+    `progress` is called between rows and within large ones, so that a supervisor sees a long batch is alive. On any
+    exception the state is half changed: throw it away.
     """
     outcome = Outcome()
-    path = Path(state, outcome)
+    path = Path(state, outcome, progress)
     for row in rows:
         path.take(row)
         progress()

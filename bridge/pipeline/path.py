@@ -36,13 +36,17 @@ from bridge.webhooks.alertmanager import parse
 
 #: A restart within this time is none for those who send: Alertmanager tries again.
 DEAF_S = 60.0
+#: Alerts and alarms between two signs of life: about 50 ms.
+PROGRESS_STEPS = 200
 
 
 class Path:
     """One run along the path: the state it changes and the outcome it fills."""
 
-    def __init__(self, state: State, outcome: Outcome) -> None:
+    def __init__(self, state: State, outcome: Outcome, progress: Callable[[], None] = lambda: None) -> None:
         desk = self._desk = Desk(state, outcome)
+        self._progress = progress
+        self._steps = 0
         self._events = Events(desk)
         self._gathering = Gathering(desk, self._events)
         self._aging = Aging(desk, self._events, self._gathering)
@@ -112,6 +116,7 @@ class Path:
         for tenant in self._desk.tenants():
             while tenant.timers.next_tick() == tick:
                 _, kind, key = tenant.timers.ring()
+                self._step()
                 if not ignore(kind):
                     self._rings[kind](tenant, key)
 
@@ -126,8 +131,15 @@ class Path:
         for fault in notification.faults:
             self._desk.quarantine(row, "alert", fault)
         for alert in notification.alerts:
+            self._step()
             if not self._heartbeats.hear(tenant, alert):
                 self._alerts.hear(tenant, alert, notification)
+
+    def _step(self) -> None:
+        """Say now and then that a large webhook, or a tick at which much is due, is being worked on."""
+        self._steps += 1
+        if self._steps % PROGRESS_STEPS == 0:
+            self._progress()
 
     def _rejected(self, row: InboxRow) -> None:
         told = msgspec.json.decode(row.body)
