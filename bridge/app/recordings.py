@@ -70,6 +70,7 @@ class Recorded(Word, frozen=True, kw_only=True):
     kind: RowKind
     body: bytes
     alerts: int
+    partial: bool = False  # it begins somewhere in a longer history
 
 
 class Survey(Word, frozen=True, kw_only=True):
@@ -84,6 +85,8 @@ class Survey(Word, frozen=True, kw_only=True):
     last_at: datetime | None
     in_order: bool
     kinds: frozenset[RowKind]
+    partial: bool  # the beginning of what was lived through is missing
+    encoded: frozenset[str]  # templates whose vectors it holds
     bad: tuple[BadLine, ...]
 
 
@@ -105,6 +108,13 @@ class _Line(msgspec.Struct):
     tenant: str | None = None
     source: str = DEFAULT_SOURCE
     kind: RowKind = RowKind.WEBHOOK
+    partial: bool = False
+
+
+class _Vectors(msgspec.Struct):
+    """What the models told of texts, as far as it matters here."""
+
+    vectors: dict[str, msgspec.Raw]
 
 
 _FORM = msgspec.json.Decoder(_Form)
@@ -130,6 +140,8 @@ def survey(name: str, *, tenant: str, spool: Path, progress: Callable[[int], Non
     previous: datetime | None = None
     in_order = True
     kinds: set[RowKind] = set()
+    encoded: set[str] = set()
+    partial = False
     bad: list[BadLine] = []
     for number, raw in _lines(name, place):
         progress(1)
@@ -144,10 +156,13 @@ def survey(name: str, *, tenant: str, spool: Path, progress: Callable[[int], Non
         lines, alerts = lines + 1, alerts + found.alerts
         webhooks += found.kind is RowKind.WEBHOOK
         kinds.add(found.kind)
+        partial = partial or found.partial
+        if found.kind is RowKind.VECTORS:
+            encoded |= _encoded(found.body)
     return Survey(
         name=name, place=place, lines=lines,
         webhooks=webhooks, alerts=alerts, first_at=first, last_at=last,
-        in_order=in_order, kinds=frozenset(kinds), bad=tuple(bad),
+        in_order=in_order, kinds=frozenset(kinds), partial=partial, encoded=frozenset(encoded), bad=tuple(bad),
     )  # fmt: skip
 
 
@@ -189,7 +204,16 @@ def _enveloped(line: _Line, tenant: str) -> Recorded | str:
         kind=line.kind,
         body=content,
         alerts=alerts,
+        partial=line.partial,
     )
+
+
+def _encoded(body: bytes) -> set[str]:
+    """Return the templates whose vectors are in `body`; the thinking says what is wrong with one of another form."""
+    try:
+        return set(msgspec.json.decode(body, type=_Vectors).vectors)
+    except msgspec.MsgspecError:
+        return set()
 
 
 def _bare(raw: bytes, tenant: str) -> Recorded | str:

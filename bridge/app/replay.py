@@ -4,10 +4,11 @@ Rules: the path is the live one (`pipeline.advance`, `StateStore.commit`), the c
 what is written comes out of the store as an export does. Results depend neither on the size of batches nor on
 the machine's clock. A line that cannot be used is told with its place and passed over.
 
-Theory of operation. Live, the models answer when they are done, and their answers are inbox rows. A recording
-that holds such rows is obeyed and nothing is encoded anew. For any other, each question is answered by a row
-at the next tick after the row that asked it: batches end at ticks, so that how many rows a batch holds never
-decides which alert a vector comes in time for.
+Theory of operation. Live, the models answer when they are done, and their answers are inbox rows; the analyst adds
+rows of its own that say from where on it thought with models or without. A recording that holds such rows is obeyed
+and nothing is encoded anew, but for texts that were known before a partial one begins. For any other, each question is
+answered by a row at the next tick after the row that asked it: batches end at ticks, so that how many rows a batch
+holds never decides which alert a vector comes in time for.
 
 Decision: the state is kept in a store on disk, a temporary one unless `--store` asks for it, rather than in
 memory. A recording of a year holds more episodes than memory does, and one path to the bytes is enough.
@@ -43,7 +44,8 @@ from bridge.storage.seeding import seed
 from bridge.storage.state import StateStore
 
 FRONT = "front-1"
-MODEL_KINDS = frozenset({RowKind.VECTORS, RowKind.FAMILIES})
+#: What only somebody's live thinking tells.
+TOLD_KINDS = frozenset({RowKind.VECTORS, RowKind.FAMILIES, RowKind.MODE})
 #: How many faults of one file, and how many rows set aside, are told one by one: a wrong file has thousands.
 FAULTS_TOLD = 10
 #: Unpacked, what a batch may hold; one line may be larger.
@@ -79,7 +81,9 @@ def replay(files: Sequence[str], wishes: Wishes, *, say: Callable[[str], None]) 
         home = wishes.store or spool
         store = stack.enter_context(closing(StateStore(_fresh(home))))
         events = stack.enter_context(_output(wishes.events)) if wishes.events else None
-        models = stack.enter_context(closing(Models(say))) if _asks(wishes, surveys, settings) else None
+        models = None
+        if _asks(wishes, surveys, settings):
+            models = stack.enter_context(closing(Models(say, surveys)))
         run = _Run(store, models, events, say)
         lines = merged(surveys, tenant=wishes.tenant, spool=spool)
         with Progress("replay", sum(each.lines for each in surveys)) as progress:
@@ -94,8 +98,11 @@ def replay(files: Sequence[str], wishes: Wishes, *, say: Callable[[str], None]) 
 class Models:
     """The models' process, asked and waited for. Without a model that loads it says so once and is silent."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], surveys: Sequence[Survey]) -> None:
+        """Prepare; what the recordings answer themselves is not asked."""
         self._say = say
+        self._encoded = frozenset[str]().union(*(each.encoded for each in surveys))
+        self._fitted = any(RowKind.FAMILIES in each.kinds for each in surveys)
         self._process = ModelsProcess()
         self._failed = False
 
@@ -103,10 +110,11 @@ class Models:
         """Return the answers to all that was asked within one tick, however many batches asked it."""
         templates: dict[str, dict[str, Template]] = {}
         for ask in asks:
-            if isinstance(ask, FitAsk):
+            if not isinstance(ask, FitAsk):
+                wanted = {each.id: each for each in ask.templates if each.id not in self._encoded}
+                templates.setdefault(ask.tenant, {}).update(wanted)
+            elif not self._fitted:
                 self._process.submit_fit(ask)
-            else:
-                templates.setdefault(ask.tenant, {}).update({each.id: each for each in ask.templates})
         for tenant, each in templates.items():
             self._process.submit_encode(tenant, each.values())
         rows: list[ModelRow] = []
@@ -292,9 +300,9 @@ def _settings(config: Path) -> AnalysisSettings:
 
 
 def _asks(wishes: Wishes, surveys: Sequence[Survey], settings: AnalysisSettings | None) -> bool:
-    """Say whether models are asked: not where the recording has their answers, or where none are wanted."""
-    answered = any(each.kinds & MODEL_KINDS for each in surveys)
-    return not (wishes.no_models or answered or (settings is not None and not settings.models))
+    """Say whether models are asked: not where the recording has all their answers, or where none are wanted."""
+    told = any(each.kinds & TOLD_KINDS for each in surveys) and not any(each.partial for each in surveys)
+    return not (wishes.no_models or told or (settings is not None and not settings.models))
 
 
 # ---- what comes out ------------------------------------------------------------------------------------

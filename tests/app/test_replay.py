@@ -16,6 +16,7 @@ from timeline import START, alert, stamp, webhook
 
 from bridge import pipeline
 from bridge.analysis.families import FitAsk
+from bridge.analysis.text import template_of
 from bridge.app import exporting
 from bridge.app import replay as room
 from bridge.app.models import ModelRow
@@ -26,6 +27,7 @@ from bridge.errors import StorageError
 from bridge.model import RowKind, Template
 from bridge.storage.inbox import InboxReader
 from bridge.storage.state import StateStore
+from bridge.webhooks.alertmanager import parse
 
 
 class Texts:
@@ -130,6 +132,48 @@ def test_what_was_exported_replays_to_the_same_bytes_without_models(
     assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
     exporting.write(exporting.lines_of(tmp_path / "store", "jsonl"), tmp_path, "jsonl", lambda _: None)
     assert (tmp_path / "incidents.jsonl").read_bytes() == (tmp_path / "first").read_bytes()
+
+
+def recorded(path: Path, *lines: dict[str, Any]) -> str:
+    """Write lines, a minute apart, into a recording."""
+    at = (stamp(START + timedelta(minutes=minute)) for minute in range(len(lines)))
+    path.write_text("".join(json.dumps({"received_at": next(at)} | line) + "\n" for line in lines), "utf-8")
+    return str(path)
+
+
+def one(name: str) -> dict[str, Any]:
+    return {"body": json.loads(webhook([alert({"alertname": name})], group=name))}
+
+
+MODE = {"kind": "mode", "body": {"model_free": False}}
+
+
+@pytest.mark.parametrize(
+    ("lines", "asked"),
+    [
+        ([one("First"), one("Second")], {"First", "Second"}),
+        ([MODE, one("First"), one("Second")], set()),  # all that was told live is there, if only that
+        ([MODE | {"partial": True}, one("First"), one("Second")], {"First", "Second"}),
+        ([MODE | {"partial": True}, one("First"), {"kind": "vectors"}, one("Second")], {"First"}),
+    ],
+)
+def test_only_what_a_recording_does_not_answer_is_encoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[dict[str, Any]], asked: set[str]
+) -> None:
+    texts: set[str] = set()
+
+    class Noted(Texts):
+        def submit_encode(self, tenant: str, templates: Iterable[Template]) -> bool:
+            texts.update(each.text.partition(":")[0] for each in templates)
+            return super().submit_encode(tenant, templates)
+
+    monkeypatch.setattr(room, "ModelsProcess", Noted)
+    parsed = parse(json.dumps(one("Second")["body"]).encode(), tenant="t", source="s").alerts[0]
+    second = {"model": "test", "vectors": {template_of(parsed).id: vector("Second")}}
+    lines = [line if line.get("kind") != "vectors" else line | {"body": second} for line in lines]
+    last = one("Last")  # which lets the answers to the others in, and is not asked about itself
+    replay([recorded(tmp_path / "r.jsonl", *lines, last)], Wishes(), say=lambda _: None)
+    assert texts == asked
 
 
 def test_events_are_written_as_they_leave(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def lines(
         values.append(microseconds(since))
     found: list[bytes] = []
     if since is not None and after is None:
-        found += [_line(row, tenant) for row in _in_force(store, microseconds(since))]
+        found += [_line(row, tenant, partial=True) for row in _in_force(store, microseconds(since))]
     question = f"SELECT {_COLUMNS} FROM history {all_of(where)} ORDER BY seq"  # noqa: S608 - fixed texts only
     taken, last = 0, 0
     for row in store.execute(question, values):
@@ -61,15 +61,18 @@ def _in_force(store: sqlite3.Connection, since: int) -> Iterator[_Row]:
     return ((row[0], since, *row[2:]) for row in rows)
 
 
-def _line(row: _Row, asks: str | None) -> bytes:
+def _line(row: _Row, asks: str | None, *, partial: bool = False) -> bytes:
     """Return one line of replay input; a webhook carries its source, everything else its kind.
 
-    `asks` is the tenant that asks, None for all of them.
+    `asks` is the tenant that asks, None for all of them; `partial` says that rows before this one are missing, and
+    with them what the models told of texts that were known then.
     """
     _, received_at, tenant, source, kind, packed = row
     body = zstandard.ZstdDecompressor().decompressobj().decompress(packed)
     line: Record = {"received_at": moment_of(received_at), "tenant": tenant if asks is None else asks}
     line |= {"source": source} if kind == RowKind.WEBHOOK else {"kind": kind}
+    if partial:
+        line["partial"] = True
     if asks is not None and kind == RowKind.SETTINGS:
         body = _narrowed(body, asks)
     # A webhook may span lines as it was sent; `format` takes out white space and touches no value.
