@@ -4,6 +4,10 @@ Rules: synchronous, one thread, everything it needs comes in as arguments. It ne
 are handed over and answers come back as inbox rows. After any failure the state in memory is thrown away
 and loaded anew. Only a row is ever set aside, never because a store failed, and only after it failed alone.
 
+What models take part is the analyst's own to say: it puts a row of its own in front of what it reads next, whenever
+that changes, and at first without models. So what is decided without them is never said to be decided with them,
+whatever was killed meanwhile, and the history says where each mode began.
+
 Theory of operation. A batch that raises is taken again one row at a time, each in its own commit; the row
 that raises again goes to quarantine with its bytes, and the rest goes on. Should ever more rows than
 `ASIDE_LIMIT` of the last `ASIDE_WINDOW` go that way, the fault is ours and not theirs: the loop stops
@@ -22,8 +26,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
-from bridge.errors import StorageError
-from bridge.model import InboxRow, Word
+from bridge.errors import DamagedError, MisplacedError, StorageError
+from bridge.model import InboxRow, RowKind, Word
 
 State = TypeVar("State")
 State_contra = TypeVar("State_contra", contravariant=True)
@@ -39,9 +43,13 @@ ALIVE_S = 1.0
 #: How long the loop leaves a store alone that did not commit.
 REST_S = 1.0
 PRUNE_S = 600.0
+#: While there was more that is too old than one call deletes.
+PRUNE_SOON_S = 1.0
 GAUGES_S = 1.0
 REASON_LETTERS = 500
 ASIDE_COUNT = "quarantined:row"
+#: What every alert has: how many there are is known without reading them.
+ALERT_MARK = b'"startsAt"'
 
 
 class Outcome(Protocol):
@@ -72,8 +80,10 @@ class Store(Protocol[Kept_co]):
     def cursor(self, front: str) -> int:
         """Return the id of the last row of `front` that was committed; 0 at first."""
 
-    def commit(self, outcome: Any, *, front: str, rows: Sequence[InboxRow]) -> None:
-        """Keep an outcome together with the cursor after `rows`."""
+    def commit(
+        self, outcome: Any, *, front: str, rows: Sequence[InboxRow], progress: Callable[[], None]
+    ) -> None:
+        """Keep an outcome together with the cursor after `rows`; call `progress` often."""
 
     def quarantine_row(self, row: InboxRow, reason: str, *, front: str) -> None:
         """Keep a row that cannot be understood and move the cursor past it."""
@@ -98,6 +108,10 @@ class Answer(Protocol):
 class Models(Protocol):
     """The process that thinks slowly. Nothing here blocks."""
 
+    @property
+    def up(self) -> bool:
+        """Whether they answer."""
+
     def ask(self, ask: Any) -> None:
         """Take work; what is too much or cannot be done now is forgotten and will be asked again."""
 
@@ -119,8 +133,11 @@ class Thinking(Protocol[State_contra]):
     def gauges(self, state: State_contra) -> Mapping[str, float]:
         """Count what metrics show of a state."""
 
-    def prune(self, state: State_contra, now: datetime) -> None:
-        """Delete stored rows that are older than the settings in force allow."""
+    def own_row(self, state: State_contra, following: InboxRow | None, *, models_up: bool) -> InboxRow | None:
+        """Return a row, without an id, that has to be thought before `following`; None if there is none."""
+
+    def prune(self, state: State_contra, now: datetime) -> bool:
+        """Delete stored rows that are older than the settings in force allow; return whether more may be."""
 
 
 class Work(Word, frozen=True, kw_only=True):
@@ -159,6 +176,8 @@ class Analyst(Generic[State]):
         self._put_aside: deque[bool] = deque(maxlen=ASIDE_WINDOW)
         self._alive_at = self._rest_until = self._prune_at = self._gauged_at = float("-inf")
         self._gauges_old = True
+        self._prune_every_s = PRUNE_S
+        self._own_rows = True  # until one of them was not understood
         self._reached: datetime | None = None
         self.cursor = 0
 
@@ -187,6 +206,8 @@ class Analyst(Generic[State]):
         self._pass_on_answers()
         try:
             return self._step()
+        except (DamagedError, MisplacedError):  # the file: nothing here can mend it
+            raise
         except StorageError as error:  # full or busy: it is not the rows
             self._rest(f"a store does not work: {error}")
             return False
@@ -195,16 +216,35 @@ class Analyst(Generic[State]):
         if self._state is None:
             self._load()
         rows = self._rows()
+        self._put_own(rows[0] if rows else None)
+        self._prune()
         if not rows:
             self._tell_gauges()
-            self._prune()
             return False
-        self._say({"say": "begin", "from": rows[0].id, "to": rows[-1].id})
+        self._say(_begun(rows))
         if rows[0].id in self._work.skips:
             self._set_aside(rows[0], "an analyst died of it again and again")
         else:
             self._attempt(rows)
         return True
+
+    def _put_own(self, following: InboxRow | None) -> None:
+        """Think what has to be thought before the next row: with or without models, at first the settings."""
+        while self._own_rows and self._state is not None:
+            own = self._thinking.own_row(self._state, following, models_up=self._models.up)
+            if own is None:
+                return
+            state, self._state = self._state, None
+            try:
+                outcome = self._thinking.advance(state, [own], progress=self._alive)
+            except Exception as error:  # noqa: BLE001 - one of the three loops: what is read goes on without it
+                self._own_rows = False
+                self._tell_failed([own], f"{type(error).__name__}: {error}"[:REASON_LETTERS], error)
+                self._load()
+                return
+            self._store.commit(outcome, front=self._work.front, rows=[own], progress=self._alive)
+            self._state = state
+            self._gauges_old = True
 
     def _load(self) -> None:
         self._state = None  # two states at once need the memory of two
@@ -226,7 +266,8 @@ class Analyst(Generic[State]):
         assert state is not None  # noqa: S101 - loaded by `_step`
         try:
             outcome = self._thinking.advance(state, rows, progress=self._alive)
-            self._store.commit(outcome, front=self._work.front, rows=rows)
+            self._say({"say": "saving"})
+            self._store.commit(outcome, front=self._work.front, rows=rows, progress=self._alive)
         except StorageError:
             raise
         except Exception as error:  # noqa: BLE001 - one of the three loops: an unknown fault is one line
@@ -240,8 +281,7 @@ class Analyst(Generic[State]):
 
     def _failed(self, rows: list[InboxRow], error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"[:REASON_LETTERS]
-        trace = "".join(traceback.format_exception(error))
-        self._say({"say": "failed", "from": rows[0].id, "to": rows[-1].id, "reason": reason, "trace": trace})
+        self._tell_failed(rows, reason, error)
         alone_before = rows[0].id == rows[-1].id <= self._careful_through
         self._careful_through = max(self._careful_through, rows[-1].id)
         if not alone_before:
@@ -251,6 +291,10 @@ class Analyst(Generic[State]):
             return
         self._set_aside(rows[0], reason)
         self._put_aside.append(True)
+
+    def _tell_failed(self, rows: Sequence[InboxRow], reason: str, error: Exception) -> None:
+        trace = "".join(traceback.format_exception(error))
+        self._say({"say": "failed", "from": rows[0].id, "to": rows[-1].id, "reason": reason, "trace": trace})
 
     def _set_aside(self, row: InboxRow, reason: str) -> None:
         self._state = None
@@ -301,8 +345,21 @@ class Analyst(Generic[State]):
         self._say({"say": "trouble", "reason": reason})
 
     def _prune(self) -> None:
+        """Delete what is too old: now and then, and soon again while that is not enough, busy or not."""
         now = self._clock()
-        if self._reached is None or self._state is None or now - self._prune_at < PRUNE_S:
+        if self._reached is None or self._state is None or now - self._prune_at < self._prune_every_s:
             return
         self._prune_at = now
-        self._thinking.prune(self._state, self._reached)
+        more = self._thinking.prune(self._state, self._reached)
+        self._prune_every_s = PRUNE_SOON_S if more else PRUNE_S
+
+
+def _begun(rows: Sequence[InboxRow]) -> Mapping[str, Any]:
+    """Return what is said of a batch before it is worked on; its size says how long it may take."""
+    return {
+        "say": "begin",
+        "from": rows[0].id,
+        "to": rows[-1].id,
+        "bytes": sum(len(row.body) for row in rows),
+        "alerts": sum(row.body.count(ALERT_MARK) for row in rows if row.kind is RowKind.WEBHOOK),
+    }

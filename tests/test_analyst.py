@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.analyst import ASIDE_LIMIT, Analyst, Work
-from bridge.errors import StorageError
+from bridge.errors import DamagedError, MisplacedError, StorageError
 from bridge.model import InboxRow, RowKind
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -46,6 +47,10 @@ class Bench:
         self.at = 0
         self.loads = 0
         self.pruned: list[datetime] = []
+        self.too_old = 0  # calls of `prune` that leave something over
+        self.up = False
+        self.mode: bool | None = False  # whether thinking goes with models; None: nobody asks
+        self.modes: list[tuple[int, bool]] = []  # after how many rows which mode began
         self.asked: list[str] = []
         self.answered: list[Any] = []
         self.words: list[Mapping[str, Any]] = []
@@ -62,6 +67,12 @@ class Bench:
 
     def advance(self, state: list[int], rows: Sequence[InboxRow], *, progress: Callable[[], None]) -> Made:
         assert state == self.kept, "thinking goes on from a spoilt state"
+        if rows[0].kind is RowKind.MODE:
+            if rows[0].body == b"poison":
+                raise ZeroDivisionError("no such luck")
+            self.mode = rows[0].body == b"with"
+            self.modes.append((len(state), self.mode))
+            return Made([], [])
         asks = []
         for one in rows:
             progress()
@@ -80,19 +91,30 @@ class Bench:
     def cursor(self, front: str) -> int:
         return self.at
 
-    def commit(self, outcome: Made, *, front: str, rows: Sequence[InboxRow]) -> None:
+    def commit(
+        self, outcome: Made, *, front: str, rows: Sequence[InboxRow], progress: Callable[[], None]
+    ) -> None:
         self.broken()
-        self.batches.append(outcome.ids)
-        self.kept += outcome.ids
-        self.at = rows[-1].id
+        progress()
+        if rows[-1].id:
+            self.batches.append(outcome.ids)
+            self.kept += outcome.ids
+            self.at = rows[-1].id
+
+    def own_row(self, state: list[int], following: InboxRow | None, *, models_up: bool) -> InboxRow | None:
+        if self.mode is None or self.mode is models_up:
+            return None
+        return msgspec.structs.replace(row(0, b"with" if models_up else b"without"), kind=RowKind.MODE)
 
     def quarantine_row(self, row: InboxRow, reason: str, *, front: str) -> None:
         self.broken()
         self.aside.append(row.id)
         self.at = row.id
 
-    def prune(self, state: list[int], now: datetime) -> None:
+    def prune(self, state: list[int], now: datetime) -> bool:
         self.pruned.append(now)
+        self.too_old -= 1
+        return self.too_old >= 0
 
     def gauges(self, state: list[int]) -> Mapping[str, float]:
         return {"taken": len(state)}
@@ -124,9 +146,11 @@ def test_rows_become_one_batch_that_is_begun_and_committed():
         "ready",
         "gauges",
         "begin",
+        "saving",
         "committed",
         "gauges",
     ]
+    assert bench.said("begin") == [{"say": "begin", "from": 1, "to": 3, "bytes": 0, "alerts": 0}]
     committed = bench.said("committed")[0]
     assert (committed["cursor"], committed["rows"], committed["counters"]) == (3, 3, {"alerts": 3})
     assert committed["at"] == "2026-01-01T00:00:03+00:00"
@@ -265,6 +289,82 @@ def test_old_rows_are_deleted_by_the_time_of_the_rows_and_not_often():
     bench.now += 601.0
     bench.run()
     assert len(bench.pruned) == 2
+
+
+def test_what_is_left_over_of_the_old_rows_goes_soon_and_between_batches_too():
+    bench = Bench([row(1)])
+    bench.too_old = 3
+    bench.run()
+    for number in range(2, 10):
+        bench.rows.append(row(number))
+        bench.now += 1.0
+        assert bench.analyst.step()
+    assert len(bench.pruned) == 4
+    bench.now += 601.0
+    bench.run()
+    assert len(bench.pruned) == 5
+
+
+def test_the_size_of_a_batch_is_said_before_it_is_worked_on():
+    bench = Bench([row(1, b'{"startsAt": 1}, {"startsAt": 2}'), row(2, b'"startsAt"')])
+    bench.run()
+    begun = bench.said("begin")[0]
+    assert (begun["bytes"], begun["alerts"]) == (42, 3)
+
+
+def test_the_mode_begins_with_a_row_of_its_own_in_front_of_what_is_read_next():
+    """At first, when the models join, and when they died: without a row of the inbox, and without moving the cursor."""
+    bench = Bench([row(1), row(2)])
+    bench.mode = True  # as an analyst left it that was killed
+    bench.run()
+    bench.up = True
+    bench.run()
+    bench.rows += [row(3), row(4)]
+    bench.run()
+    bench.up = False
+    bench.rows.append(row(5))
+    bench.run()
+    assert bench.modes == [(0, False), (2, True), (4, False)]
+    assert bench.batches == [[1, 2], [3, 4], [5]]
+    assert bench.at == 5
+
+
+def test_a_mode_that_could_not_be_stored_is_tried_again():
+    bench = Bench([row(1)])
+    bench.mode = True
+
+    def full() -> None:
+        raise StorageError("no space left")
+
+    bench.broken = full
+    bench.run()
+    assert bench.batches == []
+    bench.broken, bench.mode = lambda: None, True  # the state is loaded anew
+    bench.now += 2.0
+    bench.run()
+    assert bench.modes[-1] == (0, False)
+    assert bench.batches == [[1]]
+
+
+def test_a_row_of_its_own_that_raises_stops_nothing():
+    bench = Bench([row(1), row(2)])
+    bench.own_row = lambda *_, **__: msgspec.structs.replace(row(0, b"poison"), kind=RowKind.MODE)  # type: ignore[method-assign]
+    bench.run()
+    assert bench.batches == [[1, 2]]
+    assert bench.aside == []
+    assert [(word["from"], word["to"]) for word in bench.said("failed")] == [(0, 0)]
+
+
+@pytest.mark.parametrize("error", [DamagedError("malformed"), MisplacedError("gone")])
+def test_a_store_that_cannot_be_mended_ends_the_loop(error: StorageError):
+    bench = Bench([row(1)])
+
+    def broken() -> None:
+        raise error
+
+    bench.broken = broken
+    with pytest.raises(type(error)):
+        bench.run()
 
 
 @pytest.mark.parametrize("steps", [1, 2])

@@ -6,8 +6,8 @@ after the work has begun. It ends when told to, after the batch at hand; when it
 front is dead; and with its parent, so that no stopped analyst outlives a killed front. The interrupt of a
 terminal is the front's business.
 
-The pipe. From here: `ready`, `begin`, `alive`, `committed`, `gauges`, `failed`, `aside`, `row`, `models`,
-`trouble`. To here: `wake` (there are new rows), `stop`.
+The pipe. From here: `ready`, `begin`, `alive`, `saving`, `committed`, `gauges`, `failed`, `aside`, `row`,
+`models`, `state_lost`, `trouble`. To here: `wake` (there are new rows), `stop`.
 """
 
 from __future__ import annotations
@@ -18,23 +18,22 @@ import ctypes
 import json
 import logging
 import os
-import resource
 import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bridge import pipeline
-from bridge.analysis.families import EncodeAsk, FitAsk
 from bridge.analyst import Analyst, Work
 from bridge.app.locks import Lock
-from bridge.app.models import GaveUp, ModelRow, ModelsProcess
-from bridge.errors import StorageError
-from bridge.model import InboxRow, IncidentState
+from bridge.app.mind import LateModels, Mind
+from bridge.app.models import ModelsProcess
+from bridge.errors import DamagedError, StorageError
+from bridge.model import RowKind
 from bridge.storage.inbox import InboxReader
 from bridge.storage.state import StateStore
 from bridge.telemetry import set_up_logging
@@ -88,143 +87,79 @@ class Pipe:
                 self.stopping = self.stopping or json.loads(line)["do"] == "stop"
 
 
-class Mind:
-    """The real pipeline and its store, as `bridge.analyst.Thinking`."""
-
-    def __init__(self, store: StateStore, models: LateModels) -> None:
-        self._store = store
-        self._models = models
-
-    def advance(
-        self, state: pipeline.State, rows: Sequence[InboxRow], *, progress: Callable[[], None]
-    ) -> pipeline.Outcome:
-        """Think."""
-        outcome = pipeline.advance(state, rows, progress=progress)
-        self._models.wanted = state.common.settings.models
-        return outcome
-
-    def outstanding(self, state: pipeline.State) -> list[pipeline.Ask]:
-        """Return what the models still owe."""
-        self._models.wanted = state.common.settings.models
-        return pipeline.outstanding(state)
-
-    def gauges(self, state: pipeline.State) -> dict[str, float]:
-        """Count. Costs 5 ms with 20,000 open incidents."""
-        groups = [group for tenant in state.tenants.values() for group in tenant.groups.values()]
-        beats = [beat for tenant in state.tenants.values() for beat in tenant.beats.values()]
-        return {
-            "due": float(state.next_tick() is not None),
-            "incidents_open": sum(group.head.state is IncidentState.OPEN for group in groups),
-            "heartbeat_missing": sum(beat.missing for beat in beats),
-            "degraded": float(state.common.model_free or not state.common.settings.models),
-            "resident_bytes": resident_bytes(),
-            "models_up": float(self._models.up),
-        }
-
-    def prune(self, state: pipeline.State, now: datetime) -> None:
-        """Delete what is too old."""
-        self._store.prune(now, state.common)
-
-
-class LateModels:
-    """The models' process, which joins some time after the work has begun.
-
-    Before that asks are forgotten: what is wanted then is asked anew when it joins. Templates that the models
-    gave up on are not asked about again by this analyst.
-    """
-
-    def __init__(
-        self, make: Callable[[], ModelsProcess], say: Callable[[Mapping[str, Any]], None], join_at_s: float
-    ) -> None:
-        self._make = make
-        self._say = say
-        self._join_at_s = join_at_s
-        self._process: ModelsProcess | None = None
-        self._given_up: set[str] = set()
-        self._up = False
-        self.wanted = False
-
-    @property
-    def up(self) -> bool:
-        """Whether the models answer."""
-        return self._process is not None and self._process.ready
-
-    @property
-    def idle(self) -> bool:
-        """Whether they have joined and owe nothing that they know of."""
-        return self._process is not None and self._process.waiting == 0
-
-    def joins(self, now_s: float) -> bool:
-        """Let the process join if its time has come; return whether it did so just now."""
-        if self._process is not None or not self.wanted or now_s < self._join_at_s:
-            return False
-        self._process = self._make()
-        return True
-
-    def ask(self, ask: pipeline.Ask) -> None:
-        """Hand work over. Too much at once is forgotten, and asked again later."""
-        if self._process is None:
-            return
-        match ask:
-            case EncodeAsk():
-                wanted = [template for template in ask.templates if template.id not in self._given_up]
-                self._process.submit_encode(ask.tenant, wanted)
-            case FitAsk():
-                self._process.submit_fit(ask)
-
-    def answers(self) -> Iterator[ModelRow]:
-        """Return what is finished; say when the models come up, or cannot."""
-        for result in self._process.poll() if self._process is not None else ():
-            if isinstance(result, ModelRow):
-                yield result
-            else:
-                self._gave_up(result)
-        if self.up and not self._up:
-            self._up = True
-            self._say({"say": "models", "up": True})
-
-    def close(self) -> None:
-        """End the process."""
-        if self._process is not None:
-            self._process.close()
-
-    def _gave_up(self, result: GaveUp) -> None:
-        self._given_up.update(result.templates)
-        logger.warning(
-            "The models gave something up: %s.",
-            result.reason,
-            extra={"event": "models_lost", "asked": result.asked, "templates": len(result.templates)},
-        )
-        if result.asked == "load":
-            self._up = False
-            self._say({"say": "models", "up": False})
-
-
 def run(options: argparse.Namespace, pipe: Pipe) -> None:
-    """Work until the end is asked for."""
+    """Work until the end is asked for.
+
+    Raises:
+        DamagedError: state.db cannot be used any more.
+        StorageError: A store cannot be used now, or the inbox is not the one that was read before.
+    """
     data: Path = options.data
-    lock = Lock(data / "analyst.lock")
-    lock.take(wait_s=LOCK_S, meanwhile=lambda: pipe.say({"say": "alive"}))
-    store = StateStore(data / "state.db")
-    inbox = InboxReader(data / "inbox.db")
-    models = LateModels(ModelsProcess, pipe.say, time.monotonic() + options.models_after)
-    analyst = Analyst(
-        inbox=inbox,
-        store=store,
-        thinking=Mind(store, models),
-        models=models,
-        say=pipe.say,
-        clock=time.monotonic,
-        work=Work(skips=frozenset(options.skip), careful_through=options.careful_through),
-    )
-    try:
+    with contextlib.ExitStack() as opened:
+        lock = Lock(data / "analyst.lock")
+        lock.take(wait_s=LOCK_S, meanwhile=lambda: pipe.say({"say": "alive"}))
+        opened.callback(lock.release)
+        store = opened.enter_context(contextlib.closing(StateStore(data / "state.db")))
+        inbox = opened.enter_context(contextlib.closing(InboxReader(data / "inbox.db")))
+        models = LateModels(ModelsProcess, pipe.say, time.monotonic() + options.models_after)
+        opened.callback(models.close)
+        analyst = Analyst(
+            inbox=inbox,
+            store=store,
+            thinking=Mind(store, models, lambda: inbox.newest_body(RowKind.SETTINGS)),
+            models=models,
+            say=pipe.say,
+            clock=time.monotonic,
+            work=Work(skips=frozenset(options.skip), careful_through=options.careful_through),
+        )
         analyst.load()
+        check_inbox(inbox.newest_id(), analyst.cursor)
         work(analyst, models, pipe)
-    finally:
-        models.close()
-        inbox.close()
-        store.close()
-        lock.release()
+
+
+def check_inbox(newest_id: int, cursor: int) -> None:
+    """Pass if the inbox goes on where it was read last.
+
+    Raises:
+        StorageError: It ends before that: what it takes in now would never be read.
+    """
+    if newest_id < cursor:
+        raise StorageError(
+            f"inbox.db ends at row {newest_id}, but up to row {cursor} was read: it was replaced while Tocsin ran. "
+            "Start Tocsin again, and it goes on above that"
+        )
+
+
+def set_aside(path: Path, now: datetime) -> Path:
+    """Move a broken store out of the way, with its log, and return where it is now.
+
+    Raises:
+        StorageError: It cannot be moved.
+    """
+    kept = path.with_name(f"{path.name}.damaged-{now:%Y%m%dT%H%M%S}")
+    try:
+        for part in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                path.with_name(path.name + part).rename(kept.with_name(kept.name + part))
+    except OSError as error:
+        raise StorageError(f"cannot move {path.name} out of the way: {error.strerror}") from error
+    return kept
+
+
+def begin_anew(options: argparse.Namespace, pipe: Pipe, damage: DamagedError) -> None:
+    """Work on from what the inbox still has, after the state was lost.
+
+    Raises:
+        StorageError: That does not work either.
+    """
+    kept = set_aside(options.data / "state.db", datetime.now(UTC))
+    logger.critical(
+        "The state is broken and begun anew from what the inbox still has; the old file is kept: %s.",
+        damage,
+        extra={"event": "state_lost", "kept": kept.name},
+    )
+    pipe.say({"say": "state_lost", "kept": kept.name, "reason": str(damage)})
+    run(options, pipe)
 
 
 def work(analyst: Analyst[pipeline.State], models: LateModels, pipe: Pipe) -> None:
@@ -233,18 +168,11 @@ def work(analyst: Analyst[pipeline.State], models: LateModels, pipe: Pipe) -> No
     while not pipe.stopping:
         busy = analyst.step()
         now = time.monotonic()
-        if not busy and (models.joins(now) or (models.idle and now >= ask_again_at)):
+        # Busy or not they may join; asking for all that is owed takes time that a backlog does not have.
+        if models.joins(now) or (not busy and models.idle and now >= ask_again_at):
             ask_again_at = now + ASK_AGAIN_S
             analyst.ask_again()
         pipe.listen(0.0 if busy else IDLE_S)
-
-
-def resident_bytes() -> int:
-    """Return the memory of this process, as far as the platform tells."""
-    try:
-        return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * resource.getpagesize()
-    except OSError:
-        return 0
 
 
 def end_with_parent() -> None:
@@ -286,11 +214,17 @@ def main(words: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: setattr(pipe, "stopping", True))
     try:
         end_with_parent()
-        run(options, pipe)
+        try:
+            run(options, pipe)
+        except DamagedError as error:
+            begin_anew(options, pipe, error)
     except FrontGoneError:
         return 0
     except StorageError as error:
         logger.error("The analyst cannot work: %s", error, extra={"event": "analyst_trouble"})  # noqa: TRY400
+        return 1
+    except Exception:
+        logger.exception("The analyst has a bug and ends.", extra={"event": "analyst_trouble"})
         return 1
     return 0
 

@@ -132,12 +132,12 @@ class Front:
             IntakeSettings(max_body_bytes=settings.max_body_bytes, budget_bytes=settings.budget_bytes),
             self._counters,
         )
+        self._recovery = Recovery(patience)
         self.supervisor = Supervisor(
             start=self._start_analyst,
             rows=self.inbox,
-            recovery=Recovery(patience),
+            recovery=self._recovery,
             listener=self.hearing,
-            tenant=settings.tenants[0],
             clock=time.monotonic,
         )
 
@@ -214,15 +214,20 @@ class Front:
         lock = Lock(data / "front.lock")
         lock.take(wait_s=LOCK_S)
         opened.callback(lock.release)
-        self._start_inbox()
+        read = self._start_inbox()
         opened.callback(self.inbox.close)
+        if lock.was_left:
+            self._recovery.distrust(read, self.inbox.newest_id)
         self._connectors = connectors_of(self.settings.destinations)
         deliveries = DeliveryStore(data / "delivery.db", clock=_now)
         opened.callback(deliveries.close)
         return deliveries
 
-    def _start_inbox(self) -> None:
-        """Open the inbox; its ids and its clock go on above what the state has read, whatever became of it."""
+    def _start_inbox(self) -> int:
+        """Open the inbox and return up to which row the state has read it.
+
+        Its ids and its clock go on above that, whatever became of it.
+        """
         try:
             floor = StateReader(self.settings.data_dir / "state.db").position(FRONT)
         except StorageError as error:  # the analyst finds out, too, and deals with it
@@ -234,6 +239,7 @@ class Front:
                 "understood yet are gone; what comes now is numbered on.",
                 extra={"event": "inbox_behind", "read": self.inbox.newest_id},
             )
+        return 0 if floor is None else floor.id
 
     async def _listen(self, deliveries: DeliveryStore, opened: AsyncExitStack) -> Listening:
         around = Surroundings(

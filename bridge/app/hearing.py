@@ -22,7 +22,7 @@ GAUGES: dict[str, str] = {
 }
 #: Deaths without a commit in between, from which on it is a trouble worth an alert.
 DEATHS = 3
-#: How long an alert about a row that was set aside fires: nothing else ends it.
+#: How long an alert about a row that was set aside, or about a state that was lost, fires: nothing else ends it.
 ASIDE_S = 3600.0
 
 
@@ -48,7 +48,7 @@ class Hearing:
         self._caught_up_at = clock()
         self._reached_at = 0.0  # received_at of the newest understood row, epoch s
         self.cursor = 0
-        self._aside_at = float("-inf")
+        self._aside_at = self._lost_at = float("-inf")
         self.timers = True  # until the analyst says otherwise
         telemetry.watch("tocsin_inbox_backlog_rows", lambda: float(self.backlog))
         telemetry.watch("tocsin_analyst_lag_seconds", self.lag_s)
@@ -68,6 +68,8 @@ class Hearing:
         """Let an alert about something that happened once end after its time."""
         if self._clock() - self._aside_at > ASIDE_S:
             self._troubles.is_well("TocsinRowSetAside")
+        if self._clock() - self._lost_at > ASIDE_S:
+            self._troubles.is_well("TocsinStateLost")
 
     def analyst_is(self, *, up: bool) -> None:
         """Note that it became ready, or ended."""
@@ -104,6 +106,9 @@ class Hearing:
                 self._aside(message)
             case "models":
                 self._models(up=bool(message["up"]))
+            case "state_lost":
+                self._lost_at = self._clock()
+                self._troubles.is_wrong("TocsinStateLost", f"{message['reason']}; kept as {message['kept']}")
             case "trouble":
                 logger.warning(
                     "The analyst cannot go on: %s.", message["reason"], extra={"event": "analyst_trouble"}
@@ -145,5 +150,5 @@ class Hearing:
             logger.info("The models work.", extra={"event": "models_joined"})
         else:
             logger.warning(
-                "The models cannot be loaded; it goes on without them.", extra={"event": "models_lost"}
+                "The models do not answer; it goes on without them.", extra={"event": "models_lost"}
             )

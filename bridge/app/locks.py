@@ -23,6 +23,8 @@ class Lock:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = -1
+        #: Whether the holder before this one ended without giving it back.
+        self.was_left = False
 
     def take(self, *, wait_s: float, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Wait for the lock, calling `meanwhile` between tries.
@@ -44,12 +46,14 @@ class Lock:
                 )
             meanwhile()
             time.sleep(TRY_S)
+        self.was_left = bool(os.pread(self._file, 1, 0))
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, str(os.getpid()).encode(), 0)
 
     def release(self) -> None:
-        """Give it back. The file stays: deleting it would let two holders in."""
+        """Give it back. The file stays, empty: deleting it would let two holders in."""
         if self._file >= 0:
+            os.ftruncate(self._file, 0)
             os.close(self._file)
             self._file = -1
 

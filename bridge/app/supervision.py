@@ -5,6 +5,9 @@ rows. The analyst lives in its own process group, so that an interrupt from the 
 alone and a kill takes its models along. Its messages are bounded; one that is not understood is logged and
 passed over.
 
+What the listener has to hear does not depend on the durable rows: a full disk must not keep an event from going out.
+What could not be written down is written down with the next commit.
+
 Decision: messages are read and silence is noticed in one loop, rather than in a task each. There is one
 order of what happened, and nothing to lock.
 """
@@ -23,9 +26,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from bridge.app.recovery import End, Launch, Recovery
+from bridge.app.recovery import BLAME_AFTER, End, Launch, Recovery
 from bridge.errors import StorageError
-from bridge.model import RowKind
+from bridge.model import OWN_SOURCE, RowKind
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +57,12 @@ class Rows(Protocol):
 
     async def skips(self) -> Sequence[int]:
         """Return the rows that must never be touched again."""
+
+    async def drop_skips(self, through: int) -> None:
+        """Forget such rows up to this id: they are behind the cursor."""
+
+    async def blamed(self, deaths: int) -> Sequence[int]:
+        """Return the rows that were alone in so many deaths."""
 
 
 class Listener(Protocol):
@@ -89,26 +98,28 @@ class Supervisor:
         rows: Rows,
         recovery: Recovery,
         listener: Listener,
-        tenant: str,
         clock: Callable[[], float],
     ) -> None:
         self._start = start
         self._rows = rows
         self._recovery = recovery
         self._listener = listener
-        self._tenant = tenant
         self._clock = clock
         self._process: Process | None = None
         self._stopping = asyncio.Event()
         self._killed_by_us = False
         self._woken = False  # a wake is on its way that was not answered by any word
-        self._model_free: bool | None = None  # what the newest MODE row says
+        self._stop_by = float("inf")  # on `clock`
+        self._ahead: tuple[int, int] | None = None  # a row and its deaths, counted before it was worked on
+        self._suspects = True  # there may be deaths written down up to the cursor
+        self._skips: Sequence[int] = ()
         self.cursor = 0
 
     async def run(self) -> None:
         """Keep an analyst running until `stop`."""
-        launch = self._recovery.first()
         try:
+            await self._blame()
+            launch = self._recovery.first()
             while not self._stopping.is_set():
                 launch = await self._live(launch)
         finally:
@@ -125,8 +136,9 @@ class Supervisor:
     async def stop(self) -> None:
         """Let the analyst finish its batch and end; `run` returns."""
         self._stopping.set()
+        self._stop_by = self._clock() + STOP_S
         process = self._process
-        if process is None:
+        if process is None:  # it is being started, perhaps: `_look` ends it in time
             return
         self._tell(b'{"do":"stop"}\n')
         try:
@@ -142,16 +154,37 @@ class Supervisor:
         await self._pause(launch.delay_s)
         if self._stopping.is_set():
             return launch
-        await self._mode(model_free=launch.model_free)
         try:
-            skips = await self._rows.skips()
+            self._skips = await self._rows.skips()
+            process = await self._start(launch, self._skips)
         except StorageError as error:
             logger.warning("The inbox does not answer: %s", error, extra={"event": "analyst_trouble"})
             return msgspec.structs.replace(launch, delay_s=1.0)
-        process = await self._start(launch, skips)
+        except OSError as error:  # no file, no memory, or no process is left: the intake goes on
+            return self._not_started(launch, error)
         self._launched(process, launch)
         await self._hear_out(process)
         return await self._ended(process, launch)
+
+    async def _blame(self) -> None:
+        """Name the rows that took whole fronts along, as the fronts before this one counted them."""
+        if not self._recovery.counts_ahead:
+            return
+        try:
+            for row in await self._rows.blamed(BLAME_AFTER[End.KILLED]):
+                await self._rows.add_skip(row)
+        except StorageError as error:
+            logger.warning("The inbox does not answer: %s", error, extra={"event": "analyst_trouble"})
+
+    def _not_started(self, launch: Launch, error: OSError) -> Launch:
+        launch = self._recovery.not_launched(launch)
+        logger.error(
+            "The analyst could not be started and is tried again: %s.",
+            error.strerror or error,
+            extra={"event": "analyst_not_started", "delay_s": launch.delay_s},
+        )
+        self._listener.analyst_restarts("not_started", self._recovery.deaths_in_a_row)
+        return launch
 
     def _launched(self, process: Process, launch: Launch) -> None:
         self._process = process
@@ -186,6 +219,9 @@ class Supervisor:
         await process.wait()
 
     def _look(self, process: Process) -> None:
+        if self._clock() > self._stop_by:  # it was told late, since it was only being started
+            self._kill(process)
+            return
         silent_s = self._recovery.silence(self._clock())
         if silent_s is None or self._killed_by_us:
             return
@@ -208,11 +244,7 @@ class Supervisor:
             return launch
         end = self._end_of(process)
         batch = self._recovery.batch
-        deaths = 0
-        try:
-            deaths = await self._rows.note_death(*batch) if batch else 0
-        except StorageError:
-            logger.exception("A death of the analyst was not counted.", extra={"event": "analyst_ended"})
+        deaths = await self._deaths(end, batch)
         launch = self._recovery.died(self._clock(), end, deaths)
         logger.error(
             "The analyst ended without being asked to and is started anew.",
@@ -226,6 +258,19 @@ class Supervisor:
             await self._set_aside(launch.set_aside)
         return launch
 
+    async def _deaths(self, end: End, batch: tuple[int, int] | None) -> int:
+        """Return how many analysts died with this batch, the last one included; 0 where it is not to blame."""
+        if batch is None or end is End.STALLED:
+            return 0
+        if self._ahead is not None and batch == (self._ahead[0], self._ahead[0]):
+            return self._ahead[1]
+        self._suspects = True
+        try:
+            return await self._rows.note_death(*batch)
+        except StorageError:
+            logger.exception("A death of the analyst was not counted.", extra={"event": "analyst_ended"})
+            return 0
+
     async def _set_aside(self, row: int) -> None:
         try:
             await self._rows.add_skip(row)
@@ -234,7 +279,7 @@ class Supervisor:
 
     def _end_of(self, process: Process) -> End:
         if self._killed_by_us:
-            return End.SILENT
+            return End.STALLED if self._recovery.saving else End.SILENT
         return End.KILLED if process.returncode == -signal.SIGKILL else End.CRASHED
 
     # ---- its words ---------------------------------------------------------------------------------------
@@ -255,7 +300,10 @@ class Supervisor:
             case "alive":
                 return
             case "begin":
-                self._recovery.began(int(message["from"]), int(message["to"]))
+                await self._began(message)
+            case "saving":
+                self._recovery.saves()
+                return
             case "ready":
                 self._recovery.became_ready()
                 self._listener.analyst_is(up=True)
@@ -263,36 +311,34 @@ class Supervisor:
                     "The analyst is ready.", extra={"event": "analyst_ready", "cursor": message["cursor"]}
                 )
             case "committed":
+                self._recovery.committed(int(message["cursor"]))
+                self._listener.analyst_says(message)
                 await self._committed(int(message["cursor"]))
+                return
             case "row":
                 await self._rows.put(
-                    message["tenant"], "tocsin", RowKind(message["kind"]), message["body"].encode()
+                    message["tenant"], OWN_SOURCE, RowKind(message["kind"]), message["body"].encode()
                 )
-            case "models":  # they work, or cannot be loaded
-                await self._mode(model_free=not message["up"])
             case _:
                 pass
         self._listener.analyst_says(message)
 
-    async def _committed(self, cursor: int) -> None:
-        suspected = self._recovery.deaths_in_a_row or self._recovery.careful
-        self.cursor = cursor
-        self._recovery.committed(cursor)
-        if suspected:
-            await self._rows.clear_deaths(cursor)
+    async def _began(self, message: Mapping[str, Any]) -> None:
+        low, high = int(message["from"]), int(message["to"])
+        self._recovery.began(low, high, int(message.get("bytes", 0)), int(message.get("alerts", 0)))
+        if low == high and self._recovery.counts_ahead:
+            self._suspects = True
+            self._ahead = (low, await self._rows.note_death(low, low))
 
-    async def _mode(self, *, model_free: bool) -> None:
-        """Put a row that says from where on thinking goes without models, or with them again."""
-        if self._model_free == model_free:
-            return
-        try:
-            await self._rows.put(
-                self._tenant, "tocsin", RowKind.MODE, msgspec.json.encode({"model_free": model_free})
-            )
-        except StorageError as error:
-            logger.warning("The mode was not stored: %s", error, extra={"event": "row_lost"})
-        else:
-            self._model_free = model_free
+    async def _committed(self, cursor: int) -> None:
+        """Forget what is written down about rows up to the cursor; if that fails, with the next commit."""
+        self.cursor = cursor
+        if self._suspects:
+            await self._rows.clear_deaths(cursor)
+            self._suspects = self._recovery.careful
+        if self._skips and self._skips[0] <= cursor:
+            await self._rows.drop_skips(cursor)
+            self._skips = [row for row in self._skips if row > cursor]
 
     def _tell(self, line: bytes) -> None:
         process = self._process

@@ -53,6 +53,10 @@ TROUBLES: dict[str, tuple[Severity, str]] = {
         "warning",
         "Requests with a wrong token or a bad body arrive at the door: {reason}.",
     ),
+    "TocsinStateLost": (
+        "critical",
+        "The analyst's state was broken and is begun anew from the last hour's webhooks: {reason}.",
+    ),
     "TocsinClockAhead": (
         "warning",
         "The machine's clock was set back: {reason}. Incidents keep the later time; deliveries do not wait.",

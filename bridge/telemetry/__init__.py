@@ -102,7 +102,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "tocsin_analyst_restarts_total",
         "counter",
-        "Times the analyst was started anew, by what ended it: silent, crashed or killed.",
+        "Times the analyst was started anew, by what ended it: silent, stalled, crashed, killed or not_started.",
         ("reason",),
     ),
     Metric(
@@ -304,9 +304,11 @@ EVENTS: dict[str, str] = {
     "analyst_started": "The analyst process was started.",
     "analyst_ready": "The analyst has loaded its state and understands webhooks.",
     "analyst_killed": "The analyst was silent for too long and was killed.",
+    "analyst_not_started": "The analyst process could not be started; it is tried again.",
     "analyst_ended": "The analyst process ended without being asked to.",
     "analyst_trouble": "The analyst says that it cannot go on for now.",
     "analyst_stopped": "The analyst finished its batch and ended as asked.",
+    "state_lost": "state.db was broken; it is kept aside and begun anew from what the inbox still has.",
     "analyst_unclear": "The analyst said something that is not understood.",
     "batch_failed": "A batch raised an error; it is tried again in halves.",
     "row_set_aside": "One inbox row could not be understood and went to quarantine.",

@@ -9,20 +9,26 @@ import json
 import os
 import select
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from bridge.analysis.families import EncodeAsk, FitAsk
-from bridge.app.analyst import FrontGoneError, LateModels, Pipe, parse
+from bridge.analysis.settings import AnalysisSettings
+from bridge.app.analyst import FrontGoneError, Pipe, parse
+from bridge.app.mind import LateModels
 from bridge.app.models import GaveUp, ModelRow
 from bridge.model import RowKind, Template
 from bridge.storage.inbox import InboxWriter
+from bridge.storage.reading import StateReader
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0
@@ -163,13 +169,91 @@ async def test_a_second_analyst_waits_for_the_first(tmp_path: Path, start: Calla
     second.until("ready")
 
 
+@pytest.mark.parametrize("damage", [b"this is no database" * 1000, b"SQLite format 3\x00" + b"\xff" * 50_000])
+async def test_a_broken_state_is_kept_aside_and_begun_anew_from_the_inbox(
+    tmp_path: Path, start: Callable[..., Child], damage: bytes
+):
+    settings = AnalysisSettings(severities={"critical": "info"})
+    await fill(
+        tmp_path / "inbox.db",
+        (RowKind.WEBHOOK, webhook("DiskFull")),
+        (RowKind.SETTINGS, msgspec.json.encode(settings)),
+    )
+    state = tmp_path / "state.db"
+    state.write_bytes(damage)
+    child = start()
+    said = child.until("state_lost")
+    assert (tmp_path / said["kept"]).read_bytes() == damage
+    assert said["kept"].startswith("state.db.damaged-")
+    assert child.until("committed")["counters"]["event:opened"] == 1
+    (item,) = StateReader(state).incidents(None).items
+    assert item["severity"] == "info"  # the settings that were told last held from the beginning
+    child.tell(b'{"do":"stop"}\n')
+    _, logged = await asyncio.to_thread(child.process.communicate)
+    assert child.process.returncode == 0
+    assert [json.loads(line)["event"] for line in logged.splitlines()] == ["state_lost"]
+
+
+async def test_a_state_that_breaks_while_it_runs_is_begun_anew_too(
+    tmp_path: Path, start: Callable[..., Child]
+):
+    await fill(tmp_path / "inbox.db", *[(RowKind.WEBHOOK, webhook(f"A{number}")) for number in range(200)])
+    first = start()
+    first.until("committed")
+    first.tell(b'{"do":"stop"}\n')
+    assert first.process.wait(PATIENCE_S) == 0
+    with closing(sqlite3.connect(tmp_path / "state.db")) as state:
+        (page,) = state.execute("select rootpage from sqlite_schema where name = 'watch'").fetchone()
+        (size,) = state.execute("pragma page_size").fetchone()
+    with (tmp_path / "state.db").open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+    second = start()
+    second.until("state_lost")
+    assert second.until("committed")["cursor"] == 200
+
+
 async def test_a_store_that_cannot_be_used_ends_it_with_a_reason(tmp_path: Path, start: Callable[..., Child]):
     await fill(tmp_path / "inbox.db", (RowKind.CLOCK, b""))
-    (tmp_path / "state.db").write_bytes(b"this is no database" * 100)
+    (tmp_path / "state.db").mkdir()
     child = start()
     _, logged = await asyncio.to_thread(child.process.communicate)
     assert child.process.returncode == 1
     assert json.loads(logged.splitlines()[-1])["event"] == "analyst_trouble"
+
+
+async def test_an_inbox_that_ends_before_the_cursor_is_not_read(tmp_path: Path, start: Callable[..., Child]):
+    await fill(tmp_path / "inbox.db", *[(RowKind.CLOCK, b"")] * 3)
+    first = start()
+    first.until("committed")
+    first.tell(b'{"do":"stop"}\n')
+    assert first.process.wait(PATIENCE_S) == 0
+    for file in tmp_path.glob("inbox.db*"):
+        file.unlink()
+    await fill(tmp_path / "inbox.db", (RowKind.WEBHOOK, webhook("NeverRead")))
+    second = start()
+    _, logged = await asyncio.to_thread(second.process.communicate)
+    assert second.process.returncode == 1
+    assert (
+        "inbox.db ends at row 1, but up to row 3 was read" in json.loads(logged.splitlines()[-1])["message"]
+    )
+
+
+async def test_a_bug_is_one_line_of_the_log(tmp_path: Path):
+    """Whatever it is: the log stays JSON."""
+    code = (
+        "import sys\n"
+        "from bridge.app import analyst\n"
+        "analyst.run = lambda *_: 1 / 0\n"
+        "sys.exit(analyst.main(['--data', sys.argv[1]]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, stdin=subprocess.DEVNULL, cwd=ROOT,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert json.loads(line)["error_type"] == "ZeroDivisionError"
 
 
 def test_it_dies_with_a_front_that_is_killed_even_while_stopped(tmp_path: Path):
@@ -286,6 +370,11 @@ def test_models_join_when_they_are_wanted_and_their_time_has_come():
     assert words == [{"say": "models", "up": True}]
     list(models.answers())
     assert len(words) == 1
+    process.ready = False  # its child died
+    list(models.answers())
+    process.ready = True
+    list(models.answers())
+    assert [word["up"] for word in words] == [True, False, True]
 
 
 def test_what_the_models_gave_up_on_is_not_asked_again():

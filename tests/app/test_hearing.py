@@ -136,6 +136,15 @@ def test_a_row_that_was_set_aside_is_an_alert_for_an_hour(desk: Desk):
     assert desk.firing() == 0
 
 
+def test_a_state_that_was_lost_is_an_alert_for_an_hour(desk: Desk):
+    desk.hearing.analyst_says({"say": "state_lost", "kept": "state.db.damaged-1", "reason": "malformed"})
+    desk.hearing.look()
+    assert desk.firing() == 1
+    desk.now += ASIDE_S + 1
+    desk.hearing.look()
+    assert desk.firing() == 0
+
+
 @pytest.mark.parametrize(
     ("message", "event"),
     [

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.app.recovery import BLAME_AFTER, End, Patience, Recovery, clock_row_due
+from bridge.app.recovery import BLAME_AFTER, SUSPECTED_ROWS, End, Patience, Recovery, clock_row_due
 
 WAIT = Patience()
 
@@ -61,7 +61,7 @@ def test_a_batch_under_suspicion_is_taken_row_by_row_by_a_model_free_analyst():
     assert launch.models_after_s == WAIT.models_after_s
 
 
-@pytest.mark.parametrize("end", list(End))
+@pytest.mark.parametrize("end", list(BLAME_AFTER))
 def test_a_row_that_was_alone_in_enough_deaths_is_set_aside(end: End):
     recovery = running()
     recovery.began(1, 9)
@@ -82,6 +82,60 @@ def test_a_single_row_gets_less_time_once_its_batch_killed():
     recovery.became_ready()
     recovery.began(4, 4)
     assert looked(recovery, 60) == pytest.approx(6.0)
+
+
+def test_a_large_batch_may_be_silent_for_longer():
+    """60,000 alerts in 20 MiB are legal, and nothing can be said while they are read."""
+    recovery = running()
+    recovery.began(1, 1, 20 << 20, 60_000)
+    assert looked(recovery, 100) == pytest.approx(33.0)
+    recovery.died(34.0, End.SILENT, 1)
+    recovery.launched(0.0)
+    recovery.became_ready()
+    recovery.began(1, 1, 20 << 20, 60_000)
+    assert looked(recovery, 100) == pytest.approx(23.0)
+    recovery.committed(1)
+    recovery.heard(0.0)
+    assert looked(recovery, 100) == pytest.approx(16.0)
+
+
+def test_a_disk_that_hangs_gets_more_time_and_blames_no_row():
+    recovery = running(careful_through=9)
+    recovery.began(4, 4)
+    recovery.saves()
+    assert looked(recovery, 100) == pytest.approx(WAIT.save_s + 1)
+    assert recovery.died(61.0, End.STALLED, 5).set_aside is None
+    recovery.launched(0.0)
+    recovery.became_ready()
+    recovery.began(4, 4)
+    assert looked(recovery, 100) == pytest.approx(6.0)
+
+
+def test_a_front_that_ended_uncleanly_makes_the_next_one_careful_with_one_batch():
+    recovery = Recovery()
+    recovery.distrust(1000, 5000)
+    assert recovery.first().careful_through == 1000 + SUSPECTED_ROWS
+    assert recovery.counts_ahead
+    recovery.committed(1000 + SUSPECTED_ROWS)
+    assert not recovery.counts_ahead
+    assert not recovery.careful
+    idle = Recovery()
+    idle.distrust(5000, 5000)
+    assert not idle.counts_ahead
+
+
+def test_what_cannot_be_started_is_tried_again_more_and_more_slowly():
+    recovery = Recovery()
+    launch = recovery.first()
+    delays = []
+    for _ in range(8):
+        launch = recovery.not_launched(launch)
+        delays.append(launch.delay_s)
+    assert delays[:4] == [1.0, 2.0, 4.0, 8.0]
+    assert delays[-1] == WAIT.restart_limit_s
+    assert recovery.deaths_in_a_row == 8
+    recovery.launched(0.0)
+    assert recovery.not_launched(launch).delay_s == 1.0
 
 
 def test_what_stands_behind_a_row_that_hangs_is_reached_within_a_minute():

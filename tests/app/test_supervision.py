@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import sys
 import textwrap
 import time
@@ -16,6 +17,7 @@ import pytest
 
 from bridge.app.recovery import Launch, Patience, Recovery
 from bridge.app.supervision import Supervisor, command, start_analyst
+from bridge.errors import StoreFullError
 from bridge.model import RowKind
 
 #: A child that reads its script: one word an action. `dumb` never says anything again.
@@ -30,6 +32,8 @@ CHILD = textwrap.dedent(
         elif action == "nonsense": print("{not json", flush=True); say(say="begin"); say(say="row", kind="no such kind", tenant="t", body="")
         elif action == "row": say(say="row", kind="vectors", tenant="t", body="{}")
         elif action == "models": say(say="models", up=True)
+        elif action == "saving": say(say="saving")
+        elif action == "deaf": sys.stdin.close()
         elif action == "dumb": time.sleep(600)
         elif action == "die": os.kill(os.getpid(), signal.SIGABRT)
         elif action == "shot": os.kill(os.getpid(), signal.SIGKILL)
@@ -51,6 +55,9 @@ class Rows:
         self.deaths: dict[tuple[int, int], int] = {}
         self.skipped: list[int] = []
         self.cleared: list[int] = []
+        self.dropped: list[int] = []
+        self.took_fronts: list[int] = []
+        self.is_full = False
 
     async def put(self, tenant: str, source: str, kind: RowKind, body: bytes) -> int:
         self.put_rows.append((kind, body))
@@ -61,13 +68,21 @@ class Rows:
         return self.deaths[low, high]
 
     async def clear_deaths(self, through: int) -> None:
+        if self.is_full:
+            raise StoreFullError("no room")
         self.cleared.append(through)
 
     async def add_skip(self, row: int) -> None:
         self.skipped.append(row)
 
     async def skips(self) -> Sequence[int]:
-        return self.skipped
+        return list(self.skipped)
+
+    async def drop_skips(self, through: int) -> None:
+        self.dropped.append(through)
+
+    async def blamed(self, deaths: int) -> Sequence[int]:
+        return self.took_fronts
 
 
 class Play:
@@ -81,9 +96,16 @@ class Play:
         self.said: list[Mapping[str, Any]] = []
         self.up: list[bool] = []
         self.pids: list[int] = []
+        self.recovery = Recovery(QUICK)
+        self.clock = time.monotonic
+        self.refusals = 0  # of the system to start a process
         self.over = asyncio.Event()
+        self.supervisor: Supervisor | None = None
 
     async def start(self, launch: Launch, skips: Sequence[int]) -> asyncio.subprocess.Process:
+        if self.refusals:
+            self.refusals -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
         self.launches.append((launch, tuple(skips)))
         script = self.scripts.pop(0)
         process = await start_analyst([sys.executable, "-c", CHILD, script])
@@ -102,9 +124,8 @@ class Play:
             self.over.set()
 
     async def run(self, *, wake: bool = False) -> None:
-        supervisor = Supervisor(
-            start=self.start, rows=self.rows, recovery=Recovery(QUICK), listener=self, tenant="default",
-            clock=time.monotonic,
+        supervisor = self.supervisor = Supervisor(
+            start=self.start, rows=self.rows, recovery=self.recovery, listener=self, clock=self.clock,
         )  # fmt: skip
         async with asyncio.timeout(30), asyncio.TaskGroup() as group:
             group.create_task(supervisor.run())
@@ -124,10 +145,6 @@ async def test_a_silent_analyst_is_killed_and_started_anew_without_models():
     assert launch.model_free
     assert launch.careful_through == 9
     assert skips == ()
-    assert [body for kind, body in play.rows.put_rows if kind is RowKind.MODE] == [
-        b'{"model_free":false}',
-        b'{"model_free":true}',
-    ]
     assert play.up == [True, False, True, False]
 
 
@@ -152,13 +169,83 @@ async def test_a_commit_clears_the_suspicion():
     assert play.rows.cleared == [3, 4]
 
 
-async def test_models_that_work_end_the_model_free_mode():
-    play = Play("ready die", "ready models die", "ready orders")
+async def test_a_death_while_it_saves_is_the_disks_and_blames_no_row():
+    play = Play("ready begin4-4 saving dumb", "ready orders")
+    play.recovery = Recovery(Patience(save_s=0.2, silence_s=0.2))
     await play.run()
-    modes = [body for kind, body in play.rows.put_rows if kind is RowKind.MODE]
-    assert modes == [
-        b'{"model_free":false}', b'{"model_free":true}', b'{"model_free":false}', b'{"model_free":true}',
-    ]  # fmt: skip
+    assert play.ends == ["stalled"]
+    assert play.rows.deaths == {}
+
+
+async def test_a_process_that_cannot_be_started_is_tried_again_and_the_front_lives_on():
+    play = Play("ready orders")
+    play.refusals = 2
+    await play.run()
+    assert play.ends == ["not_started", "not_started"]
+    assert [launch.delay_s for launch, _ in play.launches] == [QUICK.restart_limit_s]
+
+
+async def test_the_listener_hears_of_a_commit_though_nothing_can_be_written_down():
+    play = Play("ready begin3-9 die", "ready begin3-3 commit3 begin4-4 commit4 orders", "ready orders")
+    play.scripts.pop()
+    play.rows.is_full = True
+    await play.run()
+    assert [said["cursor"] for said in play.said if said["say"] == "committed"] == [3, 4]
+    assert play.rows.cleared == []
+
+
+async def test_what_could_not_be_forgotten_is_forgotten_with_the_next_commit():
+    play = Play("ready begin3-9 die", "ready begin3-9 commit9 begin10-10 commit10 orders")
+    real = play.analyst_says
+
+    def heard(message: Mapping[str, Any]) -> None:
+        real(message)
+        if message["say"] == "committed":
+            play.rows.is_full = message["cursor"] == 9
+
+    play.analyst_says = heard  # type: ignore[method-assign]
+    await play.run()
+    assert play.rows.cleared == [10]
+
+
+async def test_rows_that_are_behind_the_cursor_need_not_be_skipped_any_more():
+    play = Play("ready commit3 commit4 commit9 orders")
+    play.rows.skipped = [4, 12]
+    await play.run()
+    assert play.launches[0][1] == (4, 12)
+    assert play.rows.dropped == [4]
+
+
+async def test_a_row_that_takes_fronts_along_is_counted_before_and_named_by_the_next_front():
+    play = Play("ready begin5-5 commit5 begin6-6 shot", "ready orders")
+    play.recovery.distrust(4, 9)
+    play.rows.took_fronts = [7]
+    await play.run()
+    assert play.rows.deaths == {(5, 5): 1, (6, 6): 1}  # once each, although the analyst died with the second
+    assert play.rows.cleared == [5]
+    assert play.launches[0][1] == (7,)
+    assert play.launches[0][0].careful_through == 9
+
+
+async def test_an_analyst_that_does_not_hear_the_end_is_killed_though_it_was_only_being_started():
+    play = Play("deaf dumb")
+    play.clock = lambda: next(times)
+    times = (float(second) for second in range(100_000))
+
+    async def started_late(launch: Launch, skips: Sequence[int]) -> asyncio.subprocess.Process:
+        play.over.set()  # the end is asked for while this process is not there yet
+        while not supervisor_stopping(play):
+            await asyncio.sleep(0)
+        return await real(launch, skips)
+
+    real, play.start = play.start, started_late  # type: ignore[method-assign]
+    await play.run()
+    assert play.ends == []
+
+
+def supervisor_stopping(play: Play) -> bool:
+    assert play.supervisor is not None
+    return play.supervisor._stopping.is_set()
 
 
 async def test_what_the_analyst_offers_becomes_a_row_and_nonsense_is_passed_over():

@@ -108,3 +108,14 @@ def add_skip(connection: sqlite3.Connection, row: int) -> int:
 def skips(connection: sqlite3.Connection) -> tuple[int, ...]:
     """Return the rows that must never be touched again, in order."""
     return tuple(row for (row,) in connection.execute("SELECT id FROM skip ORDER BY id").fetchall())
+
+
+def drop_skips(connection: sqlite3.Connection, through: int) -> int:
+    """Forget such rows up to `through`."""
+    return connection.execute("DELETE FROM skip WHERE id <= ?", [through]).rowcount
+
+
+def blamed(connection: sqlite3.Connection, deaths: int) -> tuple[int, ...]:
+    """Return the rows that were alone in at least so many deaths."""
+    found = connection.execute("SELECT row_from FROM death WHERE row_from = row_to AND count >= ?", [deaths])
+    return tuple(row for (row,) in found.fetchall())

@@ -46,7 +46,7 @@ class InboxReader:
                         break
                     rows.append(_row(row))
         except sqlite3.Error as error:
-            raise storage_error(error, "cannot read the inbox") from error
+            raise _unreadable(error) from error
         return rows
 
     def newest_id(self) -> int:
@@ -58,12 +58,30 @@ class InboxReader:
         try:
             newest = self._connection.execute("SELECT max(id) FROM inbox").fetchall()
         except sqlite3.Error as error:
-            raise storage_error(error, "cannot read the inbox") from error
+            raise _unreadable(error) from error
         return int(newest[0][0] or 0)
+
+    def newest_body(self, kind: RowKind) -> bytes | None:
+        """Return the body of the newest row of a kind; None if there is none. Looks through all rows.
+
+        Raises:
+            StorageError: The file cannot be read.
+        """
+        question = "SELECT body FROM inbox WHERE kind = ? ORDER BY id DESC LIMIT 1"
+        try:
+            found = self._connection.execute(question, [kind.value]).fetchall()
+        except sqlite3.Error as error:
+            raise _unreadable(error) from error
+        return bytes(found[0][0]) if found else None
 
     def close(self) -> None:
         """Let go of the file."""
         self._connection.close()
+
+
+def _unreadable(error: sqlite3.Error) -> StorageError:
+    # Never a DamagedError, by which the analyst would take its own file for the broken one.
+    return StorageError(str(storage_error(error, "cannot read the inbox")))
 
 
 def _row(stored: tuple[Any, ...]) -> InboxRow:

@@ -245,6 +245,14 @@ class InboxWriter:
         """Return the rows that must never be touched again, in order."""
         return await self._chore(file.skips)
 
+    async def drop_skips(self, through: int) -> None:
+        """Forget such rows up to this id: they are behind the cursor."""
+        await self._chore(partial(file.drop_skips, through=through))
+
+    async def blamed(self, deaths: int) -> tuple[int, ...]:
+        """Return the rows that were alone in at least so many deaths."""
+        return await self._chore(partial(file.blamed, deaths=deaths))
+
     # ---- the event loop's side ---------------------------------------------------------------------------
 
     async def _chore(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
