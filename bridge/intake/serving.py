@@ -79,12 +79,6 @@ class Connection(RequestHandler):
             self._meter.refused("malformed")
         return super().handle_error(request, status, exc, message)
 
-    @override
-    def log_exception(self, *args: Any, **options: Any) -> None:
-        # A traceback for each line of nonsense that a stranger sends would fill the log; it is counted.
-        if not isinstance(options.get("exc_info"), HttpProcessingError):
-            super().log_exception(*args, **options)
-
 
 class Server(web.Server):
     """Makes our connections, and knows which of them wait."""
