@@ -381,9 +381,7 @@ class Front:
         )
         self.intake.keyring = keyring_of(settings)
         logging.getLogger("bridge").setLevel(settings.log_level.upper())
-        if settings.analysis != old.analysis:
-            self.telling.settings_changed()
-            await self.telling.tell_settings()
+        await self.telling.tell_settings()
         if settings.destinations != old.destinations:
             self._change_destinations(old, made)
         self.telemetry.set("tocsin_config_reload_ok", 1)

@@ -1,4 +1,4 @@
-"""What the front tells the inbox by itself: the settings in force, and that time passes while nobody sends.
+"""What the front tells the inbox by itself: that it begins to listen, the settings in force, and that time passes.
 
 Rules: nothing here waits for anybody. What the inbox does not take is told again a second later. A clock row also
 tries a disk that was full: it is as large as what failed, since a few bytes nearly always find room.
@@ -13,6 +13,7 @@ from contextlib import suppress
 
 import msgspec
 
+from bridge.analysis.settings import AnalysisSettings
 from bridge.app.recovery import clock_row_due
 from bridge.app.troubles import Troubles
 from bridge.config import Settings
@@ -59,7 +60,8 @@ class Telling:
         self._troubles = troubles
         self._clock = clock
         self._wall = wall
-        self._settings_told = False
+        self._start_told = False
+        self._told: AnalysisSettings | None = None  # the settings that were put last
         self._row_at = clock()
         telemetry.watch("tocsin_inbox_clock_ahead_seconds", self.ahead_s)
 
@@ -70,10 +72,6 @@ class Telling:
     def rows_came(self) -> None:
         """Note that the inbox took rows of any kind: time has been told."""
         self._row_at = self._clock()
-
-    def settings_changed(self) -> None:
-        """Note that other settings are in force."""
-        self._settings_told = False
 
     async def run(self) -> None:
         """Look after all of it, for ever."""
@@ -93,14 +91,20 @@ class Telling:
                 await self._put(RowKind.CLOCK, bytes(self._inbox.failed_bytes))
 
     async def tell_settings(self) -> None:
-        """Put the analysis settings in force. At every start: the state may be another than last time's."""
-        if self._settings_told:
-            return
-        self._settings_told = True
+        """Put the analysis settings in force if others were put last, and at first that this front begins to listen.
+
+        At every start: alerts did not fall silent while nobody listened, and the state may be another than last
+        time's.
+        """
         try:
-            await self._put(RowKind.SETTINGS, msgspec.json.encode(self._settings().analysis))
+            if not self._start_told:
+                await self._put(RowKind.STARTED, b"{}")
+                self._start_told = True
+            wanted = self._settings().analysis
+            if wanted != self._told:
+                await self._put(RowKind.SETTINGS, msgspec.json.encode(wanted))
+                self._told = wanted
         except StorageError as error:
-            self._settings_told = False
             logger.warning("The settings wait: %s", error, extra={"event": "row_lost"})
 
     async def _put(self, kind: RowKind, body: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bridge import config
+from bridge.analysis.settings import AnalysisSettings
 from bridge.app.kinds import known_kinds
 from bridge.app.telling import AHEAD_S, Telling
 from bridge.app.troubles import Troubles
@@ -16,6 +18,8 @@ from bridge.model import InboxRow, RowKind
 from bridge.storage.inbox import InboxReader, InboxWriter
 from bridge.telemetry import Telemetry
 
+#: What a front puts first of all.
+FIRST = [RowKind.STARTED, RowKind.SETTINGS]
 NOON_S = datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp()
 
 
@@ -58,13 +62,13 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     made.inbox.close()
 
 
-async def test_the_settings_are_told_once_and_again_when_they_change(desk: Desk):
+async def test_the_start_and_the_settings_are_told_once_and_settings_again_when_they_change(desk: Desk):
     await desk.telling.look()
     await desk.telling.look()
-    assert desk.kinds() == [RowKind.SETTINGS]
-    desk.telling.settings_changed()
+    assert desk.kinds() == FIRST
+    desk.settings = dataclasses.replace(desk.settings, analysis=AnalysisSettings(sensitivity=0.9))
     await desk.telling.look()
-    assert desk.kinds() == [RowKind.SETTINGS] * 2
+    assert desk.kinds() == [*FIRST, RowKind.SETTINGS]
     assert {(row.tenant, row.source) for row in desk.rows()} == {("default", "tocsin")}
 
 
@@ -75,7 +79,7 @@ async def test_settings_that_the_inbox_did_not_take_are_told_later(desk: Desk):
     assert desk.inbox.trouble
     assert desk.kinds() == []
     await desk.telling.look()
-    assert desk.kinds() == [RowKind.SETTINGS]
+    assert desk.kinds() == FIRST
     assert not desk.inbox.trouble
 
 
@@ -85,15 +89,15 @@ async def test_time_is_told_when_nobody_sends(desk: Desk, timers: bool, idle_s: 
     await desk.telling.look()
     desk.now = idle_s - 0.1
     await desk.telling.look()
-    assert desk.kinds() == [RowKind.SETTINGS]
+    assert desk.kinds() == FIRST
     desk.now = idle_s
     await desk.telling.look()
-    assert desk.kinds() == [RowKind.SETTINGS, RowKind.CLOCK]
+    assert desk.kinds() == [*FIRST, RowKind.CLOCK]
     desk.now = idle_s * 1.9
     desk.telling.rows_came()
     desk.now = idle_s * 2.1
     await desk.telling.look()
-    assert len(desk.rows()) == 2
+    assert len(desk.rows()) == 3
 
 
 async def test_a_disk_that_was_full_is_tried_with_as_much_as_failed(desk: Desk):
@@ -112,7 +116,7 @@ async def test_a_disk_that_was_full_is_tried_with_as_much_as_failed(desk: Desk):
     desk.now += 5.0
     await desk.telling.look()
     assert desk.inbox.trouble == ""
-    assert [(row.kind, len(row.body)) for row in desk.rows()[1:]] == [(RowKind.CLOCK, 200_000)]
+    assert [(row.kind, len(row.body)) for row in desk.rows()[2:]] == [(RowKind.CLOCK, 200_000)]
 
 
 async def test_a_clock_that_was_set_back_is_shown_and_an_alert_until_it_is_reached(desk: Desk):
