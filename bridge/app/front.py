@@ -380,6 +380,7 @@ class Front:
             dict.fromkeys(key for name, key in FIXED.items() if getattr(settings, name) != getattr(old, name))
         )
         self.intake.keyring = keyring_of(settings)
+        self.troubles.move_to(settings.tenants[0])
         logging.getLogger("bridge").setLevel(settings.log_level.upper())
         await self.telling.tell_settings()
         if settings.destinations != old.destinations:

@@ -14,10 +14,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from bridge.errors import StorageError
 from bridge.model import RowKind, Severity, Word
@@ -71,6 +74,7 @@ TROUBLES: dict[str, tuple[Severity, str]] = {
 class Firing(Word, frozen=True, kw_only=True):
     """One alert about ourselves."""
 
+    tenant: str
     labels: dict[str, str]
     reason: str
     starts_at: str
@@ -97,7 +101,7 @@ class Troubles:
         self._waiting: dict[str, tuple[Firing, bool]] = {}  # to be told: the newest state of each
         self._news = asyncio.Event()
         for left in self._left():
-            self._waiting[_key(left.labels)] = (left, False)
+            self._waiting[_identity(left)] = (left, False)
             self._news.set()
 
     def is_wrong(self, name: str, reason: str, **labels: str) -> None:
@@ -107,7 +111,9 @@ class Troubles:
         key = _key(labels)
         if key in self._firing:
             return
-        firing = Firing(labels=labels, reason=mask(reason), starts_at=_written(self._clock()))
+        firing = Firing(
+            tenant=self._tenant, labels=labels, reason=mask(reason), starts_at=_written(self._clock())
+        )
         self._firing[key] = firing
         self._tell(firing, fires=True)
 
@@ -127,6 +133,16 @@ class Troubles:
         else:
             self.is_wrong(name, reason, **labels)
 
+    def move_to(self, tenant: str) -> None:
+        """Let another tenant hear of what is wrong: the first one of a changed configuration."""
+        if tenant == self._tenant:
+            return
+        self._tenant = tenant
+        for key, firing in list(self._firing.items()):
+            self._tell(firing, fires=False)
+            self._firing[key] = msgspec.structs.replace(firing, tenant=tenant)
+            self._tell(self._firing[key], fires=True)
+
     def firing(self) -> tuple[Firing, ...]:
         """Return what is wrong now."""
         return tuple(self._firing.values())
@@ -138,7 +154,7 @@ class Troubles:
                 async with asyncio.timeout(RESEND_S):
                     await self._news.wait()
             except TimeoutError:
-                self._waiting |= {key: (firing, True) for key, firing in self._firing.items()}
+                self._waiting |= {_identity(firing): (firing, True) for firing in self._firing.values()}
             await self.tell_all()
             if self._waiting:
                 await asyncio.sleep(AGAIN_S)
@@ -149,14 +165,18 @@ class Troubles:
         waiting, self._waiting = self._waiting, {}
         if not waiting:
             return
-        body = webhook([(firing, fires) for firing, fires in waiting.values()], _written(self._clock()))
+        # First the file, with what is told to end, too: a front that is killed now leaves nothing firing for ever.
+        await self._keep(firing for firing, _ in waiting.values())
         try:
-            await self._put(self._tenant, SOURCE, RowKind.WEBHOOK, body)
-            await asyncio.to_thread(self._keep, list(self._firing.values()))
-        except (StorageError, OSError) as error:
+            for tenant in sorted({firing.tenant for firing, _ in waiting.values()}):
+                told = [(firing, fires) for firing, fires in waiting.values() if firing.tenant == tenant]
+                await self._put(tenant, SOURCE, RowKind.WEBHOOK, webhook(told, _written(self._clock())))
+        except StorageError as error:
             self._waiting = waiting | self._waiting
             self._news.set()
             logger.warning("An own alert waits: %s", error, extra={"event": "own_alert"})
+        else:
+            await self._keep()
 
     def _tell(self, firing: Firing, *, fires: bool) -> None:
         logger.log(
@@ -166,22 +186,46 @@ class Troubles:
             summary_of(firing),
             extra={"event": "own_alert", "firing": fires},
         )
-        self._waiting[_key(firing.labels)] = (firing, fires)
+        self._waiting[_identity(firing)] = (firing, fires)
         self._telemetry.set("tocsin_own_alerts_firing", len(self._firing))
         self._news.set()
 
-    def _keep(self, firing: list[Firing]) -> None:
-        self._file.write_text(
-            json.dumps([[one.labels, one.reason, one.starts_at] for one in firing]), "utf-8"
-        )
+    async def _keep(self, also: Iterable[Firing] = ()) -> None:
+        """Write down what fires, and what else the next front has to end; on a full disk that is not possible."""
+        kept = {_identity(one): one for one in (*self._firing.values(), *also)}
+        content = json.dumps([[one.labels, one.reason, one.starts_at, one.tenant] for one in kept.values()])
+        try:
+            await asyncio.to_thread(_write, self._file, content)
+        except OSError as error:
+            logger.warning(
+                "Own alerts could not be written down: %s",
+                error.strerror or error,
+                extra={"event": "own_alert"},
+            )
 
     def _left(self) -> list[Firing]:
         """Return what the front before this one left firing; an unreadable file leaves nothing."""
         try:
             kept = json.loads(self._file.read_text("utf-8"))
-            return [Firing(labels=dict(one[0]), reason=str(one[1]), starts_at=str(one[2])) for one in kept]
+            return [
+                Firing(
+                    tenant=str(one[3]) if len(one) > 3 else self._tenant,  # noqa: PLR2004 - older files name no tenant
+                    labels=dict(one[0]), reason=str(one[1]), starts_at=str(one[2]),
+                )
+                for one in kept
+            ]  # fmt: skip
         except (OSError, ValueError, TypeError, IndexError):
             return []
+
+
+def _write(file: Path, content: str) -> None:
+    """Replace a file by another that is whole."""
+    unfinished = file.with_name(f".{file.name}.new")
+    with unfinished.open("w", encoding="utf-8") as opened:
+        opened.write(content)
+        opened.flush()
+        os.fsync(opened.fileno())
+    unfinished.replace(file)
 
 
 def webhook(alerts: list[tuple[Firing, bool]], now: str) -> bytes:
@@ -219,6 +263,10 @@ def summary_of(firing: Firing) -> str:
     _, told = TROUBLES.get(firing.labels["alertname"], ("", "Tocsin is in trouble: {reason}."))
     known = {"destination": "?"} | firing.labels  # a file of an older release may lack a label
     return told.format_map(known | {"reason": firing.reason.strip().rstrip(".")})
+
+
+def _identity(firing: Firing) -> str:
+    return json.dumps([firing.tenant, firing.labels], sort_keys=True)
 
 
 def _key(labels: dict[str, str]) -> str:

@@ -19,12 +19,14 @@ from bridge.webhooks.alertmanager import parse
 class Inbox:
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
+        self.tenants: list[str] = []
         self.is_full = False
 
     async def put(self, tenant: str, source: str, kind: RowKind, body: bytes) -> int:
         if self.is_full:
             raise StoreFullError("no room")
-        assert (tenant, source, kind) == ("first", "tocsin", RowKind.WEBHOOK)
+        assert (source, kind) == ("tocsin", RowKind.WEBHOOK)
+        self.tenants.append(tenant)
         self.bodies.append(body)
         return len(self.bodies)
 
@@ -130,6 +132,51 @@ async def test_the_next_front_resolves_what_this_one_left_firing(tmp_path: Path)
     silent = Inbox()
     await made(silent, tmp_path).tell_all()
     assert silent.bodies == []
+
+
+async def test_a_front_that_is_killed_on_the_way_leaves_nothing_firing_for_ever(tmp_path: Path):
+    """The file is written before the row, with what is told to end, too."""
+    inbox = Inbox()
+    before = made(inbox, tmp_path)
+    before.is_wrong("TocsinAnalystDown", "died 3 times")
+    before.is_wrong("TocsinDiskFilling", "3 MiB are free")
+    await before.tell_all()
+    before.is_well("TocsinAnalystDown")
+    before.is_wrong("TocsinDeadLetters", "2 events", destination="siem")
+    inbox.is_full = True  # it is killed before the row is there
+    await before.tell_all()
+    after = Inbox()
+    await made(after, tmp_path).tell_all()
+    assert {(alert.labels["alertname"], alert.firing) for alert in after.alerts()} == {
+        ("TocsinAnalystDown", False), ("TocsinDiskFilling", False), ("TocsinDeadLetters", False),
+    }  # fmt: skip
+    assert not list(tmp_path.glob(".*"))
+
+
+async def test_a_file_that_cannot_be_written_keeps_no_alert_back(tmp_path: Path):
+    (tmp_path / "troubles.json").mkdir()
+    inbox = Inbox()
+    troubles = made(inbox, tmp_path)
+    troubles.is_wrong("TocsinDiskFilling", "3 MiB are free")
+    await troubles.tell_all()
+    await troubles.tell_all()
+    assert len(inbox.bodies) == 1
+
+
+async def test_another_first_tenant_hears_of_what_is_wrong_and_the_old_one_of_its_end(tmp_path: Path):
+    inbox = Inbox()
+    troubles = made(inbox, tmp_path)
+    troubles.is_wrong("TocsinDiskFilling", "3 MiB are free")
+    await troubles.tell_all()
+    troubles.move_to("renamed")
+    troubles.move_to("renamed")
+    await troubles.tell_all()
+    troubles.is_well("TocsinDiskFilling")
+    await troubles.tell_all()
+    told = [alert.firing for alert in inbox.alerts()]
+    assert list(zip(inbox.tenants, told, strict=True)) == [
+        ("first", True), ("first", False), ("renamed", True), ("renamed", False),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("left", ["", "{", "[1]", '[["a"]]', '{"a": 1}', "null"])
