@@ -39,13 +39,20 @@ def serve(path: Path | None, *, listen: str | None = None, data: Path | None = N
     def load() -> config.Settings:
         return config.load(path, known_kinds(), os.environ, listen=listen, data_dir=data)
 
+    def load_again() -> config.Settings:
+        if path is not None and is_blank(path):  # an editor is just writing it: that would drop every token
+            raise ConfigError(
+                (f"{path}: is empty, which a running Tocsin does not take for a configuration",)
+            )
+        return load()
+
     settings = load()
     set_up_logging(level=settings.log_level.upper())
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(settings, load))
+            runner.run(_run(settings, load_again))
     except (ListenError, StorageError, OSError) as error:
         logger.error("Tocsin cannot run: %s", error, extra={"event": "front_failed"})  # noqa: TRY400 - the sentence says it all
         return 1
@@ -53,6 +60,14 @@ def serve(path: Path | None, *, listen: str | None = None, data: Path | None = N
         logger.critical("A worker died.", exc_info=error, extra={"event": "front_failed"})
         return 1
     return 0
+
+
+def is_blank(path: Path) -> bool:
+    """Return whether there is nothing at all in a file; one that cannot be read is told elsewhere."""
+    try:
+        return not path.read_bytes().strip()
+    except OSError:
+        return False
 
 
 async def _run(settings: config.Settings, load: Callable[[], config.Settings]) -> None:

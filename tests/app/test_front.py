@@ -277,6 +277,15 @@ def test_a_bad_file_keeps_the_old_configuration_and_says_why(make: Callable[...,
     until(lambda: len(sidecar.logged("config_refused")) == 2, "the signal reads it too")
 
 
+def test_a_file_that_is_just_being_written_drops_nothing(make: Callable[..., Sidecar]):
+    sidecar = make()
+    sidecar.start()
+    sidecar.file.write_text(" \n", "utf-8")
+    status, answer = sidecar.ask("POST", "/-/reload", b"")
+    assert status == 400
+    assert "is empty" in json.loads(answer)["faults"][0]
+
+
 def test_a_good_file_is_in_force_without_a_restart(make: Callable[..., Sidecar]):
     sidecar = make()
     sidecar.start()
