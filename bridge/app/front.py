@@ -12,7 +12,6 @@ the end is written down in one place, and a worker's error is not swallowed by a
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import importlib.metadata
 import logging
 import os
@@ -30,6 +29,8 @@ from aiohttp import web
 
 from bridge.api import Api, Reloaded, Surroundings
 from bridge.app.address import point_at
+from bridge.app.beginning import make_folder, start_inbox
+from bridge.app.changing import in_force, keyring_of, later
 from bridge.app.chores import Chores, clock_us
 from bridge.app.destinations import connectors_of, senders
 from bridge.app.ending import LIMIT_S, end_within
@@ -42,10 +43,10 @@ from bridge.app.supervision import Supervisor, command, start_analyst
 from bridge.app.systemd import notify, watchdog_s
 from bridge.app.telling import Telling
 from bridge.app.troubles import Troubles
-from bridge.auth import Grant, Keyring
+from bridge.auth import Grant
 from bridge.config import Settings
 from bridge.dispatch import Dispatcher, DispatchSettings
-from bridge.errors import ConfigError, StorageError
+from bridge.errors import ConfigError
 from bridge.intake import Intake, IntakeSettings, peer_of, routes
 from bridge.ports import Connector
 from bridge.storage.deliveries import DeliveryStore, OutboxReader
@@ -57,8 +58,6 @@ from bridge.webhooks.alertmanager import check_usable
 logger = logging.getLogger(__name__)
 
 LOCK_S = 2.0
-#: The name under which the analyst's cursor of this front is kept.
-FRONT = "front-1"
 #: How long deliveries that are under way may take at the end.
 LAST_DELIVERIES_S = 3.0
 DESTINATION_TROUBLES = {
@@ -198,23 +197,20 @@ class Front:
                     extra={"event": "config_refused", "faults": len(error.faults)},
                 )
                 return Reloaded(faults=error.faults)
-            later = await self._apply(settings, made)
+            waits = await self._apply(settings, made)
         self._say_notes()
-        return Reloaded(later=later, notes=settings.notes)
+        return Reloaded(later=waits, notes=settings.notes)
 
     # ---- the beginning and the end -----------------------------------------------------------------------
 
     def _open(self, opened: AsyncExitStack) -> DeliveryStore:
         """Open the stores; what is opened first is closed last."""
         data = self.settings.data_dir
-        try:
-            data.mkdir(parents=True, exist_ok=True, mode=0o750)
-        except OSError as error:
-            raise StorageError(f"cannot make the data directory {data}: {error.strerror}") from error
+        make_folder(data)
         lock = Lock(data / "front.lock")
         lock.take(wait_s=LOCK_S)
         opened.callback(lock.release)
-        read = self._start_inbox()
+        read = start_inbox(self.inbox, data)
         opened.callback(self.inbox.close)
         if lock.was_left:
             self._recovery.distrust(read, self.inbox.newest_id)
@@ -222,24 +218,6 @@ class Front:
         deliveries = DeliveryStore(data / "delivery.db", clock=_now)
         opened.callback(deliveries.close)
         return deliveries
-
-    def _start_inbox(self) -> int:
-        """Open the inbox and return up to which row the state has read it.
-
-        Its ids and its clock go on above that, whatever became of it.
-        """
-        try:
-            floor = StateReader(self.settings.data_dir / "state.db").position(FRONT)
-        except StorageError as error:  # the analyst finds out, too, and deals with it
-            logger.warning("How far the state is cannot be told: %s.", error, extra={"event": "state_unread"})
-            floor = None
-        if self.inbox.start(floor):
-            logger.error(
-                "inbox.db held less than was already read: it was lost or is an older copy. Webhooks that were not "
-                "understood yet are gone; what comes now is numbered on.",
-                extra={"event": "inbox_behind", "read": self.inbox.newest_id},
-            )
-        return 0 if floor is None else floor.id
 
     async def _listen(self, deliveries: DeliveryStore, opened: AsyncExitStack) -> Listening:
         around = Surroundings(
@@ -375,10 +353,8 @@ class Front:
 
     async def _apply(self, settings: Settings, made: dict[str, Connector]) -> tuple[str, ...]:
         """Put new settings in force; return those that act only from the next start on, as the file names them."""
-        old, self.settings = self.settings, _kept(self.settings, settings)
-        later = tuple(
-            dict.fromkeys(key for name, key in FIXED.items() if getattr(settings, name) != getattr(old, name))
-        )
+        old, self.settings = self.settings, in_force(self.settings, settings)
+        waits = later(old, settings)
         self.intake.keyring = keyring_of(settings)
         self.troubles.move_to(settings.tenants[0])
         logging.getLogger("bridge").setLevel(settings.log_level.upper())
@@ -388,10 +364,10 @@ class Front:
         self.telemetry.set("tocsin_config_reload_ok", 1)
         logger.info(
             "The changed configuration is in force%s.",
-            f", but for {', '.join(later)}, which need a restart" if later else "",
+            f", but for {', '.join(waits)}, which need a restart" if waits else "",
             extra={"event": "config_reloaded"},
         )
-        return later
+        return waits
 
     def _change_destinations(self, old: Settings, made: dict[str, Connector]) -> None:
         self._connectors = made
@@ -404,35 +380,12 @@ class Front:
             self._dispatcher.stop()
 
 
-#: Settings that a running front cannot change, and what they are called in the file.
-FIXED = {
-    "host": "listen",
-    "port": "listen",
-    "data_dir": "storage.path",
-    "max_body_bytes": "limits.max_body",
-    "budget_bytes": "limits.budget",
-}
-
-
-def keyring_of(settings: Settings) -> Keyring:
-    """Return the tokens that are accepted."""
-    return Keyring(
-        (token.secret.get_secret_value(), Grant(tenant=token.tenant, role=token.role))
-        for token in settings.tokens
-    )
-
-
 def release() -> str:
     """Return the version that is installed."""
     try:
         return importlib.metadata.version("tocsin")
     except importlib.metadata.PackageNotFoundError:
         return "unknown"
-
-
-def _kept(old: Settings, new: Settings) -> Settings:
-    """Return `new` with what only a restart can change as it was."""
-    return dataclasses.replace(new, **{name: getattr(old, name) for name in FIXED})
 
 
 def _now() -> datetime:

@@ -14,148 +14,18 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
 from servers import free_port
+from sidecars import NO_MODELS, PATIENCE_S, ROOT, Sidecar, until, webhook
 
 from bridge import config
 from bridge.app.front import Front
 from bridge.app.kinds import known_kinds
 from bridge.config import Settings
-
-ROOT = Path(__file__).parents[2]
-PATIENCE_S = 40.0
-Found = TypeVar("Found")
-NO_MODELS = "analysis: {models: false}\n"
-
-
-def until(look: Callable[[], Found], what: str, patience_s: float = PATIENCE_S) -> Found:
-    """Look again and again until it is found."""
-    deadline = time.monotonic() + patience_s
-    while True:
-        found = look()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"never seen: {what}"
-        time.sleep(0.02)  # nothing tells when another process has done something
-
-
-class Sidecar:
-    """One `tocsin serve` that can be started anew on the same directory."""
-
-    def __init__(self, folder: Path, configuration: str = NO_MODELS, **environ: str) -> None:
-        self.data = folder / "data"
-        self.file = folder / "tocsin.yaml"
-        self.file.write_text(configuration, "utf-8")
-        self.environ = os.environ | environ
-        self.port = free_port()
-        self.log = folder / "log"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int:
-        assert self.process is not None
-        return self.process.pid
-
-    def start(self) -> None:
-        self.port = free_port()
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "bridge", "serve", "--config", str(self.file),
-                 "--listen", f"127.0.0.1:{self.port}", "--data", str(self.data)],
-                stdout=subprocess.DEVNULL, stderr=log, cwd=ROOT, env=self.environ,
-            )  # fmt: skip
-        until(lambda: self.is_ready() or self.process.poll() is not None, "the front is ready")  # type: ignore[union-attr]
-        assert self.process.poll() is None, self.log.read_text("utf-8")
-
-    def is_ready(self) -> bool:
-        try:
-            return self.ask("GET", "/-/ready")[0] == 200
-        except OSError:
-            return False
-
-    def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, str]:
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{path}", data=body, method=method,
-            headers={"Content-Type": "application/json"},
-        )  # fmt: skip
-        try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-
-    def send(self, name: str) -> None:
-        status, answer = self.ask("POST", "/v1/alertmanager", webhook(name))
-        assert (status, answer) == (200, '{"received":1}')
-
-    def metric(self, series: str) -> float:
-        found = re.search(rf"^{re.escape(series)} (\S+)$", self.ask("GET", "/metrics")[1], re.MULTILINE)
-        return float(found[1]) if found else 0.0
-
-    def events(self, file: str = "incidents.jsonl") -> list[dict[str, Any]]:
-        path = self.data / file
-        lines = path.read_text("utf-8").splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines]
-
-    def heard_of(self, name: str, file: str = "incidents.jsonl") -> list[dict[str, Any]]:
-        """The events in which an alert of this name stands."""
-        return [event for event in self.events(file)
-                if any(each["labels"]["alertname"] == name for each in event["incident"]["episodes"])]  # fmt: skip
-
-    def understood(self) -> list[str]:
-        """The names of all alerts that stand in an incident."""
-        incidents = json.loads(self.ask("GET", "/api/v1/incidents")[1])["items"]
-        whole = [
-            json.loads(self.ask("GET", f"/api/v1/incidents/{each['incident']}")[1]) for each in incidents
-        ]
-        return [episode["labels"]["alertname"] for one in whole for episode in one["episodes"]]
-
-    def logged(self, event: str) -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in self.log.read_text("utf-8").splitlines()]
-        return [line for line in lines if line["event"] == event]
-
-    def analyst(self) -> int:
-        """The process id of the newest analyst that is ready."""
-        until(lambda: self.metric("tocsin_analyst_up") == 1, "the analyst is ready")
-        return int(self.logged("analyst_started")[-1]["pid"])
-
-    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        assert self.process is not None
-        self.process.send_signal(number)
-        return self.process.wait(PATIENCE_S)
-
-
-def webhook(name: str) -> bytes:
-    alert = {
-        "status": "firing", "labels": {"alertname": name, "severity": "critical", "host": name},
-        "annotations": {"summary": f"{name} is wrong"}, "startsAt": "2026-01-01T00:00:00Z",
-        "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "",
-    }  # fmt: skip
-    body = {"version": "4", "groupKey": f"{{}}:{name}", "truncatedAlerts": 0, "status": "firing", "receiver": "tocsin",
-            "groupLabels": {}, "commonLabels": {}, "commonAnnotations": {}, "externalURL": "", "alerts": [alert]}  # fmt: skip
-    return json.dumps(body).encode()
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[..., Sidecar]]:
-    """Make sidecars; whatever still runs at the end is killed, its analyst dies with it."""
-    made: list[Sidecar] = []
-
-    def one(configuration: str = NO_MODELS, **environ: str) -> Sidecar:
-        made.append(Sidecar(tmp_path, configuration, **environ))
-        return made[-1]
-
-    yield one
-    for sidecar in made:
-        if sidecar.process is not None:
-            sidecar.process.kill()
-            sidecar.process.wait()
 
 
 def test_a_webhook_becomes_an_incident_in_the_file_and_the_end_is_clean(make: Callable[..., Sidecar]):
@@ -260,69 +130,6 @@ def test_a_data_directory_that_was_deleted_is_not_ready_and_takes_nothing(make: 
     assert "inbox.db was moved or deleted while it was in use" in answer
     assert sidecar.metric("tocsin_ready") == 0
     assert sidecar.end() in {0, 1}
-
-
-def test_a_bad_file_keeps_the_old_configuration_and_says_why(make: Callable[..., Sidecar]):
-    sidecar = make()
-    sidecar.start()
-    sidecar.file.write_text(NO_MODELS + "no_such_key: 1\n", "utf-8")
-    status, answer = sidecar.ask("POST", "/-/reload", b"")
-    assert status == 400
-    assert "no_such_key" in json.loads(answer)["faults"][0]
-    assert "tocsin.yaml:2" in json.loads(answer)["faults"][0]
-    assert sidecar.metric("tocsin_config_reload_ok") == 0
-    sidecar.send("StillHere")
-    until(lambda: sidecar.heard_of("StillHere"), "an incident under the old configuration")
-    os.kill(sidecar.pid, signal.SIGHUP)
-    until(lambda: len(sidecar.logged("config_refused")) == 2, "the signal reads it too")
-
-
-def test_a_file_that_is_just_being_written_drops_nothing(make: Callable[..., Sidecar]):
-    sidecar = make()
-    sidecar.start()
-    sidecar.file.write_text(" \n", "utf-8")
-    status, answer = sidecar.ask("POST", "/-/reload", b"")
-    assert status == 400
-    assert "is empty" in json.loads(answer)["faults"][0]
-
-
-def test_a_good_file_is_in_force_without_a_restart(make: Callable[..., Sidecar]):
-    sidecar = make()
-    sidecar.start()
-    sidecar.send("Before")
-    until(lambda: sidecar.heard_of("Before"), "the incident in the first file")
-    other = sidecar.data / "other.jsonl"
-    sidecar.file.write_text(
-        NO_MODELS + f"destinations: [{{name: other, kind: file, path: {json.dumps(str(other))}}}]\n"
-        "routes: [{to: [other]}]\n",
-        "utf-8",
-    )
-    status, answer = sidecar.ask("POST", "/-/reload", b"")
-    assert (status, answer) == (200, "reloaded\n")
-    assert sidecar.metric("tocsin_config_reload_ok") == 1
-    sidecar.send("Afterwards")
-    until(lambda: sidecar.heard_of("Afterwards", "other.jsonl"), "the incident in the other file")
-    assert sidecar.heard_of("Afterwards") == []
-    assert sidecar.end(signal.SIGINT) == 0
-
-
-def test_what_needs_a_restart_and_what_looks_like_a_mistake_are_told_at_a_reload(
-    make: Callable[..., Sidecar],
-):
-    sidecar = make(NO_MODELS + "limits: {max_body: 1MiB}\n")
-    sidecar.start()
-    path = json.dumps(str(sidecar.data / "other.jsonl"))
-    sidecar.file.write_text(
-        NO_MODELS + f"limits: {{max_body: 2MiB}}\ndestinations: [{{name: other, kind: file, path: {path}}}]\n"
-        "routes: []\n",
-        "utf-8",
-    )
-    status, answer = sidecar.ask("POST", "/-/reload", b"")
-    assert status == 200
-    assert "in force only after a restart: limits.max_body\n" in answer
-    assert "note: destinations.other: no route leads here" in answer
-    assert "limits.max_body" in sidecar.logged("config_reloaded")[0]["message"]
-    assert "destinations.other" in sidecar.logged("config_note")[0]["message"]
 
 
 def test_a_destination_that_refuses_becomes_an_incident_of_its_own(
