@@ -61,6 +61,7 @@ class Telling:
         self._clock = clock
         self._wall = wall
         self._start_told = False
+        self._why_waiting = ""
         self._told: AnalysisSettings | None = None  # the settings that were put last
         self._row_at = clock()
         telemetry.watch("tocsin_inbox_clock_ahead_seconds", self.ahead_s)
@@ -105,7 +106,11 @@ class Telling:
                 await self._put(RowKind.SETTINGS, msgspec.json.encode(wanted))
                 self._told = wanted
         except StorageError as error:
-            logger.warning("The settings wait: %s", error, extra={"event": "row_lost"})
+            if str(error) != self._why_waiting:  # once a second would be too often
+                logger.warning("The settings wait: %s", error, extra={"event": "row_lost"})
+            self._why_waiting = str(error)
+        else:
+            self._why_waiting = ""
 
     async def _put(self, kind: RowKind, body: bytes) -> None:
         await self._inbox.put(self._settings().tenants[0], OWN_SOURCE, kind, body)

@@ -84,7 +84,7 @@ class Intake:
         peer = peer_of(request)
         grant = self.keyring.admit(request.headers.get("Authorization"), peer)
         if grant is None:
-            if request.transport is None:  # gone before it was its turn: nobody knows who it was
+            if peer is None:  # gone before it was its turn: nobody knows who it was
                 raise RefusedError("broken", "the connection was closed")
             raise RefusedError("credentials", "credentials are missing or not accepted")
         if grant.role == "viewer":
