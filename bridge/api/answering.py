@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -183,8 +184,9 @@ class Api:
         except PayloadError as error:
             raise problem(409, f"it still cannot be used: {error}") from error
         row = await self._around.put(who.tenant, entry.source, RowKind.WEBHOOK, body)
-        mark = msgspec.json.encode({"id": entry.id})
-        await self._around.put(who.tenant, entry.source, RowKind.REPLAYED, mark)
+        with suppress(StorageError):  # it was sent again all the same
+            mark = msgspec.json.encode({"id": entry.id})
+            await self._around.put(who.tenant, entry.source, RowKind.REPLAYED, mark)
         return _json({"id": row}, status=202)
 
     async def reload(self, request: web.Request, who: Credential) -> web.StreamResponse:  # noqa: ARG002

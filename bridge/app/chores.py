@@ -16,9 +16,9 @@ from bridge.telemetry import Telemetry
 
 LOOK_S = 60.0
 RETENTION_S = 300.0
-#: Refusals that tell of a sender that is set up wrongly. The others pass, or are our own trouble.
+#: Refusals that tell of a sender that is set up wrongly. The others pass, are our own trouble, or somebody's browser.
 WRONG_SENDER = (
-    "source", "credentials", "role", "cross_site", "encoding", "content_type", "too_large", "payload", "path", "method",
+    "source", "credentials", "role", "cross_site", "encoding", "content_type", "too_large", "payload", "path",
     "malformed",
 )  # fmt: skip
 #: So many looks without a refusal and that trouble is over.

@@ -66,7 +66,7 @@ class Patience(Word, frozen=True, kw_only=True):
 class Launch(Word, frozen=True, kw_only=True):
     """How the analyst is to be started."""
 
-    model_free: bool = False
+    model_free: bool = False  # for a while: models join after `models_after_s`, at once otherwise
     models_after_s: float = 0.0
     careful_through: int = 0  # rows up to this id go one at a time
     delay_s: float = 0.0

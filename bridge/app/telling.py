@@ -75,15 +75,21 @@ class Telling:
         self._row_at = self._clock()
 
     async def run(self) -> None:
-        """Look after all of it, for ever."""
-        while True:
-            await asyncio.sleep(LOOK_S)
-            await self.look()
+        """Look after all of it, for ever.
 
-    async def look(self) -> None:
-        """Do once what is due."""
+        Looking is a task of its own: telling waits for the disk, and a disk that hangs has to be noticed.
+        """
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_looking())
+            group.create_task(self._keep_telling())
+
+    def look(self) -> None:
+        """Look at the inbox and its clock."""
         self._inbox.look()
         self._look_at_clock()
+
+    async def tell(self) -> None:
+        """Tell what is due."""
         await self.tell_settings()
         timers = self._timers() or bool(self._inbox.trouble)
         if clock_row_due(self._clock() - self._row_at, timers=timers):
@@ -114,6 +120,16 @@ class Telling:
 
     async def _put(self, kind: RowKind, body: bytes) -> None:
         await self._inbox.put(self._settings().tenants[0], OWN_SOURCE, kind, body)
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            self.look()
+
+    async def _keep_telling(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            await self.tell()
 
     def _look_at_clock(self) -> None:
         ahead_s = self.ahead_s()

@@ -10,9 +10,9 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
-from bridge.storage.inbox import SCHEMA, Position, begin_after
+from bridge.storage.inbox.file import Position, begin_after, opened
 from bridge.storage.reading import microseconds
-from bridge.storage.sqlite import open_writer, transaction
+from bridge.storage.sqlite import transaction
 
 
 def seed(path: Path, *, after: int, received_at: datetime) -> None:
@@ -22,5 +22,5 @@ def seed(path: Path, *, after: int, received_at: datetime) -> None:
         StorageError: It cannot be written.
     """
     position = Position(id=after, at_us=microseconds(received_at))
-    with closing(open_writer(path, SCHEMA)) as connection, transaction(connection):
+    with closing(opened(path)) as connection, transaction(connection):
         begin_after(connection, position)

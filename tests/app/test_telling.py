@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,11 +13,12 @@ import pytest
 
 from bridge import config
 from bridge.analysis.settings import AnalysisSettings
+from bridge.app import telling
 from bridge.app.kinds import known_kinds
 from bridge.app.telling import AHEAD_S, Telling
 from bridge.app.troubles import Troubles
 from bridge.model import InboxRow, RowKind
-from bridge.storage.inbox import InboxReader, InboxWriter
+from bridge.storage.inbox import InboxReader, InboxWriter, writer
 from bridge.telemetry import Telemetry
 
 #: What a front puts first of all.
@@ -44,6 +47,11 @@ class Desk:
         )  # fmt: skip
         self.inbox.start()
 
+    async def looked(self) -> None:
+        """Do what is done every second."""
+        self.telling.look()
+        await self.telling.tell()
+
     def rows(self) -> list[InboxRow]:
         reader = InboxReader(self.path)
         try:
@@ -63,11 +71,11 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 
 async def test_the_start_and_the_settings_are_told_once_and_settings_again_when_they_change(desk: Desk):
-    await desk.telling.look()
-    await desk.telling.look()
+    await desk.looked()
+    await desk.looked()
     assert desk.kinds() == FIRST
     desk.settings = dataclasses.replace(desk.settings, analysis=AnalysisSettings(sensitivity=0.9))
-    await desk.telling.look()
+    await desk.looked()
     assert desk.kinds() == [*FIRST, RowKind.SETTINGS]
     assert {(row.tenant, row.source) for row in desk.rows()} == {("default", "tocsin")}
 
@@ -75,10 +83,10 @@ async def test_the_start_and_the_settings_are_told_once_and_settings_again_when_
 async def test_settings_that_the_inbox_did_not_take_are_told_later(desk: Desk):
     assert desk.inbox._connection is not None
     desk.inbox._connection.close()  # the next commit fails, and the one after that opens the file anew
-    await desk.telling.look()
+    await desk.looked()
     assert desk.inbox.trouble
     assert desk.kinds() == []
-    await desk.telling.look()
+    await desk.looked()
     assert desk.kinds() == FIRST
     assert not desk.inbox.trouble
 
@@ -86,22 +94,22 @@ async def test_settings_that_the_inbox_did_not_take_are_told_later(desk: Desk):
 @pytest.mark.parametrize(("timers", "idle_s"), [(True, 5.0), (False, 60.0)])
 async def test_time_is_told_when_nobody_sends(desk: Desk, timers: bool, idle_s: float):
     desk.timers = timers
-    await desk.telling.look()
+    await desk.looked()
     desk.now = idle_s - 0.1
-    await desk.telling.look()
+    await desk.looked()
     assert desk.kinds() == FIRST
     desk.now = idle_s
-    await desk.telling.look()
+    await desk.looked()
     assert desk.kinds() == [*FIRST, RowKind.CLOCK]
     desk.now = idle_s * 1.9
     desk.telling.rows_came()
     desk.now = idle_s * 2.1
-    await desk.telling.look()
+    await desk.looked()
     assert len(desk.rows()) == 3
 
 
 async def test_a_disk_that_was_full_is_tried_with_as_much_as_failed(desk: Desk):
-    await desk.telling.look()
+    await desk.looked()
     connection = desk.inbox._connection
     assert connection is not None
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
@@ -110,22 +118,43 @@ async def test_a_disk_that_was_full_is_tried_with_as_much_as_failed(desk: Desk):
         await desk.inbox.put("t", "s", RowKind.WEBHOOK, b"x" * 200_000)
     for _ in range(2):
         desk.now += 5.0
-        await desk.telling.look()
+        await desk.looked()
         assert "no room" in desk.inbox.trouble
     connection.execute("PRAGMA max_page_count=100000")
     desk.now += 5.0
-    await desk.telling.look()
+    await desk.looked()
     assert desk.inbox.trouble == ""
     assert [(row.kind, len(row.body)) for row in desk.rows()[2:]] == [(RowKind.CLOCK, 200_000)]
 
 
 async def test_a_clock_that_was_set_back_is_shown_and_an_alert_until_it_is_reached(desk: Desk):
-    await desk.telling.look()
+    await desk.looked()
     assert desk.telemetry.value("tocsin_inbox_clock_ahead_seconds") == 0.0
     desk.wall_s -= AHEAD_S + 1
-    await desk.telling.look()
+    await desk.looked()
     assert desk.telemetry.value("tocsin_inbox_clock_ahead_seconds") == AHEAD_S + 1
     assert desk.telemetry.value("tocsin_own_alerts_firing") == 1
     desk.wall_s += 2
-    await desk.telling.look()
+    await desk.looked()
     assert desk.telemetry.value("tocsin_own_alerts_firing") == 0
+
+
+async def test_a_disk_that_hangs_under_a_clock_row_is_noticed(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    """The row that tells the time is itself the first that waits."""
+    for room, name, value in (
+        (telling, "LOOK_S", 0.01),
+        (writer, "STALL_S", 0.0),
+        (writer, "GIVE_UP_S", 0.0),
+    ):
+        monkeypatch.setattr(room, name, value)
+    going = threading.Event()
+    desk.inbox._clock_us = lambda: going.wait(10) and 0  # type: ignore[assignment, return-value]
+    desk.timers, desk.now = True, 100.0
+    running = asyncio.Task(desk.telling.run())
+    while "has not answered" not in desk.inbox.trouble:
+        await asyncio.sleep(0)
+    going.set()
+    while desk.inbox.trouble:
+        await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait([running])

@@ -5,8 +5,8 @@ See `writer` for how a row gets onto the disk.
 
 from __future__ import annotations
 
-from bridge.storage.inbox.file import SCHEMA, Position, begin_after
+from bridge.storage.inbox.file import Position
 from bridge.storage.inbox.reader import InboxReader
 from bridge.storage.inbox.writer import InboxWriter
 
-__all__ = ["SCHEMA", "InboxReader", "InboxWriter", "Position", "begin_after"]
+__all__ = ["InboxReader", "InboxWriter", "Position"]
