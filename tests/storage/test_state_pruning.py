@@ -89,10 +89,13 @@ def test_the_settings_and_the_mode_in_force_stay_in_history(path: Path, store: S
         desk.use("0s", AnalysisSettings(sensitivity=sensitivity))
         desk.tell("1s", RowKind.MODE, model_free=sensitivity < 0.2)
     desk.fires("2s", host("Old", "a-1"))
+    whole = StateReader(path).history_lines(None).lines
+    assert not any("partial" in json.loads(line) for line in whole)
     store.prune(day(400), KEEPING)
     assert [row[5] for row in kept(path)["history"]] == ["settings", "mode"]
-    lines = [json.loads(line)["body"] for line in StateReader(path).history_lines(None).lines]
-    assert (lines[0]["sensitivity"], lines[1]) == (0.2, {"model_free": False})
+    lines = [json.loads(line) for line in StateReader(path).history_lines(None).lines]
+    assert (lines[0]["body"]["sensitivity"], lines[1]["body"]) == (0.2, {"model_free": False})
+    assert [line.get("partial") for line in lines] == [True, None]
 
 
 def test_an_open_incident_is_kept_however_old_it_is(path: Path, store: StateStore) -> None:

@@ -40,15 +40,23 @@ def lines(
     found: list[bytes] = []
     if since is not None and after is None:
         found += [_line(row, tenant, partial=True) for row in _in_force(store, microseconds(since))]
+    partial = since is None and after is None and _is_pruned(store)
     question = f"SELECT {_COLUMNS} FROM history {all_of(where)} ORDER BY seq"  # noqa: S608 - fixed texts only
     taken, last = 0, 0
     for row in store.execute(question, values):
         if taken >= PAGE_BYTES:
             return Lines(lines=tuple(found), next=Cursor(at=last))
-        line = _line(row, tenant)
+        line = _line(row, tenant, partial=partial)
+        partial = False  # the first line says it for all
         found.append(line)
         taken, last = taken + len(line), row[0]
     return Lines(lines=tuple(found), next=None)
+
+
+def _is_pruned(store: sqlite3.Connection) -> bool:
+    """Return whether rows are missing that were thought once; their numbers have no gaps otherwise."""
+    first, last, count = store.execute("SELECT min(seq), max(seq), count(*) FROM history").fetchone()
+    return bool(count) and (first > 1 or last - first + 1 > count)
 
 
 def _in_force(store: sqlite3.Connection, since: int) -> Iterator[_Row]:
