@@ -27,7 +27,7 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -38,6 +38,7 @@ from bridge.model import RowKind
 from bridge.storage.checkpoints import Checkpoints, close_quietly
 from bridge.storage.inbox import file
 from bridge.storage.inbox.file import Position
+from bridge.storage.inbox.waiting import fail_all, number_all, set_result, tell
 from bridge.storage.place import Place
 from bridge.storage.sqlite import storage_error, transaction
 
@@ -319,14 +320,14 @@ class InboxWriter:
             self._written_bytes += size
             ours = self._failed(error)
             self._failure, self._failed_bytes = str(ours), max(self._failed_bytes, size)
-            _tell(waiting, _fail_all, waiting, ours)
+            tell(waiting, fail_all, waiting, ours)
             return
         self._newest = newest
         self._written_bytes += size
         if size >= self._failed_bytes:
             self._failure, self._failed_bytes = "", 0
         self._log.appended()
-        _tell(waiting, _number_all, waiting, newest.id - len(rows) + 1)
+        tell(waiting, number_all, waiting, newest.id - len(rows) + 1)
         self._on_commit(time.perf_counter() - started, len(rows), size)
 
     def _append(self, rows: list[_Row]) -> Position:
@@ -346,10 +347,10 @@ class InboxWriter:
             with transaction(self._connected()) as connection:
                 result = chore.work(connection)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
-            _tell([chore.done], _fail_all, [chore.done], self._failed(error))
+            tell([chore.done], fail_all, [chore.done], self._failed(error))
         else:
             self._log.appended()
-            _tell([chore.done], _set, chore.done, result)
+            tell([chore.done], set_result, chore.done, result)
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -385,32 +386,3 @@ class InboxWriter:
 
 def _nobody(_seconds: float, _rows: int, _bytes: int) -> None:
     """Hear of a commit, and do nothing."""
-
-
-# ---- from the writer thread to those who wait ------------------------------------------------------------
-
-
-def _tell(waiting: list[asyncio.Future[Any]], how: Callable[..., None], *details: object) -> None:
-    """Call `how(*details)` in the loop that waits. All of a batch wait in one loop."""
-    try:
-        waiting[0].get_loop().call_soon_threadsafe(how, *details)
-    except RuntimeError:
-        return  # The loop was closed: nobody waits any more.
-
-
-def _set(done: asyncio.Future[Any], result: object) -> None:
-    if not done.done():  # Whoever waited may have been cancelled.
-        done.set_result(result)
-
-
-def _number_all(waiting: Iterable[asyncio.Future[int]], first_id: int) -> None:
-    for row, done in enumerate(waiting, first_id):
-        if not done.done():
-            done.set_result(row)
-
-
-def _fail_all(waiting: Iterable[asyncio.Future[Any]], error: StorageError) -> None:
-    for done in waiting:
-        if not done.done():
-            # One exception each: raising one in many tasks would grow its traceback without end.
-            done.set_exception(type(error)(str(error)))
