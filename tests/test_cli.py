@@ -519,7 +519,7 @@ def test_a_replay_sums_up_and_writes(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     result = run("replay", str(path), "--no-models", "--incidents", str(out))
     assert result.exit_code == 0, result.output
-    assert "became 1 incident" in result.output
+    assert "in 1 incident (0 merged)" in result.output
     assert json.loads(out.read_bytes())["severity"] == "critical"
     told = json.loads(run("replay", str(path), "--no-models", "--json").stdout)
     assert (told["webhooks"], told["incidents"]) == (1, 1)
@@ -530,7 +530,7 @@ def test_a_replay_with_a_bad_line_exits_1_after_the_others(tmp_path: Path) -> No
     result = run("replay", str(path), "--no-models")
     assert result.exit_code == 1
     assert f"{path}:2: not JSON" in result.stderr
-    assert "became 1 incident" in result.stdout
+    assert "in 1 incident (0 merged)" in result.stdout
 
 
 def test_a_replay_of_nothing_readable_exits_1(tmp_path: Path) -> None:

@@ -174,6 +174,7 @@ class _Run:
                 self._advance([Recorded(
                     received_at=until, tenant="", source="", kind=RowKind.CLOCK, body=b"", alerts=0
                 )])  # fmt: skip
+            self._commit(pipeline.nobody_was_told(self._state), ())
             return
         self._commit(pipeline.finish(self._state, until), ())
 

@@ -69,13 +69,11 @@ class Summary(Word, frozen=True, kw_only=True):
         if self.first_at is None or self.last_at is None:
             return "There was nothing to replay."
         over = span((self.last_at - self.first_at).total_seconds())
-        became = f"became {count(self.incidents, 'incident')}"
-        if self.incidents:
-            became += f", {self.alerts / self.incidents:.1f} alerts in each"
         return (
             f"{count(self.webhooks, 'webhook')} with {count(self.alerts, 'alert')} over {over}"
-            f" ({when(self.first_at)} on) {became}.\n"
-            f"{count(self.episodes, 'episode')}, {count(self.events, 'event')}, {self.merged:,} merged."
+            f" ({when(self.first_at)} on), resends and resolves included:\n"
+            f"{count(self.episodes, 'episode')} of firing in {count(self.incidents, 'incident')}"
+            f" ({self.merged:,} merged), told in {count(self.events, 'event')}."
         )
 
 

@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from msgspec.structs import replace
+
 from bridge.analysis.families import EncodeAsk
 from bridge.model import InboxRow, IncidentState, Template
 from bridge.pipeline.fits import fit_ask, ready_templates
 from bridge.pipeline.path import Path
 from bridge.pipeline.state import TICK_S, Ask, Common, Outcome, State, time_of
 
-__all__ = ["TICK_S", "Ask", "Common", "Outcome", "State", "advance", "finish", "outstanding", "restore"]
+__all__ = [
+    "TICK_S", "Ask", "Common", "Outcome", "State", "advance", "finish", "nobody_was_told", "outstanding", "restore",
+]  # fmt: skip
 
 #: What does not happen merely because a recording ends: a heartbeat is not missing when nobody listens.
 _NOT_AFTER_THE_END = frozenset({"beat"})
@@ -52,6 +56,17 @@ def finish(state: State, until: datetime | None = None) -> Outcome:
         if tick is None:
             break
         path.run_clock(time_of(tick), ignore=_NOT_AFTER_THE_END.__contains__)
+    return outcome
+
+
+def nobody_was_told(state: State) -> Outcome:
+    """Forget which destinations were told of what: nothing was delivered, so nobody shall hear only of ends."""
+    outcome = Outcome()
+    for tenant in state.tenants.values():
+        for group in tenant.groups.values():
+            if group.progress.told:
+                group.progress = replace(group.progress, told={})
+                outcome.touched[tenant.name, group.head.id] = group
     return outcome
 
 

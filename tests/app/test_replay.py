@@ -98,7 +98,7 @@ def test_a_storm_becomes_one_incident_beside_what_is_unrelated(tmp_path: Path) -
     assert {record["state"] for record in records} == {"closed"}, "time ran on until all were over"
     assert (summary.webhooks, summary.alerts, summary.episodes) == (87, 233, 77)
     assert summary.biggest[0].alerts == 76
-    assert "became 2 incidents" in summary.text()
+    assert "77 episodes of firing in 2 incidents (0 merged)" in summary.text()
     assert json.dumps(summary.record())
 
 
@@ -271,6 +271,18 @@ def test_a_stored_replay_delivers_nothing_and_its_inbox_goes_on_after_it(tmp_pat
         assert inbox.read(cursor, 10, 1 << 20) == []
         [last] = inbox.read(cursor - 1, 10, 1 << 20)
     assert last.received_at == state.common.clock <= datetime.now(UTC)
+
+
+def test_a_stored_replay_has_told_nobody_who_would_then_hear_of_ends_alone(tmp_path: Path) -> None:
+    home, config = tmp_path / "store", tmp_path / "tocsin.yaml"
+    config.write_text("destinations: [{name: file, kind: file, path: out.jsonl}]\nroutes: [{to: [file]}]\n")
+    until = START + timedelta(seconds=30)
+    run(storm(tmp_path / "storm.jsonl"), store=home, no_models=True, config=config, until=until)
+    with closing(StateStore(home / "state.db")) as store:
+        groups = [group for tenant in store.load().tenants.values() for group in tenant.groups.values()]
+    assert {group.head.state.value for group in groups} <= {"open", "quiet"}
+    assert len(groups) == 2
+    assert not any(group.progress.told for group in groups)
 
 
 def test_a_store_is_never_written_over(tmp_path: Path) -> None:
