@@ -31,8 +31,9 @@ from bridge.delivery import (
     Told,
 )
 from bridge.model import Delivery
-from bridge.storage.deliveries import moving, rows
+from bridge.storage.deliveries import claiming, moving, rows, tidying
 from bridge.storage.deliveries.committing import GroupCommit
+from bridge.storage.deliveries.lines import members
 from bridge.storage.deliveries.reading import DeliveryReader
 from bridge.storage.deliveries.rows import COLUMNS, IS_OPEN
 from bridge.storage.sqlite import open_reader, open_writer, storage_error
@@ -102,19 +103,21 @@ class DeliveryStore(DeliveryReader):
 
     async def claim(self, settled: Sequence[Delivery], claims: Sequence[Claim]) -> list[int | None]:
         """End `settled` and freeze `claims`; return their ids, None where a delivery was gone."""
-        return await self._writer.do(partial(moving.claim, settled=settled, claims=claims, now=self._clock()))
+        return await self._writer.do(
+            partial(claiming.claim, settled=settled, claims=claims, now=self._clock())
+        )
 
     async def reclaim(self, request: int) -> bool:
         """Mark a frozen request as under way again; False if it is gone."""
-        return await self._writer.do(partial(moving.reclaim, request=request, now=self._clock()))
+        return await self._writer.do(partial(claiming.reclaim, request=request, now=self._clock()))
 
     async def thaw(self, request: int) -> None:
         """Forget a frozen request; what is open of it is rendered anew."""
-        await self._writer.do(partial(moving.thaw, request=request))
+        await self._writer.do(partial(claiming.thaw, request=request))
 
     async def settle(self, settlement: Settlement) -> None:
         """Commit what became of a request, with what was told and memory."""
-        await self._writer.do(partial(moving.settle, settlement=settlement, now=self._clock()))
+        await self._writer.do(partial(claiming.settle, settlement=settlement, now=self._clock()))
 
     async def hasten(self, destination: str) -> None:
         """Make due what waits only because the whole destination was in trouble."""
@@ -126,7 +129,7 @@ class DeliveryStore(DeliveryReader):
 
     async def tidy(self, retention: Retention) -> Tidied:
         """Delete what has ended long enough ago. Call again while there is `more`."""
-        return await self._writer.do(partial(moving.tidy, retention=retention, now=self._clock()))
+        return await self._writer.do(partial(tidying.tidy, retention=retention, now=self._clock()))
 
     # ---- what people ask ---------------------------------------------------------------------------------
 
@@ -200,7 +203,7 @@ def _next_at(connection: sqlite3.Connection, destination: str) -> datetime | Non
 
 
 def _frozen(connection: sqlite3.Connection, destination: str, row: Sequence[Any]) -> Frozen:
-    deliveries = moving.members(connection, row[0])
+    deliveries = members(connection, row[0])
     told: dict[LineKey, Told] = {}
     overtaken = False
     for delivery in deliveries:
