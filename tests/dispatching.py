@@ -25,7 +25,19 @@ from typing_extensions import override
 from bridge.delivery import Backlog
 from bridge.dispatch import Dispatcher, DispatchSettings, SilentMeter
 from bridge.model import Blocked, Delivered, Duplicate, Event, EventKind, Pending, Verdict
-from bridge.ports import Caps, Connector, Http, HttpResponse, Memory, Rendered, Request, Response, Unreached
+from bridge.ports import (
+    Append,
+    Caps,
+    Connector,
+    Frames,
+    Http,
+    HttpResponse,
+    Memory,
+    Rendered,
+    Request,
+    Response,
+    Unreached,
+)
 from bridge.storage.deliveries import DeliveryStore, OutboxReader
 from bridge.storage.sqlite import open_writer
 from bridge.storage.state import STATE_SCHEMA
@@ -196,9 +208,11 @@ class World:
     async def send(self, request: Request, *, timeout_s: float) -> Response:
         """Be the sender of every destination."""
         assert timeout_s == self.settings.attempt_timeout_s
-        assert isinstance(request, Http)
-        name, _, path = request.url.partition("://")[2].partition("/")
-        assert request.headers.get("sealed") in {self.now.isoformat(), None if name in self.foreign else ""}
+        name, path, raw = _arrived(request)
+        if isinstance(request, Http):
+            assert request.headers.get("sealed") in {
+                self.now.isoformat(), None if name in self.foreign else ""
+            }  # fmt: skip
         self.running_under_way += 1
         self.most_under_way = max(self.most_under_way, self.running_under_way)
         try:
@@ -206,11 +220,13 @@ class World:
                 await self.pause(asyncio.Event(), self.now + timedelta(seconds=self.takes_s[name]))
         finally:
             self.running_under_way -= 1
-        body = json.loads(request.body)
+        body = json.loads(raw or b"{}") if isinstance(request, Http) else {"request": request}
         answer = self.answers.get(name, lambda _: 200)(body | {"path": path})
         response = HttpResponse(status=answer, headers={}, body=b"") if isinstance(answer, int) else answer
-        taken = isinstance(response, HttpResponse) and response.status < 300
-        self.sent.append(Sent(self.seconds, name, path, body, request.body, taken))
+        taken = not isinstance(response, Unreached)
+        if isinstance(response, HttpResponse):
+            taken = response.status < 300
+        self.sent.append(Sent(self.seconds, name, path, body, raw, taken))
         return response
 
     async def close(self) -> None:
@@ -279,7 +295,7 @@ class World:
             self.store,
             OutboxReader(self.folder / "state.db"),
             self.connectors | self.foreign,
-            {Http: self},
+            {Http: self, Frames: self, Append: self},
             clock=self.clock,
             jitter=self.random.random,
             on_trouble=self._trouble,
@@ -383,6 +399,18 @@ def answer(status: int, **headers: str) -> HttpResponse:
 def silence(*, maybe_sent: bool) -> Unreached:
     """Return no answer."""
     return Unreached(reason="no answer", maybe_sent=maybe_sent, kind="timeout" if maybe_sent else "connect")
+
+
+def _arrived(request: Request) -> tuple[str, str, bytes]:
+    """Return for which destination a request is, its path and its bytes: the name is its host or directory."""
+    match request:
+        case Http():
+            name, _, path = request.url.partition("://")[2].partition("/")
+            return name, path, request.body
+        case Frames():
+            return request.address.partition(":")[0], "", b"".join(request.frames)
+        case Append():
+            return request.path.split("/")[1], request.path, request.lines
 
 
 def _microseconds(time: datetime) -> int:

@@ -557,6 +557,20 @@ async def test_a_probe_with_an_unclear_answer_lets_one_real_event_find_out(make:
     assert [sent.path for sent in world.sent] == ["", "probe", ""]
 
 
+async def test_a_good_probe_with_nothing_left_to_try_ends_the_trouble(make: Make) -> None:
+    world = make(siem=ONE)
+    world.connectors["siem"].probes = True
+    world.answers["siem"] = lambda body: 200 if body["path"] == "probe" else 401
+    world.emit("i1", OPENED)
+    async with world.running():
+        await world.run(30)
+        assert await world.store.drop("default", str(world.shown("siem")[0]["id"]))
+        await world.run(60)
+    assert [(kind, reason is None) for _, _, kind, reason in world.troubles] == [
+        ("blocked", False), ("blocked", True),
+    ]  # fmt: skip
+
+
 async def test_trouble_that_could_not_be_told_is_told_later(make: Make) -> None:
     world = make(siem=ONE)
     world.answers["siem"] = lambda _: 403

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 
 import connectors
@@ -19,6 +20,17 @@ def connectors_of(destinations: Iterable[DestinationSettings]) -> dict[str, Conn
         ConfigError: A kind is not installed.
     """
     return {each.name: connectors.load(each.kind)(each.settings) for each in destinations}
+
+
+def marks_of(destinations: Iterable[DestinationSettings]) -> dict[str, str]:
+    """Return by name something short that changes when a destination's settings do; no secret is in it.
+
+    A secret is written anew for every attempt, so that another one needs no other mark.
+    """
+    return {
+        each.name: hashlib.sha256(f"{each.kind} {each.settings.model_dump_json()}".encode()).hexdigest()[:16]
+        for each in destinations
+    }
 
 
 def senders() -> dict[type, Sender]:

@@ -32,7 +32,7 @@ from bridge.app.address import point_at
 from bridge.app.beginning import make_folder, start_inbox
 from bridge.app.changing import in_force, keyring_of, later
 from bridge.app.chores import Chores, clock_us
-from bridge.app.destinations import connectors_of, senders
+from bridge.app.destinations import connectors_of, marks_of, senders
 from bridge.app.ending import LIMIT_S, end_within
 from bridge.app.health import health_of
 from bridge.app.hearing import Hearing
@@ -298,7 +298,9 @@ class Front:
                     clock=_now,
                     jitter=random.random,
                     on_trouble=self._on_destination_trouble,
-                    settings=DispatchSettings(stop_s=LAST_DELIVERIES_S),
+                    settings=DispatchSettings(
+                        stop_s=LAST_DELIVERIES_S, marks=marks_of(self.settings.destinations)
+                    ),
                     meter=DispatchCounters(self.telemetry),
                 )
                 await self._dispatcher.run()

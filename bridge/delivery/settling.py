@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from bridge.delivery.coalescing import LineKey, Told, told_after
 from bridge.delivery.steps import Policy, next_step
 from bridge.delivery.work import LineChange, Settlement
-from bridge.model import Blocked, Delivered, Delivery, DeliveryState, Pending, Reject, Retry, Split, Verdict
+from bridge.model import Delivered, Delivery, DeliveryState, Pending, Reject, Retry, Split, Verdict
 from bridge.ports import Memory
 
 
@@ -28,6 +28,10 @@ def settle(
     A batch whose every event is retried goes again as it was, at the latest of their times. A batch that was
     refused whole is taken apart first: one bad event must not take the others with it. An event that is too
     large by itself is given up.
+
+    What a blocked destination refused is rendered anew the next time, under the same event ids: nothing of it
+    was accepted, and the reason may stand in its bytes (a channel, an index), which only a corrected
+    configuration can change.
     """
     verdicts = _taken_apart(verdicts)
     after = [
@@ -59,7 +63,7 @@ def _taken_apart(verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
 
 def _goes_again(after: Sequence[Delivery], verdicts: Sequence[Verdict]) -> bool:
     """Return whether the same bytes are sent again."""
-    return all(isinstance(each, Retry | Blocked | Pending) for each in verdicts) and all(
+    return all(isinstance(each, Retry | Pending) for each in verdicts) and all(
         each.state is DeliveryState.WAITING for each in after
     )
 

@@ -109,10 +109,16 @@ class Dispatcher:
                 self._around.thread.shutdown(wait=False)
 
     async def _recover(self) -> None:
-        """Make due what the last process left under way; nothing may start before."""
+        """Make due what the last process left under way; nothing may start before.
+
+        What was frozen under other settings of its destination is rendered anew: a wrong channel or index
+        stands in the frozen bytes.
+        """
+        marks = {name: self._around.settings.marks.get(name, "") for name in self.workers}
         while not self._stopped.is_set():
             try:
                 await self._around.book.recover()
+                await self._around.book.adopt(marks)
             except StorageError as error:
                 _LOG.warning(
                     "The delivery store cannot be begun with; it is tried again.",

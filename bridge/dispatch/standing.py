@@ -30,7 +30,7 @@ class Standing:
         self.gate = Gate()
         self.concurrency = Concurrency()
         self.size = BatchSize.of(max(1, max_events))
-        #: A probe's answer was unclear: one real attempt decides.
+        #: A probe went well, or its answer was unclear: one real attempt decides.
         self.needs_trial = False
         self._policy = policy
         self._around = around
@@ -76,15 +76,21 @@ class Standing:
         elif any(isinstance(each, Delivered | Duplicate) for each in verdicts):
             self.size = self.size.taken()
 
-    def learn_probe(self, answer: Answer, started_at: datetime, now: datetime) -> bool:
-        """Take from a probe's answer whether we are still refused; return whether that is over."""
+    def learn_probe(self, answer: Answer, now: datetime) -> None:
+        """Take from a probe's answer whether we are still refused.
+
+        A good answer only says that an event is worth trying: address and credentials may be well while the
+        channel or the index is not, or the disk is full of everything but an empty line.
+        """
         verdict = answer.verdicts[0]
-        if isinstance(verdict, Delivered | Duplicate):
-            return self._passed(started_at)
-        reason = verdict.reason if isinstance(verdict, Blocked) else self.gate.blocked
-        self.refused(reason, now)
+        if not isinstance(verdict, Delivered | Duplicate):
+            self.refused(verdict.reason if isinstance(verdict, Blocked) else self.gate.blocked, now)
         self.needs_trial = not isinstance(verdict, Blocked) and not isinstance(answer.response, Unreached)
-        return False
+
+    def nothing_waits(self, now: datetime) -> None:
+        """Take it for well: its probe was good and there is no event to try."""
+        self.needs_trial = False
+        self._passed(now)
 
     def refused(self, reason: str, now: datetime) -> None:
         """Stop asking for anything but whether we are still refused."""

@@ -48,6 +48,10 @@ class Book(Protocol):
         """Make due what was under way when the last process ended."""
         ...
 
+    async def adopt(self, marks: Mapping[str, str]) -> int:
+        """Thaw what was frozen under other settings of its destination; return how many requests."""
+        ...
+
     async def cursor(self) -> int:
         """Return the id of the last outbox row taken in."""
         ...
@@ -144,6 +148,8 @@ class DispatchSettings(Word, frozen=True, kw_only=True):
     """How the dispatcher behaves, beside what each destination's policy says."""
 
     policies: dict[str, Policy] = msgspec.field(default_factory=dict)  # by destination; others have Policy()
+    #: By destination, something that changes when its settings do. Without one its settings never change.
+    marks: dict[str, str] = msgspec.field(default_factory=dict)
     retention: Retention = Retention()
     attempt_timeout_s: float = 30.0  # one request and its answer
     poll_s: float = 0.25  # how often the outbox is looked at without being told

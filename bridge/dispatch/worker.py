@@ -108,6 +108,8 @@ class Worker:
                 return look_at
             did_something, next_at = await self._start_some(attempts, room)
             if not did_something:
+                if self._standing.needs_trial and next_at is None and not self._under_way:
+                    self._standing.nothing_waits(now)
                 return look_at if next_at is None or next_at <= now else min(look_at, next_at)
 
     async def _start_some(self, attempts: asyncio.TaskGroup, room: int) -> tuple[bool, datetime | None]:
@@ -224,10 +226,8 @@ class Worker:
         return replace(answer, verdicts=tuple(verdicts[each.event_id] for each in attempt.deliveries))
 
     async def _probe(self, request: Request) -> None:
-        started_at = self._around.clock()
         answer = await self._sending.probe(request)
-        if self._standing.learn_probe(answer, started_at, self._around.clock()):
-            await self._hasten()
+        self._standing.learn_probe(answer, self._around.clock())
 
     async def _commit(self, settlement: Settlement) -> None:
         """Commit what came of an attempt; while the store fails the line stays under way, nothing repeats."""

@@ -266,6 +266,20 @@ async def test_a_newer_event_behind_a_frozen_request_is_seen_and_thawing_frees_t
     assert [each.seq for each in line.waiting] == [1, 2]
 
 
+async def test_other_settings_thaw_what_was_frozen_under_the_old_ones(store: DeliveryStore) -> None:
+    await store.take_in([row(1, "a"), row(2, "b"), row(3, "c"), row(4, "e", destination="e")])
+    assert await store.adopt({"d": "one", "e": "one"}) == 0
+    batch = await heads(store)
+    numbers = [await claimed(store, each) for each in batch]
+    await answered(store, numbers[0], [batch[0]], Retry(reason="503", after_s=0))
+    await answered(store, numbers[1], [batch[1]], Pending(token="t", after_s=0))
+    assert await store.adopt({"d": "one", "e": "two"}) == 0
+    assert await store.adopt({"d": "two", "e": "two"}) == 1
+    found = await due(store)
+    assert [each.event_ids for each in found.frozen] == [("b-1",)]  # accepted; its answer is still awaited
+    assert [line.key.incident for line in found.lines] == ["a"]  # c is under way
+
+
 async def test_what_waited_with_its_destination_is_hastened_and_other_waits_stand(
     store: DeliveryStore,
 ) -> None:

@@ -6,7 +6,7 @@ Each is one function on a connection inside somebody's transaction.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from msgspec.structs import replace
@@ -69,6 +69,33 @@ def thaw(connection: sqlite3.Connection, request: int) -> None:
     taken = connection.execute("DELETE FROM request WHERE id = ? AND claimed = 0", (request,))
     if taken.rowcount:
         _release(connection, request)
+
+
+def adopt(connection: sqlite3.Connection, marks: Mapping[str, str]) -> int:
+    """Remember the destinations and the marks of their settings; return how many requests were thawed.
+
+    Where the mark is another than before, what is frozen and not under way is rendered anew. What awaits an
+    acknowledgement was accepted and keeps its request.
+    """
+    thawed = 0
+    for name, mark in marks.items():
+        known = connection.execute("SELECT mark FROM destination WHERE name = ?", (name,)).fetchone()
+        connection.execute(
+            "INSERT INTO destination (name, mark) VALUES (?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET mark = excluded.mark",
+            (name, mark),
+        )
+        if known is None or known[0] == mark:
+            continue
+        stale = connection.execute(
+            "SELECT id FROM request WHERE destination = ? AND claimed = 0 AND NOT EXISTS"
+            " (SELECT 1 FROM delivery WHERE request = request.id AND state = 'pending')",
+            (name,),
+        ).fetchall()
+        for (request,) in stale:
+            thaw(connection, request)
+        thawed += len(stale)
+    return thawed
 
 
 # ---- settling --------------------------------------------------------------------------------------------

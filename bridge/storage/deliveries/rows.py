@@ -50,6 +50,10 @@ CREATE TABLE line (             -- one incident at one destination
   PRIMARY KEY (destination, tenant, incident)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX line_due ON line (destination, due_at) WHERE due_at IS NOT NULL;
+CREATE TABLE destination (      -- those a dispatcher has worked for
+  name TEXT PRIMARY KEY,
+  mark TEXT NOT NULL            -- of the settings that frozen requests were rendered with
+) STRICT, WITHOUT ROWID;
 CREATE TABLE outbox_cursor (name TEXT PRIMARY KEY, id INTEGER NOT NULL) STRICT;
 CREATE TABLE lost (             -- dead letters that made room for newer ones, or grew too old
   destination TEXT PRIMARY KEY, count INTEGER NOT NULL

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
@@ -74,6 +74,10 @@ class DeliveryStore(DeliveryReader):
     async def recover(self) -> int:
         """Make due what was under way when the last process ended; return how many requests that were."""
         return await self._write(moving.recover)
+
+    async def adopt(self, marks: Mapping[str, str]) -> int:
+        """Remember what each destination's settings look like; thaw what was frozen under others."""
+        return await self._writer.do(partial(claiming.adopt, marks=marks))
 
     async def cursor(self) -> int:
         """Return the id of the last outbox row taken in."""

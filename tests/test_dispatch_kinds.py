@@ -1,0 +1,159 @@
+"""The dispatcher with the real connectors: what an operator corrects heals what waited, whatever the kind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import START
+from destinations import build
+from dispatching import World, answer
+
+from bridge.dispatch import DispatchSettings
+from bridge.model import EventKind
+from bridge.ports import Append, Appended, Frames, FramesResponse, HttpResponse, Response, Unreached
+
+OPENED, CLOSED = EventKind.OPENED, EventKind.CLOSED
+Make = Callable[..., World]
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """A world without destinations."""
+    made = World(tmp_path, {})
+    yield made
+    made.store.close()
+
+
+def told(number: int, /, **fields: Any) -> HttpResponse:
+    """Return an answer in JSON."""
+    return HttpResponse(status=number, headers={}, body=json.dumps(fields).encode())
+
+
+def text(status: int, body: str) -> HttpResponse:
+    """Return an answer in words."""
+    return HttpResponse(status=status, headers={}, body=body.encode())
+
+
+# ---- what each kind's destination says to wrong and right settings ---------------------------------------
+
+
+def callback(body: dict[str, Any]) -> Response:
+    return answer(200) if body["path"] == "right" else answer(404)
+
+
+def splunk(body: dict[str, Any]) -> Response:
+    if "health" in body["path"]:
+        return told(200, text="HEC is healthy", code=17)
+    if body["index"] == "right":
+        return told(200, text="Success", code=0)
+    return told(400, text="Incorrect index", code=7)
+
+
+def slack(body: dict[str, Any]) -> Response:
+    if body["path"].endswith("auth.test"):
+        return told(200, ok=True)
+    if body["channel"] == "#right":
+        return told(200, ok=True, channel="C1", ts="1.0")
+    return told(200, ok=False, error="channel_not_found")
+
+
+def slack_webhook(body: dict[str, Any]) -> Response:
+    return text(200, "ok") if body["path"] == "right" else text(404, "no_service")
+
+
+def pagerduty(body: dict[str, Any]) -> Response:
+    if body["routing_key"] == "r" * 32:
+        return told(202, status="success", message="Event processed", dedup_key=body["dedup_key"])
+    return told(400, status="invalid event", errors=["'routing_key' is invalid"])
+
+
+def file(body: dict[str, Any]) -> Response:
+    request = body["request"]
+    assert isinstance(request, Append)
+    if request.path.endswith("right"):
+        return Appended()
+    return Unreached(reason="Permission denied", maybe_sent=True, kind="local")
+
+
+def syslog(body: dict[str, Any]) -> Response:
+    request = body["request"]
+    assert isinstance(request, Frames)
+    if request.transport == "relp+tls":
+        return FramesResponse(accepted=len(request.frames))
+    return Unreached(reason="the handshake failed", maybe_sent=False, kind="tls")
+
+
+@dataclass
+class Case:
+    """A destination named "d" that is configured wrongly at first."""
+
+    kind: str
+    answers: Callable[[dict[str, Any]], Response]
+    wrong: dict[str, Any]
+    right: dict[str, Any]
+
+
+CASES = [
+    Case("callback", callback, {"url": "http://d/wrong"}, {"url": "http://d/right"}),
+    Case("splunk", splunk, {"url": "http://d", "index": "wrong"}, {"url": "http://d", "index": "right"}),
+    Case(
+        "slack", slack,
+        {"api_url": "http://d/api", "channel": "#wrong"},
+        {"api_url": "http://d/api", "channel": "#right"},
+    ),
+    Case("slack_webhook", slack_webhook, {"url": "http://d/wrong"}, {"url": "http://d/right"}),
+    Case(
+        "pagerduty", pagerduty,
+        {"url": "http://d/x", "routing_key": "w" * 32},
+        {"url": "http://d/x", "routing_key": "r" * 32},
+    ),
+    Case("file", file, {"path": "/d/wrong"}, {"path": "/d/right"}),
+    Case("syslog", syslog, {"address": "d:1", "transport": "tls"}, {"address": "d:1", "transport": "relp+tls"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.kind)
+async def test_a_configuration_that_was_corrected_while_it_was_refused_delivers_everything(
+    world: World, case: Case
+) -> None:
+    world.answers["d"] = case.answers
+    world.foreign["d"] = build(case.kind, **case.wrong)
+    first = world.emit("i1", OPENED)
+    async with world.running():
+        await world.run(200)
+        assert world.states("d") == {("i1", 1): "waiting"}
+        assert [kind for _, _, kind, _ in world.troubles] == ["blocked"]
+    world.foreign["d"] = build(case.kind, **case.right)
+    second = world.emit("i2", OPENED)
+    async with world.running():
+        await world.until(world.is_done, within_s=70)
+    assert set(world.states("d").values()) == {"delivered"}
+    assert {each["event_id"] for each in world.shown("d")} == {first, second}
+
+
+async def test_what_was_frozen_under_other_settings_is_rendered_anew_at_the_start(world: World) -> None:
+    """No refusal is needed: during an outage somebody moves the reports to another channel."""
+    world.settings = DispatchSettings(marks={"d": "one"})
+    world.foreign["d"] = build("slack", api_url="http://d/api", channel="#old")
+    world.answers["d"] = lambda _: 503
+    world.emit("i1", OPENED)
+    async with world.running():
+        await world.until(lambda: len(world.sent) > 1)
+        frozen = {sent.raw for sent in world.sent}
+    assert len(frozen) == 1  # the same bytes, as long as nothing changes
+    async with world.running():
+        await world.until(lambda: len(world.sent) > 3)
+    assert {sent.raw for sent in world.sent} == frozen
+    world.settings = DispatchSettings(marks={"d": "two"})
+    world.foreign["d"] = build("slack", api_url="http://d/api", channel="#right")
+    world.answers["d"] = slack
+    async with world.running():
+        await world.until(world.is_done)
+    assert world.sent[-1].body["channel"] == "#right"
+    assert world.states("d") == {("i1", 1): "delivered"}
+    assert world.now > START
