@@ -319,6 +319,8 @@ class Delivery(Word, frozen=True, kw_only=True):
     maybe_duplicate: bool = False  # an earlier attempt may have arrived
     with_destination: bool = False  # it waits because the whole destination is in trouble
     pending_since: datetime | None = None  # since when an acknowledgement is awaited
+    refused_at: datetime | None = None  # when it was first refused, by its own fault or with the destination
+    refusals: int = 0  # how often it was refused by what looks like its own fault
 
 
 class Delivered(Word, tag="delivered", frozen=True, kw_only=True):
@@ -348,9 +350,10 @@ class Split(Word, tag="split", frozen=True, kw_only=True):
 
 
 class Reject(Word, tag="reject", frozen=True, kw_only=True):
-    """The destination will never take this event."""
+    """The destination will not take this event; if not `final`, it is asked a few times more before that."""
 
     reason: str
+    final: bool = True
 
 
 class Blocked(Word, tag="blocked", frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ from bridge.delivery import (
     Line,
     LineKey,
     Policy,
+    Taking,
     Told,
     coalesce,
     dropped,
@@ -109,13 +110,14 @@ VERDICTS: list[tuple[S, Verdict, S, float]] = [
     (S.WAITING, Retry(reason="busy"), S.WAITING, 0.5),  # half of the first second, by jitter
     (S.WAITING, Split(reason="too large"), S.WAITING, 0),
     (S.WAITING, Reject(reason="bad"), S.DEAD, 0),
-    (S.WAITING, Blocked(reason="401"), S.WAITING, 0),
+    (S.WAITING, Reject(reason="bad", final=False), S.WAITING, 30),
+    (S.WAITING, Blocked(reason="401"), S.WAITING, 60),  # behind what was not refused yet
     (S.WAITING, Pending(token="t", after_s=3), S.PENDING, 3),
     (S.PENDING, Delivered(), S.DELIVERED, 0),
     (S.PENDING, Pending(token="t", after_s=3), S.PENDING, 3),
     (S.PENDING, Retry(reason="no answer", whole_destination=True, after_s=4), S.PENDING, 4),  # asking failed
     (S.PENDING, Retry(reason="it was lost", after_s=4), S.WAITING, 4),  # it goes again
-    (S.PENDING, Blocked(reason="401"), S.PENDING, 0),
+    (S.PENDING, Blocked(reason="401"), S.PENDING, 60),
     (S.PENDING, Reject(reason="bad"), S.DEAD, 0),
 ]
 
@@ -136,6 +138,17 @@ def test_an_unknown_end_is_flagged_as_a_possible_repeat_and_stays_flagged() -> N
     assert unknown.maybe_duplicate
     assert next_step(refused, Delivered(), NOW, 0, POLICY).maybe_duplicate
     assert unanswered(delivery(), NOW).maybe_duplicate
+
+
+def test_an_event_that_is_refused_alone_is_given_up_after_some_tries_and_says_how_many() -> None:
+    refused = Reject(reason="HTTP 403", final=False)
+    current, waits = delivery(), []
+    while current.state is S.WAITING:
+        current = next_step(current, refused, NOW, 0, POLICY)
+        waits.append((current.next_at - NOW).total_seconds())
+    assert (current.state, current.reason) == (S.DEAD, "refused 8 times; last: HTTP 403")
+    assert waits[:-1] == [30, 60, 120, 240, 480, 960, 1920]
+    assert retried(current, NOW).refusals == 0
 
 
 def test_a_further_call_of_an_event_has_its_own_patience() -> None:
@@ -174,7 +187,7 @@ verdicts = st.one_of(
         maybe_sent=st.booleans(),
     ),
     st.builds(Split, reason=st.just("s")),
-    st.builds(Reject, reason=st.just("x")),
+    st.builds(Reject, reason=st.just("x"), final=st.booleans()),
     st.builds(Blocked, reason=st.just("b")),
     st.builds(Pending, token=st.just("t"), after_s=st.floats(-10, 1e9)),
 )
@@ -459,6 +472,62 @@ def test_retry_after_holds_for_the_whole_destination_and_is_not_shortened() -> N
 def test_a_refusal_is_asked_about_once_a_minute() -> None:
     gate = Gate().refused("HTTP 401", NOW, POLICY)
     assert [gate.room(NOW + timedelta(seconds=s)) for s in (0, 59, 60)] == ["none", "none", "one"]
+
+
+def refused(count: int = 1, refused_at: float | None = None, first: int = 0) -> list[Delivery]:
+    """Return deliveries of different incidents that were refused before, at START plus so many seconds."""
+    since = None if refused_at is None else at(refused_at)
+    return [delivery(incident=f"i{number}", refused_at=since) for number in range(first, first + count)]
+
+
+BLOCKED = Blocked(reason="HTTP 403")
+
+
+@pytest.mark.parametrize(
+    ("taking", "deliveries", "verdicts", "expected"),
+    [
+        # Nothing was taken since it was first refused: the destination refuses us.
+        (Taking(), refused(), [BLOCKED], [BLOCKED]),
+        (Taking(), refused(1, 5), [BLOCKED], [BLOCKED]),
+        (Taking(accepted_at=at(4)), refused(1, 5), [BLOCKED], [BLOCKED]),
+        # Others were: it is this event's own.
+        (Taking(accepted_at=at(6)), refused(1, 5), [BLOCKED], [Reject(reason="HTTP 403", final=False)]),
+        # One that is refused for the first time proves nothing, whatever was taken before.
+        (Taking(accepted_at=at(6)), refused(), [BLOCKED], [BLOCKED]),
+        # In a batch it is looked for.
+        (Taking(), refused(2), [BLOCKED] * 2, [Split(reason="HTTP 403")] * 2),
+        (Taking(), refused(2), [Delivered(), BLOCKED], [Delivered(), Split(reason="HTTP 403")]),
+        # What is rejected is rejected ...
+        (Taking(), refused(), [Reject(reason="400")], [Reject(reason="400")]),
+        # ... but not one incident after the other.
+        (
+            Taking(rejected=frozenset(LineKey("default", f"j{number}") for number in range(4))),
+            refused(), [Reject(reason="400")],
+            [Blocked(reason="400; it rejected 5 incidents in a row and took none")],
+        ),
+        (
+            Taking(rejected=frozenset(LineKey("default", f"i{number}") for number in range(4))),
+            refused(), [Reject(reason="400")], [Reject(reason="400")],
+        ),
+    ],
+)  # fmt: skip
+def test_whose_fault_a_refusal_is(
+    taking: Taking, deliveries: list[Delivery], verdicts: list[Verdict], expected: list[Verdict]
+) -> None:
+    assert list(taking.attributed(verdicts, deliveries)) == expected
+
+
+def test_what_was_refused_and_rejected_counts_until_something_is_taken() -> None:
+    taking = (
+        Taking().after([BLOCKED], refused(1), at(1)).after([Reject(reason="400")], refused(1, None, 1), at(2))
+    )
+    assert (taking.refused, taking.rejected) == (
+        {LineKey("default", "i0")}, {LineKey("default", "i1")},
+    )  # fmt: skip
+    assert taking.after([Retry(reason="503")], refused(), at(3)) == taking
+    assert taking.after([Delivered()], refused(), at(3)) == Taking(accepted_at=at(3))
+    # A slow answer does not make the newest acceptance older.
+    assert Taking(accepted_at=at(9)).after([Delivered()], refused(), at(3)) == Taking(accepted_at=at(9))
 
 
 def test_a_batch_halves_when_too_large_and_grows_by_one() -> None:

@@ -538,12 +538,50 @@ async def test_a_destination_that_refuses_us_is_asked_once_a_minute_and_loses_no
         await world.until(world.is_done, within_s=120)
         await world.run(2)
     assert len(set(world.taken("siem"))) == 20
-    assert {sent.path for sent in world.sent[1:10]} == ({"probe"} if probes else {""})
+    # Two incidents are refused before it is the destination's fault; then it is asked once a minute.
+    assert {sent.path for sent in world.sent[2:10]} == ({"probe"} if probes else {""})
     assert [(kind, reason) for _, _, kind, reason in world.troubles] == [
         ("blocked", "HTTP 401 (the credentials were refused)"),
         ("blocked", None),
     ]
     assert world.meter.refusing == {"siem": False}
+
+
+@pytest.mark.parametrize("caps", [ONE, EVERY, CHAT], ids=["one", "batch", "newest"])
+async def test_one_event_that_is_refused_does_not_stop_the_others_and_is_given_up_in_the_end(
+    make: Make, caps: Caps
+) -> None:
+    """A filter in front of the destination dislikes one text; what stands behind it in its line waits."""
+    world = make(HOURS, d=caps)
+    world.answers["d"] = lambda body: 403 if ["bad", 1] in [e[:2] for e in body["events"]] else 200
+    for incident in ("good0", "bad", "good1", "good2"):
+        world.emit(incident, OPENED)
+    async with world.running() as dispatcher:
+        await world.until(lambda: {("good1", 1), ("good2", 1)} <= set(world.taken("d")), within_s=70)
+        for number in range(3, 20):
+            world.emit(f"good{number}", OPENED)
+            dispatcher.wake()
+            await world.until(lambda n=number: (f"good{n}", 1) in world.taken("d"), within_s=70)
+            await world.run(400)
+        assert world.states("d")["bad", 1] == "dead"
+        world.emit("bad", CLOSED)
+        await world.until(lambda: world.states("d").get(("bad", 2)) == "delivered")
+    assert "refused 8 times; last: HTTP 403" in world.shown("d")[1]["reason"]
+    assert [kind for _, _, kind, _ in world.troubles] == ["dead_letters"]
+
+
+async def test_a_destination_that_rejects_everything_blocks_before_all_is_thrown_away(make: Make) -> None:
+    """A wrong signing secret is a 400 for every event. It is no fault of the events."""
+    world = make(siem=ONE)
+    world.answers["siem"] = lambda _: 400 if world.seconds < 600 else 200
+    for number in range(50):
+        world.emit(f"i{number}", OPENED)
+    async with world.running():
+        await world.run(590)
+        assert sorted(world.states("siem").values()).count("dead") == 4
+        assert "blocked" in [kind for _, _, kind, _ in world.troubles]
+        await world.until(world.is_done)
+    assert len(world.taken("siem")) == 46
 
 
 async def test_a_probe_with_an_unclear_answer_lets_one_real_event_find_out(make: Make) -> None:

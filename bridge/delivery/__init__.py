@@ -11,7 +11,7 @@ killed between any two lines loses nothing but time.
 from __future__ import annotations
 
 from bridge.delivery.coalescing import Coalesced, Line, LineKey, Told, coalesce, told_after
-from bridge.delivery.flow import BatchSize, Concurrency, Gate
+from bridge.delivery.flow import BatchSize, Concurrency, Gate, Taking
 from bridge.delivery.settling import settle
 from bridge.delivery.steps import (
     FINAL,
@@ -56,6 +56,7 @@ __all__ = [
     "Policy",
     "Retention",
     "Settlement",
+    "Taking",
     "Tidied",
     "Told",
     "coalesce",

@@ -1,6 +1,6 @@
 """One whole destination: how much may be under way, whether it is asked at all, how large a batch may be.
 
-Three small values, each replaced by the next after every attempt.
+Four small values, each replaced by the next after every attempt.
 
 `Concurrency` is the adaptive request concurrency of Vector (its adaptive_concurrency/controller.rs): one more
 while answers stay as quick as they were and the limit was reached, a tenth less on back pressure or when
@@ -10,20 +10,30 @@ answers get slow. Vector goes to 200; 16 is enough for incidents, and kind.
 through at a time.
 
 `BatchSize` halves when a request was too large and grows by one with each success.
+
+`Taking` tells whose fault a refusal is. A 403 can come from a revoked token or from a filter that dislikes one
+text, and the answer does not say which. So what was refused goes behind the others, and if another is taken
+meanwhile, the refusal was the event's own. The other way round, a destination that rejects incident after
+incident and takes none is set up wrongly: it blocks before everything is thrown into the dead letters.
+Rejected: to trust the status alone. 401 and 403 for one event stopped whole destinations, and a 400 for
+everything (a wrong signing secret) emptied the outbox into the dead letters.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
 from msgspec.structs import replace
 
+from bridge.delivery.coalescing import LineKey
 from bridge.delivery.steps import Policy
-from bridge.model import Word
+from bridge.model import Blocked, Delivered, Delivery, Duplicate, Pending, Reject, Split, Verdict, Word
 
 MAX_CONCURRENCY = 16
+MAX_REJECTED = 5  # incidents in a row, none taken between: that is no fault of the incidents
 _ALPHA = 0.4  # weight of the newest interval in the moving mean and variance
 _KEPT_RATIO = 0.9  # of the limit, after back pressure
 _DEVIATIONS = 2.5  # answers slower than the mean by this much are back pressure
@@ -138,6 +148,50 @@ class Gate(Word, frozen=True, kw_only=True):
     def passed(self, started_at: datetime) -> Gate:
         """Return the gate after the destination took something that was begun since the last trouble."""
         return self if self.counted_at is not None and started_at < self.counted_at else Gate()
+
+
+class Taking(Word, frozen=True, kw_only=True):
+    """What a destination took lately, and what it refused and rejected since."""
+
+    accepted_at: datetime | None = None  # when the newest attempt of which something was taken had begun
+    refused: frozenset[LineKey] = frozenset()  # incidents of which something was refused since
+    rejected: frozenset[LineKey] = frozenset()  # incidents of which something was rejected since
+
+    def attributed(self, verdicts: Sequence[Verdict], deliveries: Sequence[Delivery]) -> tuple[Verdict, ...]:
+        """Return the verdicts on an answer with each refusal laid at the door of event or destination.
+
+        Of several that were refused together nobody knows which one it was; smaller requests find it.
+        """
+        if len(verdicts) > 1:
+            return tuple(
+                Split(reason=each.reason) if isinstance(each, Blocked) else each for each in verdicts
+            )
+        return tuple(map(self._attributed, verdicts, deliveries))
+
+    def after(
+        self, verdicts: Sequence[Verdict], deliveries: Sequence[Delivery], started_at: datetime
+    ) -> Taking:
+        """Return the value after an attempt that had begun at `started_at`; `verdicts` are attributed."""
+        if any(isinstance(each, Delivered | Duplicate | Pending) for each in verdicts):
+            return Taking(accepted_at=max(started_at, self.accepted_at or started_at))
+        lines = [LineKey(each.tenant, each.incident) for each in deliveries]
+        told = list(zip(verdicts, lines, strict=True))
+        refused = {line for verdict, line in told if isinstance(verdict, Blocked)}
+        rejected = {line for verdict, line in told if isinstance(verdict, Reject)}
+        return replace(self, refused=self.refused | refused, rejected=self.rejected | rejected)
+
+    def _attributed(self, verdict: Verdict, delivery: Delivery) -> Verdict:
+        if isinstance(verdict, Blocked) and self._took_others_since(delivery.refused_at):
+            return Reject(reason=verdict.reason, final=False)
+        if isinstance(verdict, Reject) and verdict.final:
+            rejected = self.rejected | {LineKey(delivery.tenant, delivery.incident)}
+            if len(rejected) >= MAX_REJECTED:
+                count = f"it rejected {len(rejected)} incidents in a row and took none"
+                return Blocked(reason=f"{verdict.reason}; {count}")
+        return verdict
+
+    def _took_others_since(self, refused_at: datetime | None) -> bool:
+        return refused_at is not None and self.accepted_at is not None and self.accepted_at >= refused_at
 
 
 class BatchSize(Word, frozen=True, kw_only=True):

@@ -3,6 +3,9 @@
 Theory: an event waits, is sent, and the verdict either ends it or says when to go on. Waiting is full jitter
 over an exponential bound (AWS, "Exponential Backoff And Jitter", 2015), never shorter than what the
 destination asked for. Nothing is given up for its age unless a horizon is set: an outage expires nothing.
+
+An event that is refused although the destination takes others (`Reject` that is not `final`) is tried a few
+times more, then given up: the refusal may have come from a filter between us, but it holds its incident's line.
 """
 
 from __future__ import annotations
@@ -58,11 +61,19 @@ class Policy(Word, frozen=True, kw_only=True):
     pending_s: float = 600.0  # an acknowledgement that takes longer is taken as lost: the event is sent again
     trip_after: int = 5  # failures in a row that open the circuit breaker
     probe_every_s: float = 60.0  # how often a destination that refuses us is asked again
+    max_refusals: int = 8  # of one event while others are taken; with the waits below about an hour
+    refusal_base_s: float = 30.0
+    refusal_cap_s: float = 3600.0
 
     def backoff_s(self, attempts: int, jitter: float) -> float:
         """Return the wait after `attempts` (>= 1) failures; `jitter` in 0..1 picks from the whole range."""
         doublings = min(max(attempts, 1) - 1, _MAX_DOUBLINGS)
         return jitter * min(self.backoff_cap_s, self.backoff_base_s * 2.0**doublings)
+
+    def refusal_wait_s(self, refusals: int) -> float:
+        """Return the wait after an event was refused by its own fault `refusals` (>= 1) times."""
+        doublings = min(max(refusals, 1) - 1, _MAX_DOUBLINGS)
+        return min(self.refusal_cap_s, self.refusal_base_s * 2.0**doublings)
 
     def wait_s(self, attempts: int, jitter: float, after_s: float | None) -> float:
         """Return the longer of the backoff and what the destination asked for (the latter is capped)."""
@@ -105,10 +116,10 @@ def next_step(delivery: Delivery, verdict: Verdict, now: datetime, jitter: float
                 delivery, _S.WAITING,
                 next_at=now, reason=reason, token="", pending_since=None, with_destination=False,
             )  # fmt: skip
-        case Blocked(reason=reason):
-            return move(delivery, delivery.state, next_at=now, reason=reason, with_destination=True)
-        case Reject(reason=reason):
-            return _dead(delivery, reason)
+        case Blocked():
+            return _blocked(delivery, verdict, now, policy)
+        case Reject():
+            return _rejected(delivery, verdict, now, policy)
         case Pending():
             return _pending(delivery, verdict, now, jitter, policy)
 
@@ -144,7 +155,7 @@ def retried(delivery: Delivery, now: datetime) -> Delivery:
     return move(
         delivery, _S.WAITING,
         created_at=now, next_at=now, attempts=0, token="", reason="retried by a person",
-        with_destination=False, pending_since=None,
+        with_destination=False, pending_since=None, refused_at=None, refusals=0,
     )  # fmt: skip
 
 
@@ -204,6 +215,29 @@ def _pending(delivery: Delivery, verdict: Pending, now: datetime, jitter: float,
         delivery, _S.PENDING,
         token=verdict.token, reason=verdict.reason, pending_since=since,
         next_at=now + timedelta(seconds=min(max(verdict.after_s, 0.0), policy.max_after_s)),
+    )  # fmt: skip
+
+
+def _blocked(delivery: Delivery, verdict: Blocked, now: datetime, policy: Policy) -> Delivery:
+    # A minute behind the others: the next to be tried is one that was not refused yet.
+    return move(
+        delivery, delivery.state,
+        next_at=now + timedelta(seconds=policy.probe_every_s), reason=verdict.reason, with_destination=True,
+        refused_at=delivery.refused_at or now,
+    )  # fmt: skip
+
+
+def _rejected(delivery: Delivery, verdict: Reject, now: datetime, policy: Policy) -> Delivery:
+    refusals = delivery.refusals + 1
+    if verdict.final:
+        return _dead(delivery, verdict.reason)
+    if refusals >= policy.max_refusals:
+        return _dead(delivery, f"refused {refusals} times; last: {verdict.reason}")
+    return move(
+        delivery, _S.WAITING,
+        next_at=now + timedelta(seconds=policy.refusal_wait_s(refusals)), reason=verdict.reason, token="",
+        pending_since=None, with_destination=False, refusals=refusals,
+        refused_at=delivery.refused_at or now,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime
 
-from bridge.delivery import BatchSize, Concurrency, Gate, Policy
+from bridge.delivery import BatchSize, Concurrency, Gate, Policy, Taking
 from bridge.dispatch.alarms import Alarms
 from bridge.dispatch.sending import Answer
 from bridge.dispatch.surroundings import Surroundings
@@ -30,15 +30,25 @@ class Standing:
         self.gate = Gate()
         self.concurrency = Concurrency()
         self.size = BatchSize.of(max(1, max_events))
+        self.taking = Taking()
         #: A probe went well, or its answer was unclear: one real attempt decides.
         self.needs_trial = False
         self._policy = policy
         self._around = around
         self._alarms = alarms
 
+    def is_trying(self, now: datetime) -> bool:
+        """Return whether one event alone finds out how things are."""
+        return self.needs_trial or self.gate.room(now) != "all"
+
+    @property
+    def _has_one_suspect(self) -> bool:
+        """Whether only one incident was refused yet. It waits; another may be tried at once."""
+        return self.gate.blocked != "" and len(self.taking.refused) == 1
+
     def room(self, now: datetime, under_way: int) -> int:
         """Return how many attempts may start now, 0 or less for none."""
-        room = "one" if self.needs_trial else self.gate.room(now)
+        room = "one" if self.needs_trial or self._has_one_suspect else self.gate.room(now)
         if room == "none":
             return 0
         if room == "one":
@@ -47,11 +57,16 @@ class Standing:
             self.concurrency = self.concurrency.full()
         return self.concurrency.limit - under_way
 
+    def probes(self, now: datetime) -> bool:
+        """Return whether a harmless request is to find out whether we are still refused."""
+        return self.gate.blocked != "" and not self.needs_trial and self.gate.room(now) == "one"
+
     def learn(
         self, answer: Answer, deliveries: Sequence[Delivery], started_at: datetime, now: datetime
     ) -> bool:
         """Take from an answer what it says about the destination; return whether trouble is over."""
         verdicts = answer.verdicts
+        self.taking = self.taking.after(verdicts, deliveries, started_at)
         retries = [each for each in verdicts if isinstance(each, Retry)]
         refused = next((each for each in verdicts if isinstance(each, Blocked)), None)
         is_taken = refused is None and len(retries) < len(verdicts)

@@ -104,27 +104,30 @@ class Worker:
             if self._is_stopping or room <= 0:
                 resume_at = self._standing.gate.resume_at
                 return look_at if resume_at is None or resume_at <= now else min(look_at, resume_at)
-            if self._probes(attempts):
+            if self._probes(attempts, now):
                 return look_at
-            did_something, next_at = await self._start_some(attempts, room)
+            did_something, next_at = await self._start_some(attempts, room, now)
             if not did_something:
                 if self._standing.needs_trial and next_at is None and not self._under_way:
                     self._standing.nothing_waits(now)
                 return look_at if next_at is None or next_at <= now else min(look_at, next_at)
 
-    async def _start_some(self, attempts: asyncio.TaskGroup, room: int) -> tuple[bool, datetime | None]:
+    async def _start_some(
+        self, attempts: asyncio.TaskGroup, room: int, now: datetime
+    ) -> tuple[bool, datetime | None]:
         """Start up to `room` attempts; return whether there may be more, and when the next thing is due."""
-        caps, size = self._connector.caps, self._standing.size.limit
+        caps = self._connector.caps
+        size = 1 if self._standing.is_trying(now) else self._standing.size.limit
         follow = None if caps.mode == "newest" else max(FOLLOW, size if caps.atomic else 0)
         due = await self._around.book.due(self.name, requests=room, lines=room * size, follow=follow)
         for frozen in due.frozen:
             room -= await self._start_again(attempts, frozen)
-        has_new = room > 0 and bool(due.lines) and await self._start_new(attempts, due.lines, room)
+        has_new = room > 0 and bool(due.lines) and await self._start_new(attempts, due.lines, room, size)
         return bool(due.frozen) or has_new, due.next_at
 
-    def _probes(self, attempts: asyncio.TaskGroup) -> bool:
+    def _probes(self, attempts: asyncio.TaskGroup, now: datetime) -> bool:
         """Start a probe if that is how a destination that refuses us is asked."""
-        if not self._standing.gate.blocked or self._standing.needs_trial:
+        if not self._standing.probes(now):
             return False
         request = self._connector.probe()
         if request is None:
@@ -164,11 +167,13 @@ class Worker:
         is_replaced = frozen.overtaken and self._connector.caps.mode == "newest"
         return not is_replaced and not any(overdue(each, now, self._policy) for each in frozen.deliveries)
 
-    async def _start_new(self, attempts: asyncio.TaskGroup, lines: Sequence[Line], room: int) -> bool:
+    async def _start_new(
+        self, attempts: asyncio.TaskGroup, lines: Sequence[Line], room: int, size: int
+    ) -> bool:
         """Render, claim and send what is due for the first time; False if nothing came of it."""
         around = self._around
         prepared = await asyncio.get_running_loop().run_in_executor(
-            around.thread, self._prepare, lines, around.clock(), room, self._standing.size.limit
+            around.thread, self._prepare, lines, around.clock(), room, size
         )
         if not prepared.ready and not prepared.settled:
             return False
@@ -201,6 +206,9 @@ class Worker:
         started_at = self._around.clock()
         answer = await self._answer(attempt)
         now = self._around.clock()
+        if not attempt.asks and not isinstance(answer.response, Unreached):
+            verdicts = self._standing.taking.attributed(answer.verdicts, attempt.deliveries)
+            answer = replace(answer, verdicts=verdicts)
         settlement = settle(
             attempt.request, attempt.deliveries, attempt.told, answer.verdicts, now,
             self._around.jitter(), self._policy,

@@ -23,6 +23,7 @@ CREATE TABLE delivery (
   created_at INTEGER NOT NULL, next_at INTEGER NOT NULL, attempts INTEGER NOT NULL,
   token TEXT NOT NULL, step TEXT NOT NULL, reason TEXT NOT NULL, delivered_at INTEGER,
   maybe_duplicate INTEGER NOT NULL, with_destination INTEGER NOT NULL, pending_since INTEGER,
+  refused_at INTEGER, refusals INTEGER NOT NULL DEFAULT 0,
   request INTEGER,              -- the frozen request that carries it, NULL before its first attempt
   changed_at INTEGER NOT NULL,
   UNIQUE (destination, event_id)
@@ -90,7 +91,7 @@ def time_of(stored: int) -> datetime:
 def delivery_of(row: Sequence[Any]) -> Delivery:
     """Return the delivery in a row of `COLUMNS`."""
     fields = dict(zip(Delivery.__struct_fields__, row, strict=True))
-    for name in ("created_at", "next_at", "delivered_at", "pending_since"):
+    for name in ("created_at", "next_at", "delivered_at", "pending_since", "refused_at"):
         fields[name] = None if fields[name] is None else time_of(fields[name])
     for name in ("maybe_duplicate", "with_destination"):
         fields[name] = bool(fields[name])
