@@ -2,9 +2,12 @@
 
 Rule: pure. Nothing here raises for what a destination may answer.
 
-Decision: the status tables stand here once and a kind adds only the rule of its own body. Where a refusal may
-come from the configuration rather than from the event (401, 403, 404, a redirect) the verdict is `Blocked`:
-nothing is thrown away for a mistake that a person can correct.
+Decision: the status tables stand here once and a kind adds only the rule of its own body. Only what is known to
+be about the message rejects it (400, 409, 422, and not even a 400 where the kind knows better); every other
+refusal is `Blocked`: nothing is thrown away for a mistake that a person can correct. If it was about the message
+after all, the dispatcher finds out, because the destination takes others.
+Rejected: to block on a list of statuses and to reject the rest. 402, 405, 407, 415, 426 and the 400 of a server
+that was spoken to in plain HTTP all come from the settings, and emptied the outbox into the dead letters.
 """
 
 from __future__ import annotations
@@ -35,11 +38,28 @@ from connectors.credentials import Secret, hidden
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 #: Of those, the ones that tell of the destination rather than of this event.
 IN_TROUBLE = frozenset({429, 503})
-BLOCKED = {
+#: What is known to be about the message itself.
+REJECTED = frozenset({400, 409, 422})
+#: What to look at, where the status says it.
+HINTS = {
     401: "the credentials were refused",
+    402: "the account is not paid for",
     403: "the credentials may not do this",
     404: "the address does not exist there",
+    405: "the address does not take a POST; it is not the right one",
+    407: "a proxy in between wants credentials",
+    410: "the address is gone",
+    415: "the address wants another kind of content; it is not the right one",
+    421: "the server does not answer for this host name",
+    426: "the server wants another protocol; is it https?",
+    451: "the server may not answer",
 }
+#: How web servers say that their TLS port was spoken to in plain HTTP: nginx, Apache, Go. They say it with a 400.
+PLAIN_HTTP = (
+    b"plain http request was sent to https port",
+    b"speaking plain http to an ssl-enabled server port",
+    b"client sent an http request to an https server",
+)
 OK, MULTIPLE_CHOICES, BAD_REQUEST, TOO_LARGE, ABOVE_CLIENT = 200, 300, 400, 413, 500
 EXCERPT_CHARACTERS = 200
 ELLIPSIS = "…"
@@ -78,10 +98,12 @@ def _judge_status(response: HttpResponse, secrets: Iterable[Secret | None]) -> V
         return Split(reason=reason)
     if MULTIPLE_CHOICES <= status < BAD_REQUEST:
         return Blocked(reason=f"HTTP {status}: redirects are never followed; give the final address")
-    if status in BLOCKED:
-        return Blocked(reason=f"{reason} ({BLOCKED[status]})")
-    if BAD_REQUEST <= status < ABOVE_CLIENT:
+    if any(words in response.body.lower() for words in PLAIN_HTTP):
+        return Blocked(reason=f"HTTP {status}: this port speaks TLS; write https:// instead of http://")
+    if status in REJECTED:
         return Reject(reason=reason)
+    if BAD_REQUEST <= status < ABOVE_CLIENT:
+        return Blocked(reason=f"{reason} ({HINTS[status]})" if status in HINTS else reason)
     # 1xx, 501, 505 and beyond: a proxy or a server that is not what it should be; it may become one.
     return Retry(reason=reason)
 

@@ -6,7 +6,9 @@ triggered (`open`); when the incident closes, or goes into another one, the page
 one by one. A key that was never triggered is resolved in vain, which PagerDuty ignores.
 
 Rules: a page is never resolved because a resolve did not come (`expired`), unless `resolve_on_expiry`. The
-routing key is the secret; it stands in the body, so `seal` puts it there and `render` leaves it out.
+routing key is the secret; it stands in the body, so `seal` puts it there and `render` leaves it out. Only 202 with
+`"status": "success"` is success, and only a 400 in PagerDuty's own JSON is about an event: anything else comes
+from something in between, and a page that a login page has swallowed would be missed at night.
 Source: developer.pagerduty.com, "Events API v2": 202 accepted, 400 invalid, 429 wait "a few minutes".
 """
 
@@ -20,12 +22,13 @@ import msgspec
 import pydantic
 from typing_extensions import override
 
-from bridge.model import Blocked, Delivered, Event, EventKind, IncidentState, Retry, Verdict
+from bridge.model import Blocked, Delivered, Event, EventKind, IncidentState, Reject, Retry, Verdict
 from bridge.ports import Caps, Connector, Http, HttpResponse, Memory, Rendered, Request, Response
 from connectors.common import PLACES, alert_line, clip, encode, json_object, judge_http, one_line, rfc3339
 from connectors.credentials import CA_FILE, KIND, DestinationSettings, FromFile, HttpUrl, Secret
 
-INVALID, TOO_MANY = 400, 429
+ACCEPTED, INVALID, TOO_MANY = 202, 400, 429
+ROUTING_KEY = (b"routing_key", b"routing key")
 WAIT_S = 120.0  # "a few minutes", where PagerDuty does not say how long
 SUMMARY_CHARACTERS, SOURCE_CHARACTERS, DETAIL_CHARACTERS, LISTED = 1024, 255, 2000, 20
 PAGING_STATES = frozenset({IncidentState.OPEN, IncidentState.QUIET})
@@ -110,10 +113,8 @@ class PagerDuty(Connector):
     @override
     def judge(self, rendered: Rendered, response: Response) -> Sequence[Verdict]:
         verdict = judge_http(response, (self._key,))
-        if isinstance(rendered.request, Http) and isinstance(verdict, Delivered):
-            verdict = _accepted(rendered.request)
-        if isinstance(response, HttpResponse):
-            verdict = _refused(response, verdict)
+        if isinstance(rendered.request, Http) and isinstance(response, HttpResponse):
+            verdict = _judge_answer(rendered.request, response, verdict)
         return (verdict,) * len(rendered.event_ids)
 
     @override
@@ -163,11 +164,23 @@ def _accepted(request: Http) -> Delivered:
     return Delivered(memory={} if sent["event_action"] == "resolve" else None)
 
 
-def _refused(response: HttpResponse, verdict: Verdict) -> Verdict:
+def _judge_answer(request: Http, response: HttpResponse, verdict: Verdict) -> Verdict:
+    """Return what the body makes of the verdict on the status."""
+    answer = json_object(response.body)
+    if isinstance(verdict, Delivered):
+        if response.status == ACCEPTED and answer.get("status") == "success":
+            return _accepted(request)
+        return Blocked(
+            reason=f"HTTP {response.status}: not PagerDuty's word of success; is a proxy in between?"
+        )
     if response.status == TOO_MANY and isinstance(verdict, Retry):
         after_s = verdict.after_s if verdict.after_s is not None else WAIT_S
         return msgspec.structs.replace(verdict, after_s=after_s)
-    if response.status == INVALID and b"routing_key" in response.body:
+    if not isinstance(verdict, Reject):
+        return verdict
+    if response.status != INVALID or not answer:
+        return Blocked(reason=f"{verdict.reason} (not PagerDuty's answer; is a proxy in between?)")
+    if any(words in response.body.lower() for words in ROUTING_KEY):
         return Blocked(reason="HTTP 400: PagerDuty does not accept the routing key")
     return verdict
 

@@ -4,8 +4,10 @@ With a bot token: `chat.postMessage` once, then `chat.update` of the same messag
 and `ts`); what a person should notice (escalated, closed, ...) goes into the thread as well, since an update
 makes no sound. With the URL of an incoming webhook there is nothing to update: one message per event.
 
-Rules: a 2xx is not success, `ok` is. The kind of the event stands in the message's `metadata`, so that
-`judge` knows whether a reply follows. A message that was deleted is posted anew.
+Rules: a 2xx is not success, `ok` is. Only errors that are known to be about the message reject it; every other
+one (there are some hundred, and new ones come) is a person's to put right, and blocks. The kind of the event
+stands in the message's `metadata`, so that `judge` knows whether a reply follows. A message that was deleted is
+posted anew.
 Sources: docs.slack.dev, methods chat.postMessage and chat.update; "Formatting message text"; Block Kit.
 """
 
@@ -19,7 +21,18 @@ import msgspec
 import pydantic
 from typing_extensions import override
 
-from bridge.model import Blocked, Delivered, Event, EventKind, IncidentState, Reject, Retry, Severity, Verdict
+from bridge.model import (
+    Blocked,
+    Delivered,
+    Event,
+    EventKind,
+    IncidentState,
+    Reject,
+    Retry,
+    Severity,
+    Split,
+    Verdict,
+)
 from bridge.ports import Caps, Connector, Http, HttpResponse, Memory, Rendered, Request, Response
 from connectors.common import (
     alert_line,
@@ -56,15 +69,21 @@ LOST = frozenset({"message_not_found", "cant_update_message", "edit_window_close
 PASSING = frozenset(
     {"ratelimited", "rate_limited", "internal_error", "fatal_error", "service_unavailable", "request_timeout"}
 )
-#: What a person has to put right, at Slack or in the settings.
-BLOCKING = frozenset(
+#: What is wrong with the message itself, in the Web API and at a webhook.
+REJECTED = frozenset(
     {
-        "access_denied", "account_inactive", "channel_not_found", "ekm_access_denied", "invalid_auth",
-        "is_archived", "missing_scope", "no_permission", "not_allowed_token_type", "not_authed",
-        "not_in_channel", "org_login_required", "restricted_action", "team_access_not_granted",
-        "token_expired", "token_revoked",
+        "invalid_arguments", "invalid_array_arg", "invalid_attachments", "invalid_blocks",
+        "invalid_blocks_format", "invalid_charset", "invalid_form_data", "invalid_metadata_format",
+        "invalid_metadata_schema", "invalid_payload", "markdown_text_conflict", "message_not_found",
+        "missing_text_or_fallback_or_attachments", "no_text", "too_many_attachments",
     }
 )  # fmt: skip
+#: The same, and smaller it may pass.
+TOO_LONG = frozenset({"metadata_too_large", "msg_blocks_too_long", "msg_too_long"})
+#: A channel in which nobody can reply in a thread: the message itself was changed, and that is all there is.
+NO_REPLIES = frozenset(
+    {"cannot_reply_to_message", "restricted_action_non_threadable_channel", "restricted_action_thread_locked"}
+)
 MARKS: dict[Severity, str] = {"critical": "🔴", "warning": "🟠", "info": "🔵"}
 
 
@@ -153,15 +172,13 @@ class Slack(Connector):
     @override
     def judge(self, rendered: Rendered, response: Response) -> Sequence[Verdict]:
         verdict = judge_http(response, (self._token, self._url))
-        if isinstance(response, HttpResponse) and response.status == GONE:
-            verdict = Blocked(reason="HTTP 410: the channel of this webhook is archived")
-        if (
-            self._url is None
-            and isinstance(verdict, Delivered)
-            and isinstance(response, HttpResponse)
-            and isinstance(rendered.request, Http)
-        ):
-            verdict = _judge_answer(rendered.request, response)
+        if isinstance(response, HttpResponse) and isinstance(rendered.request, Http):
+            if self._url is not None:
+                verdict = _judge_webhook(response, verdict)
+            elif isinstance(verdict, Delivered):
+                verdict = _judge_answer(rendered.request, response)
+            elif isinstance(verdict, Reject):  # the Web API says what it has against a message with a 200
+                verdict = Blocked(reason=f"{verdict.reason} (not Slack's answer; is a proxy in between?)")
         return (verdict,) * len(rendered.event_ids)
 
     @override
@@ -197,6 +214,18 @@ def _method_of(request: Http) -> str:
 # ---- answers ---------------------------------------------------------------------------------------------
 
 
+def _judge_webhook(response: HttpResponse, verdict: Verdict) -> Verdict:
+    """Return what the words of an incoming webhook make of the verdict on the status."""
+    words = response.body.decode("utf-8", "replace").strip()
+    if isinstance(verdict, Delivered) and words != "ok":
+        return Blocked(reason="the answer is not Slack's `ok`; is a proxy in between?")
+    if response.status == GONE:
+        return Blocked(reason="HTTP 410: the channel of this webhook is archived")
+    if isinstance(verdict, Reject) and words not in REJECTED:
+        return Blocked(reason=verdict.reason)
+    return verdict
+
+
 def _judge_answer(request: Http, response: HttpResponse) -> Verdict:
     """Return the verdict on a 2xx of the Web API."""
     answer = json_object(response.body)
@@ -206,16 +235,16 @@ def _judge_answer(request: Http, response: HttpResponse) -> Verdict:
     if not isinstance(error, str):
         return Blocked(reason="the answer is not Slack's; is a proxy in between?")
     sent = json_object(request.body)
-    if "thread_ts" in sent and error in {"thread_not_found", *LOST}:
+    if "thread_ts" in sent and error in {"thread_not_found", *LOST, *NO_REPLIES}:
         return Delivered()  # the message itself was changed before; there is nothing left to reply to
     if error in LOST and _method_of(request) == UPDATE:
         return Delivered(memory={}, next_step="post")
     reason = f"Slack answered {clip(one_line(error), 100)}"
     if error in PASSING:
         return Retry(reason=reason, after_s=retry_after_s(response), whole_destination=True)
-    if error in BLOCKING:
-        return Blocked(reason=reason)
-    return Reject(reason=reason)
+    if error in TOO_LONG:
+        return Split(reason=reason)
+    return Reject(reason=reason) if error in REJECTED else Blocked(reason=reason)
 
 
 def _accepted(request: Http, answer: dict[str, Any]) -> Verdict:

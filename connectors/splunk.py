@@ -160,6 +160,8 @@ def _by_code(code: int | None, verdict: Verdict, reason: str) -> Verdict:
         return Blocked(reason=f"{reason} ({BLOCKING[code]})")
     if code in PASSING and not isinstance(verdict, Retry):
         return Retry(reason=reason, whole_destination=True)
+    if isinstance(verdict, Reject):
+        return Blocked(reason=f"{reason} (not known to be about an event)")
     if isinstance(verdict, Delivered) and code not in GOOD:
         return Blocked(reason=f"{reason} (not the answer of a collector; is a proxy in between?)")
     return verdict

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from bridge.delivery import Policy, Retention
 from bridge.dispatch import Dispatcher, DispatchSettings
 from bridge.model import EventKind, IncidentState
-from bridge.ports import Caps, Http, Request
+from bridge.ports import Caps, Http, HttpResponse, Request
 from bridge.storage.deliveries import OutboxReader
 from bridge.storage.sqlite import open_writer
 from connectors.credentials import Secret
@@ -31,6 +31,8 @@ OPENED, UPDATED, ESCALATED, CLOSED = (
     EventKind.CLOSED,
 )
 Make = Callable[..., World]
+#: What PagerDuty says to what it takes.
+ENQUEUED = HttpResponse(status=202, headers={}, body=b'{"status":"success","message":"Event processed"}')
 #: For stories of hours: looks around less often, so that there is less to go through.
 HOURS = DispatchSettings(poll_s=20, look_every_s=20, measure_every_s=20)
 
@@ -755,10 +757,10 @@ def pager(make: Make) -> World:
     """A world with PagerDuty's own connector."""
     world = make()
     settings = PagerDutySettings(
-        name="pager", routing_key=Secret("0123456789abcdef"), url="http://pager/enqueue"
+        name="pager", routing_key=Secret("0123456789abcdef" * 2), url="http://pager/enqueue"
     )
     world.foreign["pager"] = PagerDuty(settings)
-    world.answers["pager"] = lambda _: 202
+    world.answers["pager"] = lambda _: ENQUEUED
     return world
 
 
@@ -795,7 +797,7 @@ async def test_a_trigger_that_may_have_arrived_is_resolved_although_nothing_is_r
     pager: World,
 ) -> None:
     lost = iter([silence(maybe_sent=True)])
-    pager.answers["pager"] = lambda _: next(lost, 202)
+    pager.answers["pager"] = lambda _: next(lost, ENQUEUED)
     async with pager.running():
         pager.emit("i1", OPENED)
         await pager.until(lambda: len(pager.sent) == 1)

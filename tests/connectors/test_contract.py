@@ -168,15 +168,48 @@ def test_every_status_is_judged_as_the_table_says(case):
     """The verdicts that all HTTP destinations share; a body may only make them more precise."""
     connector = build(case)
     rendered = connector.render(batch(case), None, "")
-    expected = dict.fromkeys(range(300, 400), Blocked) | dict.fromkeys(range(400, 500), Reject)
+    expected = dict.fromkeys(range(300, 500), Blocked) | {413: Split}
     expected |= dict.fromkeys((408, 425, 429, 500, 502, 503, 504), Retry)
-    expected |= {401: Blocked, 403: Blocked, 404: Blocked, 413: Split}
-    expected.pop(410)  # "gone" has a meaning of its own for some
+    if case == "callback":  # the others say in their own words what is about the message
+        expected |= dict.fromkeys((400, 409, 422), Reject)
 
     for status, verdict in expected.items():
         judged = connector.judge(rendered, HttpResponse(status=status, headers={}, body=b""))
 
         assert {type(each) for each in judged} == {verdict}, status
+
+
+@OVER_HTTP
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"<center>The plain HTTP request was sent to HTTPS port</center>",
+        b"You're speaking plain HTTP to an SSL-enabled server port.",
+        b"Client sent an HTTP request to an HTTPS server.",
+    ],
+)
+def test_a_server_that_wants_tls_is_told_of_as_that_and_nothing_is_thrown_away(case, words):
+    connector = build(case)
+    rendered = connector.render(batch(case), None, "")
+
+    judged = connector.judge(rendered, HttpResponse(status=400, headers={}, body=words))
+
+    assert {type(each) for each in judged} == {Blocked}
+    assert "https://" in judged[0].reason or case == "splunk"
+
+
+@OVER_HTTP
+@pytest.mark.parametrize("status", [200, 201, 204])
+@pytest.mark.parametrize("body", [b"<html>Please log in</html>", b"", b'{"status":"invalid event"}'])
+def test_a_good_status_with_the_words_of_something_else_is_no_success(case, status, body):
+    """A login page or a captive portal in between answers 200 to everything."""
+    connector = build(case)
+    rendered = connector.render(batch(case), None, "")
+
+    judged = connector.judge(rendered, HttpResponse(status=status, headers={}, body=body))
+
+    # A callback promises no words: any 2xx of its own address is its success (Standard Webhooks).
+    assert {type(each) for each in judged} == {Delivered if case == "callback" else Blocked}
 
 
 @OVER_HTTP

@@ -166,12 +166,27 @@ def test_without_a_word_on_how_long_a_rate_limit_is_waited_out_for_minutes():
     assert judge(HttpResponse(status=429, headers={"retry-after": "7"}, body=b"")).after_s == 7.0
 
 
-def test_a_wrong_routing_key_blocks_and_another_fault_of_the_event_rejects():
-    errors = b'{"status":"invalid event","errors":["Length of \'routing_key\' is incorrect"]}'
+INVALID = b'{"status":"invalid event","message":"Event object is invalid","errors":[%b]}'
 
-    assert isinstance(judge(HttpResponse(status=400, headers={}, body=errors)), Blocked)
-    assert isinstance(judge(HttpResponse(status=400, headers={}, body=b'{"errors":["summary"]}')), Reject)
-    assert isinstance(judge(HttpResponse(status=500, headers={}, body=b"")), Retry)
+
+@pytest.mark.parametrize(
+    ("status", "body", "verdict"),
+    [
+        (400, INVALID % b"\"Length of 'routing_key' is incorrect\"", Blocked),
+        (400, INVALID % b'"Invalid routing key"', Blocked),
+        (400, INVALID % b'"INVALID ROUTING KEY"', Blocked),
+        (400, INVALID % b"\"'payload.summary' is missing or blank\"", Reject),
+        (400, b"<html>400 Bad Request</html>", Blocked),  # a proxy's
+        (402, b"", Blocked),
+        (405, b"", Blocked),
+        (200, ACCEPTED.body, Blocked),  # PagerDuty says 202
+        (202, b'{"status":"invalid event"}', Blocked),
+        (204, b"", Blocked),
+        (500, b"", Retry),
+    ],
+)
+def test_only_what_pagerduty_says_of_an_event_rejects_it(status, body, verdict):
+    assert type(judge(HttpResponse(status=status, headers={}, body=body))) is verdict
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from slack_sdk.models.blocks import Block
 
-from bridge.model import Blocked, Delivered, EventKind, IncidentState, Reject, Retry
+from bridge.model import Blocked, Delivered, EventKind, IncidentState, Reject, Retry, Split
 from bridge.ports import Http, HttpResponse, Rendered
 from connectors.slack import escape
 
@@ -120,9 +120,14 @@ def test_only_an_escalation_is_shown_to_the_channel_as_well():
         ("account_inactive", Blocked),
         ("not_in_channel", Blocked),
         ("channel_not_found", Blocked),
+        ("restricted_action_read_only_channel", Blocked),
+        ("accesslimited", Blocked),
+        ("team_not_found", Blocked),
+        ("is_inactive", Blocked),
         ("invalid_blocks", Reject),
+        ("msg_too_long", Split),
         ("message_not_found", Reject),  # of a post: makes no sense, but must not loop
-        ("something_new", Reject),
+        ("something_new", Blocked),
     ],
 )
 def test_a_200_that_is_not_ok_is_judged_by_its_error(error, verdict):
@@ -192,13 +197,36 @@ def test_a_webhook_gets_one_message_per_event_at_an_address_that_is_never_stored
     assert (connector.caps.updates, build("slack").caps.updates) == (False, True)
 
 
-def test_an_archived_webhook_blocks():
+@pytest.mark.parametrize(
+    ("status", "words", "verdict"),
+    [
+        (200, b"ok", Delivered),
+        (200, b"<html>Please log in</html>", Blocked),
+        (400, b"invalid_payload", Reject),
+        (400, b"no_text", Reject),
+        (400, b"no_active_hooks", Blocked),
+        (400, b"user_not_found", Blocked),
+        (403, b"action_prohibited", Blocked),
+        (403, b"invalid_token", Blocked),
+        (404, b"channel_not_found", Blocked),
+        (404, b"no_service", Blocked),
+        (410, b"channel_is_archived", Blocked),
+        (500, b"rollup_error", Retry),
+    ],
+)
+def test_a_webhook_is_judged_by_its_words(status, words, verdict):
     connector = build("slack_webhook")
     rendered = connector.render([event()], None, "")
 
-    (verdict,) = connector.judge(rendered, HttpResponse(status=410, headers={}, body=b"channel_is_archived"))
+    (judged,) = connector.judge(rendered, HttpResponse(status=status, headers={}, body=words))
 
-    assert isinstance(verdict, Blocked)
+    assert type(judged) is verdict
+
+
+def test_a_channel_without_threads_gets_the_message_and_no_reply():
+    rendered = build("slack").render([event(EventKind.CLOSED, 2)], MEMORY, "thread")
+
+    assert judge(rendered, ok=False, error="restricted_action_non_threadable_channel") == Delivered()
 
 
 def test_a_merged_incident_is_shown_as_over():

@@ -43,7 +43,10 @@ CODES = [
     (503, 23, "Server is shutting down", Retry),
     (429, 26, "Queue at capacity", Retry),
     (400, 9, "a busy server behind a proxy that changes statuses", Retry),
-    (400, 99, "something new", Reject),
+    (400, 99, "something new", Blocked),
+    (405, None, "a server that is no collector", Blocked),
+    (407, None, "a proxy wants credentials", Blocked),
+    (400, None, "The plain HTTP request was sent to HTTPS port", Blocked),
 ]
 
 
@@ -61,7 +64,7 @@ def test_every_documented_code_leads_to_its_verdict(status, code, text, verdict)
 
     assert type(judged) is verdict
     if not isinstance(judged, Delivered):
-        assert text in judged.reason
+        assert text in judged.reason or "https://" in judged.reason
 
 
 def test_one_bad_event_is_rejected_and_the_others_go_again():
