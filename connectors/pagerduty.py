@@ -142,11 +142,14 @@ def _usual_action(event: Event) -> Action:
 
 
 def _page_number(event: Event, memory: Memory | None, action: Action, step: str) -> int:
-    """Return which page this call is about; later steps go down from the newest one to 0."""
+    """Return which page this call is about; later steps go down from the newest one to 0.
+
+    The newest may be higher than what is remembered: the answer to its trigger can have been lost.
+    """
     if step:
         return int(step)
-    highest = _highest(memory)
-    return event.incident.escalations if action == "trigger" or highest is None else highest
+    escalations = event.incident.escalations
+    return escalations if action == "trigger" else max(_highest(memory) or 0, escalations)
 
 
 def _dedup_key(event: Event, number: int) -> str:

@@ -350,6 +350,24 @@ def test_a_page_does_not_go_after_an_end_that_the_pager_has_no_use_for(end: Even
     assert planned(PAGER, OPENED, end, unwanted=(end,)) == ([], {1: S.SUPERSEDED, 2: S.DELIVERED})
 
 
+@pytest.mark.parametrize(
+    ("kinds", "unwanted", "told"),
+    [
+        ((OPENED, CLOSED), (CLOSED,), Told(seq=2, kind=CLOSED)),
+        ((OPENED, CLOSED), (), Told(seq=2, kind=CLOSED)),
+        ((OPENED, MERGED), (MERGED,), Told(seq=2, kind=MERGED)),
+        # The incident goes on: what was held back may still be told if a person asks for it.
+        ((OPENED, ACKED), (ACKED,), None),
+        ((OPENED, UPDATED), (), None),
+    ],
+)
+def test_an_end_that_needs_no_request_counts_as_told(
+    kinds: tuple[EventKind, ...], unwanted: tuple[EventKind, ...], told: Told | None
+) -> None:
+    line = Line(key=KEY, waiting=untried(*kinds))
+    assert coalesce(line, PAGER, lambda each: each.kind not in unwanted, NOW, POLICY).told == told
+
+
 def test_after_a_page_that_may_have_arrived_its_end_goes_wanted_or_not() -> None:
     assert planned(PAGER, OPENED, CLOSED, unwanted=(CLOSED,), told=Told(maybe=True)) == (
         [2],

@@ -807,6 +807,68 @@ async def test_a_trigger_that_may_have_arrived_is_resolved_although_nothing_is_r
     assert pages(pager)[-1] == ("resolve", "e0")
 
 
+@pytest.mark.parametrize("lost", ["answer", "process"])
+async def test_an_escalation_whose_answer_was_lost_is_resolved_with_the_rest(pager: World, lost: str) -> None:
+    async with pager.running(ends="kill" if lost == "process" else "stop"):
+        pager.emit("i1", OPENED)
+        await pager.until(pager.is_done)
+        if lost == "process":
+            pager.takes_s["pager"] = 20
+        pager.answers["pager"] = lambda _: silence(maybe_sent=True)
+        pager.emit("i1", ESCALATED, escalations=1)
+        await pager.run(1)
+    pager.takes_s = {}
+    pager.answers["pager"] = lambda _: ENQUEUED
+    pager.emit("i1", CLOSED, escalations=1, state=IncidentState.CLOSED)
+    async with pager.running():
+        await pager.until(lambda: pager.states("pager").get(("i1", 3)) == "delivered")
+    assert pages(pager)[-2:] == [("resolve", "e1"), ("resolve", "e0")]
+
+
+async def test_a_page_that_was_given_up_before_its_incident_closed_pages_nobody_when_it_is_retried(
+    pager: World,
+) -> None:
+    refused = HttpResponse(status=400, headers={}, body=b'{"status":"invalid event","errors":["summary"]}')
+    pager.answers["pager"] = lambda _: refused
+    async with pager.running():
+        pager.emit("i1", OPENED)
+        await pager.until(lambda: pager.states("pager").get(("i1", 1)) == "dead")
+        pager.emit("i1", CLOSED, state=IncidentState.CLOSED)
+        await pager.until(pager.is_done)
+        pager.answers["pager"] = lambda _: ENQUEUED
+        assert await pager.store.retry("default", str(pager.shown("pager")[0]["id"]))
+        await pager.until(pager.is_done)
+    assert len(pager.sent) == 1
+    assert pager.states("pager") == {("i1", 1): "superseded", ("i1", 2): "delivered"}
+
+
+async def test_after_a_restored_state_pages_still_go_and_are_resolved(pager: World) -> None:
+    """The new state numbers from 1 again; what was told under the old numbers must not swallow it."""
+    async with pager.running():
+        for kind in (OPENED, UPDATED, UPDATED, UPDATED):
+            pager.emit("i1", kind)
+            await pager.run(2)
+    (pager.folder / "state.db").unlink()
+    pager._seqs.clear()
+    async with pager.running():
+        pager.emit("i1", UPDATED)
+        pager.emit("i1", ESCALATED, escalations=1)
+        await pager.run(2)
+        pager.emit("i1", CLOSED, escalations=1, state=IncidentState.CLOSED)
+        await pager.until(lambda: ("resolve", "e0") in pages(pager), within_s=5)
+    assert pages(pager) == [("trigger", "e0"), ("trigger", "e1"), ("resolve", "e1"), ("resolve", "e0")]
+
+
+async def test_a_state_that_is_no_longer_stored_replaces_nothing(make: Make) -> None:
+    world = make(chat=CHAT)
+    world.emit("i1", OPENED, wait_s=5)
+    forget(world, world.emit("i1", UPDATED, wait_s=5))
+    async with world.running():
+        await world.until(world.is_done)
+    assert world.states("chat") == {("i1", 1): "delivered", ("i1", 2): "dead"}
+    assert "retention.incidents" in world.shown("chat")[1]["reason"]
+
+
 # ---- acknowledgements --------------------------------------------------------------------------------------
 
 

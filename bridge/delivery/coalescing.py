@@ -58,10 +58,15 @@ class Line(Word, frozen=True, kw_only=True):
 
 
 class Coalesced(Word, frozen=True, kw_only=True):
-    """What to send now, oldest first, and what needs no request any more, already in its final state."""
+    """What to send now, oldest first, and what needs no request any more, already in its final state.
+
+    `told` is what counts as told once `settled` is committed, None if that changes nothing: an end that needed
+    no request is an end all the same, and what was before it must not be told when a person retries it.
+    """
 
     send: tuple[Delivery, ...] = ()
     settled: tuple[Delivery, ...] = ()
+    told: Told | None = None
 
 
 def coalesce(
@@ -144,7 +149,8 @@ def _newest(
         if quiets and not line.told.maybe and (not is_wanted or _never_told(line.told)):
             settled.append(_superseded(newest, OVER_UNSEEN) if is_wanted else _unwanted(newest, now))
             settled += [_superseded(each, OVER_UNSEEN) for each in fresh]
-            return Coalesced(settled=_in_order(settled))
+            told = Told(seq=newest.seq, kind=newest.kind) if newest.kind in ENDS else None
+            return Coalesced(settled=_in_order(settled), told=told)
         settled += [_superseded(each, REPLACED) for each in fresh]
         return Coalesced(send=(newest,), settled=_in_order(settled))
     return Coalesced(settled=_in_order(settled))

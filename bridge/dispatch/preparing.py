@@ -14,13 +14,16 @@ from datetime import datetime
 import msgspec
 from msgspec.structs import replace
 
-from bridge.delivery import Claim, Line, LineKey, Policy, Told, coalesce, move
+from bridge.delivery import Claim, Line, LineChange, LineKey, Policy, Told, coalesce, move
 from bridge.model import Delivery, DeliveryState, Event, Word
 from bridge.ports import Connector, Memory, Rendered, encode_request
 
 _LOG = logging.getLogger(__name__)
 
-GONE = "the event is no longer stored"
+GONE = (
+    "the event is no longer stored, so it cannot be retried: it waited longer than `retention.incidents`, "
+    "or the state was begun anew"
+)
 
 
 class Ready(Word, frozen=True, kw_only=True):
@@ -32,10 +35,19 @@ class Ready(Word, frozen=True, kw_only=True):
 
 
 class Prepared(Word, frozen=True, kw_only=True):
-    """What to send, and what needs no request."""
+    """What to send, what needs no request, and what that changes about the lines."""
 
     ready: tuple[Ready, ...] = ()
     settled: tuple[Delivery, ...] = ()
+    lines: tuple[LineChange, ...] = ()
+
+
+class _Ended:
+    """Collects what ends without a request."""
+
+    def __init__(self) -> None:
+        self.deliveries: list[Delivery] = []
+        self.lines: list[LineChange] = []
 
 
 class _Chosen(Word, frozen=True, kw_only=True):
@@ -62,18 +74,20 @@ class Preparing:
         Raises:
             StorageError: The events cannot be read.
         """
-        settled: list[Delivery] = []
+        ended = _Ended()
         chosen: list[_Chosen] = []
         for line in lines:
-            chosen += self._choose(line, now, events, settled)
+            chosen += self._choose(line, now, events, ended)
         ready: list[Ready] = []
         for batch in _batches(chosen, events):
             if len(ready) >= requests:
                 break
-            ready += self._render(batch, settled)
-        return Prepared(ready=tuple(ready[:requests]), settled=tuple(settled))
+            ready += self._render(batch, ended)
+        return Prepared(
+            ready=tuple(ready[:requests]), settled=tuple(ended.deliveries), lines=tuple(ended.lines)
+        )
 
-    def _choose(self, line: Line, now: datetime, at_most: int, settled: list[Delivery]) -> list[_Chosen]:
+    def _choose(self, line: Line, now: datetime, at_most: int, ended: _Ended) -> list[_Chosen]:
         known: dict[str, Event | None] = {}
 
         def event_of(delivery: Delivery) -> Event | None:
@@ -87,14 +101,18 @@ class Preparing:
 
         caps = self._connector.caps
         plan = coalesce(line, caps, wanted, now, self._policy, at_most=at_most)
-        settled += plan.settled
-        chosen = []
+        chosen: list[_Chosen] = []
         for delivery in plan.send:
             event = event_of(delivery)
             if event is None:
-                settled.append(move(delivery, DeliveryState.DEAD, reason=GONE))
+                ended.deliveries.append(move(delivery, DeliveryState.DEAD, reason=GONE))
                 break  # what follows it in the line has its turn when this is committed
             chosen.append(_Chosen(delivery=delivery, event=event, line=line))
+        if chosen or not plan.send or caps.mode == "every":
+            # A state that is gone takes the place of none: the older ones are decided on anew.
+            ended.deliveries += plan.settled
+        if plan.told is not None:
+            ended.lines.append(LineChange(key=line.key, told=plan.told))
         return chosen
 
     def _event(self, delivery: Delivery) -> Event | None:
@@ -120,7 +138,7 @@ class Preparing:
             )
             return True
 
-    def _render(self, batch: Sequence[_Chosen], settled: list[Delivery]) -> list[Ready]:
+    def _render(self, batch: Sequence[_Chosen], ended: _Ended) -> list[Ready]:
         try:
             rendered = self._connector.render(
                 [each.event for each in batch], batch[0].line.memory, batch[0].delivery.step
@@ -128,13 +146,13 @@ class Preparing:
             body = encode_request(rendered.request)
         except Exception as error:  # noqa: BLE001 (as above)
             if len(batch) > 1:
-                return [ready for each in batch for ready in self._render([each], settled)]
+                return [ready for each in batch for ready in self._render([each], ended)]
             _LOG.exception(
                 "A connector could not render an event.",
                 extra={"event": "dispatch_bug", "event_id": batch[0].event.event_id},
             )
             reason = f"it could not be rendered ({type(error).__name__}); the log has the details"
-            settled.append(move(batch[0].delivery, DeliveryState.DEAD, reason=reason))
+            ended.deliveries.append(move(batch[0].delivery, DeliveryState.DEAD, reason=reason))
             return []
         carried = batch[: len(rendered.event_ids)]  # the others did not fit and have their turn later
         claim = Claim(

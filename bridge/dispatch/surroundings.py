@@ -13,7 +13,17 @@ from typing import Protocol
 import msgspec
 from typing_extensions import override
 
-from bridge.delivery import Backlog, Claim, Due, OutboxRow, Policy, Retention, Settlement, Tidied
+from bridge.delivery import (
+    Backlog,
+    Claim,
+    Due,
+    LineChange,
+    OutboxRow,
+    Policy,
+    Retention,
+    Settlement,
+    Tidied,
+)
 from bridge.model import Delivery, Word
 from bridge.ports import Request, Sender
 
@@ -68,8 +78,10 @@ class Book(Protocol):
         """Return what a destination can start now."""
         ...
 
-    async def claim(self, settled: Sequence[Delivery], claims: Sequence[Claim]) -> list[int | None]:
-        """End `settled` and freeze `claims`; return their ids, None where a delivery was gone."""
+    async def claim(
+        self, settled: Sequence[Delivery], claims: Sequence[Claim], lines: Sequence[LineChange] = ()
+    ) -> list[int | None]:
+        """End `settled`, change `lines` and freeze `claims`; return their ids, None where a delivery was gone."""
         ...
 
     async def reclaim(self, request: int) -> bool:

@@ -177,7 +177,9 @@ class Worker:
         )
         if not prepared.ready and not prepared.settled:
             return False
-        ids = await around.book.claim(prepared.settled, [each.claim for each in prepared.ready])
+        ids = await around.book.claim(
+            prepared.settled, [each.claim for each in prepared.ready], prepared.lines
+        )
         self._telling.settled(prepared.settled)
         for number, ready in zip(ids, prepared.ready, strict=True):
             if number is not None:

@@ -87,6 +87,19 @@ def test_an_update_pages_when_it_took_the_place_of_the_opening():
     assert service.open == set()
 
 
+def test_a_page_that_is_not_remembered_is_resolved_with_the_others():
+    """The answer to an escalation's trigger was lost: the event knows more than the memory."""
+    service = Service()
+    service.take(K.OPENED, 1)
+    service.open.add("e1")
+
+    service.take(K.ACKNOWLEDGED, 3, escalations=1)
+    assert service.acknowledged == {"e0", "e1"}
+
+    service.take(K.CLOSED, 4, escalations=1)
+    assert service.open == set()
+
+
 def test_what_reopens_pages_anew():
     service = Service()
     for seq, kind in enumerate([K.OPENED, K.CLOSED, K.REOPENED, K.CLOSED], 1):

@@ -18,14 +18,21 @@ from bridge.storage.deliveries.rows import microseconds, pack, values_of
 
 
 def claim(
-    connection: sqlite3.Connection, settled: Sequence[Delivery], claims: Sequence[Claim], now: datetime
+    connection: sqlite3.Connection,
+    settled: Sequence[Delivery],
+    claims: Sequence[Claim],
+    lines: Sequence[LineChange],
+    now: datetime,
 ) -> list[int | None]:
     """End what needs no request and freeze `claims`; return their ids, None where a delivery was gone.
 
     Each claim stands by itself: one whose deliveries a person has just dropped does not spoil the others.
+    `lines` is what ending `settled`, all of one destination, changes about their lines.
     """
     for delivery in settled:
         write(connection, delivery, now, "AND request IS NULL")
+    for change in lines:
+        _change_line(connection, settled[0].destination, change, now)
     refresh_all(connection, settled)
     return [_claim(connection, each, now) for each in claims]
 

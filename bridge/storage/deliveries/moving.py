@@ -66,6 +66,16 @@ def set_cursor(connection: sqlite3.Connection, row_id: int) -> None:
     )
 
 
+def rewind(connection: sqlite3.Connection) -> None:
+    """Begin the outbox anew; it is another one than was read before.
+
+    Its events are numbered from the beginning, so what was told says nothing about them any more but that
+    something may have been: an end still goes, and a page is not held back by the numbers of another state.
+    """
+    set_cursor(connection, 0)
+    connection.execute("UPDATE line SET told_seq = 0, told_kind = NULL, told_maybe = 1 WHERE told_seq > 0")
+
+
 # ---- the whole destination, the whole store --------------------------------------------------------------
 
 

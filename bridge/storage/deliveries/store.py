@@ -23,6 +23,7 @@ from bridge.delivery import (
     Due,
     Frozen,
     Line,
+    LineChange,
     LineKey,
     OutboxRow,
     Retention,
@@ -84,8 +85,8 @@ class DeliveryStore(DeliveryReader):
         return await self._writer.do(moving.cursor)
 
     async def rewind(self) -> None:
-        """Read the outbox from its beginning again; known rows change nothing."""
-        await self._writer.do(partial(moving.set_cursor, row_id=0))
+        """Read the outbox from its beginning again: known rows change nothing, new ones count anew."""
+        await self._writer.do(moving.rewind)
 
     async def take_in(self, outbox_rows: Sequence[OutboxRow]) -> frozenset[str]:
         """Add outbox rows and move the cursor, at once; return the destinations that have new work."""
@@ -105,11 +106,12 @@ class DeliveryStore(DeliveryReader):
         )
         return await self._read(ask)
 
-    async def claim(self, settled: Sequence[Delivery], claims: Sequence[Claim]) -> list[int | None]:
-        """End `settled` and freeze `claims`; return their ids, None where a delivery was gone."""
-        return await self._writer.do(
-            partial(claiming.claim, settled=settled, claims=claims, now=self._clock())
-        )
+    async def claim(
+        self, settled: Sequence[Delivery], claims: Sequence[Claim], lines: Sequence[LineChange] = ()
+    ) -> list[int | None]:
+        """End `settled`, change `lines` and freeze `claims`; return their ids, None where a delivery was gone."""
+        job = partial(claiming.claim, settled=settled, claims=claims, lines=lines, now=self._clock())
+        return await self._writer.do(job)
 
     async def reclaim(self, request: int) -> bool:
         """Mark a frozen request as under way again; False if it is gone."""
