@@ -46,6 +46,8 @@ class Http(Word, tag="http", frozen=True, kw_only=True):
     headers: dict[str, str]
     body: bytes
     ca_file: str = ""  # certificates to trust; "" is the system's own
+    #: What `judge` must know of the event; stored with the request and never sent.
+    about: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class Frames(Word, tag="frames", frozen=True, kw_only=True):

@@ -319,14 +319,3 @@ def first_that_fit(bodies: Sequence[bytes], size_bytes: int, joint_bytes: int = 
         if count and total > size_bytes:
             return count
     return len(bodies)
-
-
-def alert_line(episode: EventEpisode) -> str:
-    """Return one episode in a few words: its name and where it is."""
-    name = episode.labels.get("alertname") or "unnamed alert"
-    where = next((episode.labels[label] for label in PLACES if episode.labels.get(label)), "")
-    return f"{name} ({where})" if where else name
-
-
-#: The label that tells a person where an alert is, the most precise first.
-PLACES = ("instance", "pod", "node", "host", "device", "service", "job", "namespace", "cluster")

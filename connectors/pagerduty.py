@@ -24,8 +24,9 @@ from typing_extensions import override
 
 from bridge.model import Blocked, Delivered, Event, EventKind, IncidentState, Reject, Retry, Verdict
 from bridge.ports import Caps, Connector, Http, HttpResponse, Memory, Rendered, Request, Response
-from connectors.common import PLACES, alert_line, clip, encode, json_object, judge_http, one_line, rfc3339
+from connectors.common import clip, encode, json_object, judge_http, one_line, rfc3339
 from connectors.credentials import CA_FILE, KIND, DestinationSettings, FromFile, HttpUrl, Secret
+from connectors.wording import PLACES, alert_line
 
 ACCEPTED, INVALID, TOO_MANY = 202, 400, 429
 ROUTING_KEY = (b"routing_key", b"routing key")

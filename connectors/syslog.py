@@ -35,7 +35,6 @@ from bridge.ports import (
 from connectors.common import (
     SYSLOG_SEVERITY,
     TEN_SEVERITY,
-    alert_line,
     clip,
     clip_escaped,
     first_that_fit,
@@ -47,6 +46,7 @@ from connectors.common import (
     utf8_size,
 )
 from connectors.credentials import CA_FILE, KIND, DestinationSettings
+from connectors.wording import alert_line
 
 DOCUMENTATION_NUMBER = 32473  # RFC 5612: for those without a private enterprise number
 MAX_PORT = 65535

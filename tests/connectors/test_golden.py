@@ -26,8 +26,10 @@ def test_the_first_request_is_byte_for_byte_what_it_was(case, name, golden):
 
 @pytest.mark.parametrize("step", ["", "thread"])
 def test_a_later_slack_request_is_byte_for_byte_what_it_was(step, golden):
-    rendered = build("slack").render(
-        [EVENTS["escalated"]], {"channel": "C01", "ts": "1795471201.000100"}, step
-    )
+    memory = {
+        "channel": "C01", "ts": "1795471201.000100",
+        "severity": "warning", "state": "open", "escalations": "0", "known": "00000000",
+    }  # fmt: skip
+    rendered = build("slack").render([EVENTS["escalated"]], memory, step)
 
     golden(f"slack/escalated_{step or 'update'}", wire(rendered.request))

@@ -1,0 +1,115 @@
+"""The message about an incident in Slack's Block Kit, within its limits and with nothing that mentions anybody."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from bridge.model import Event, EventKind, IncidentState, Severity
+from connectors.common import clip, clip_escaped, one_line
+from connectors.wording import alert_text, links, suspect, together
+
+HEADER_CHARACTERS, FALLBACK_CHARACTERS, REPLY_CHARACTERS = 150, 300, 600
+#: All below the 3000 characters of a section, escapes included.
+SUMMARY_CHARACTERS, LINE_CHARACTERS, LISTED = 2900, 220, 10
+LINK_CHARACTERS = 1500
+OVER = frozenset({IncidentState.CLOSED, IncidentState.MERGED})
+MARKS: dict[Severity, str] = {"critical": "🔴", "warning": "🟠", "info": "🔵"}
+
+
+def escape(text: str) -> str:
+    """Return `text` for Slack's mrkdwn: `&`, `<` and `>` as entities, so that nothing becomes a mention."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def line(text: str, characters: int) -> str:
+    """Return `text` escaped on one line of at most so many characters."""
+    return clip_escaped(one_line(text[: 4 * characters]), characters, escape)
+
+
+def fallback(event: Event, kind: EventKind, change: str) -> str:
+    """Return the one line that notifications show; `change` is what changed, "" at first."""
+    title = line(event.incident.title, FALLBACK_CHARACTERS)
+    if not change:
+        return f"{mark(event)} {kind.value.capitalize()}: {title}"
+    return f"{mark(event)} {line(change, REPLY_CHARACTERS)}: {title}"
+
+
+def reply(event: Event, change: str) -> str:
+    """Return a reply in the thread."""
+    return f"{mark(event)} {line(change, REPLY_CHARACTERS)}"
+
+
+def mark(event: Event) -> str:
+    """Return the sign that shows from afar how an incident is."""
+    return "✅" if event.incident.state in OVER else MARKS[event.incident.severity]
+
+
+def blocks(event: Event, listed: int) -> list[dict[str, Any]]:
+    """Return the whole message; `listed` is how many alerts it lists, 0 to leave everything but counts out."""
+    view = event.incident
+    title = clip(one_line(f"{mark(event)} {view.title[:500]}"), HEADER_CHARACTERS)
+    made: list[dict[str, Any]] = [
+        {"type": "header", "text": {"type": "plain_text", "text": title, "emoji": False}}
+    ]
+    if view.summary.strip() and listed:
+        lines = (one_line(each) for each in view.summary[:SUMMARY_CHARACTERS].splitlines())
+        made.append(_section(clip_escaped("\n".join(lines), SUMMARY_CHARACTERS, escape)))
+    if view.episodes and listed:
+        made.append(_section(_list(event, listed)))
+    reasons = _reasons(event)
+    if reasons and listed:
+        made.append(_section(reasons))
+    # The id of the event as the block's: it also finds a message that was posted twice through a webhook.
+    made.append({"type": "context", "block_id": event.event_id, "elements": [_mrkdwn(_facts(event))]})
+    return made
+
+
+def _section(text: str) -> dict[str, Any]:
+    return {"type": "section", "text": _mrkdwn(text)}
+
+
+def _mrkdwn(text: str) -> dict[str, Any]:
+    return {"type": "mrkdwn", "text": text}
+
+
+def _list(event: Event, listed: int) -> str:
+    view = event.incident
+    lines = [
+        f"{MARKS[each.severity] if each.ends_at is None else '◦'} {line(alert_text(each), LINE_CHARACTERS)}"
+        for each in view.episodes[:listed]
+    ]
+    more = len(view.episodes) - listed + view.truncated
+    return "\n".join([*lines, f"and {more} more"] if more > 0 else lines)
+
+
+def _reasons(event: Event) -> str:
+    told = (("First suspect", suspect(event)), ("One incident because", together(event)))
+    return "\n".join(f"*{name}:* {line(text, LINE_CHARACTERS)}" for name, text in told if text)
+
+
+def _facts(event: Event) -> str:
+    view = event.incident
+    facts = [
+        f"*{view.severity}*",
+        view.state.value,
+        f"{view.alerts_firing} of {view.alerts_total} alerts firing",
+        f"since {_date(view.opened_at)}",
+    ]
+    if view.closed_at is not None:
+        facts.append(f"closed {_date(view.closed_at)}")
+    if view.anomaly is not None:
+        facts.append(f"anomaly {view.anomaly:.2f}")
+    if event.degraded:
+        facts.append("decided without models")
+    facts += [
+        f"<{escape(each.url)}|{each.text}>" for each in links(event) if len(each.url) <= LINK_CHARACTERS
+    ]
+    facts.append(f"`{escape(clip(view.id, 100))}`")
+    return " · ".join(facts)
+
+
+def _date(time: datetime) -> str:
+    """Return a time that Slack shows in each reader's own zone."""
+    written = time.strftime("%Y-%m-%d %H:%M UTC")
+    return f"<!date^{int(time.timestamp())}^{{date_short_pretty}} {{time}}|{written}>"

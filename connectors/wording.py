@@ -1,0 +1,163 @@
+"""What people read about an incident, in words that every destination shares.
+
+Rules: pure; nothing is escaped or cut here, since that is each destination's own; never a bare fingerprint, which
+no person can look up. Texts come from senders and may hold anything, line ends and control characters included.
+
+Decision: links lead to the runbook and to the expression of the worst alert, because that is where somebody who
+was woken goes next. The incident in Tocsin's API is JSON, so it is linked only where there is nothing better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from bridge.model import Event, EventEpisode, RootSuspect
+
+#: The label that tells a person where an alert is, the most precise first.
+PLACES = ("instance", "pod", "node", "host", "hostname", "device", "service", "job", "namespace", "cluster")
+#: Of those, what names a machine.
+HOSTS = ("instance", "node", "host", "hostname")
+#: The annotation in which mixins and most rules put what to do.
+RUNBOOK = "runbook_url"
+MINUTE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86_400.0
+
+
+class Link(NamedTuple):
+    """Where to go next."""
+
+    text: str
+    url: str
+
+
+def name_of(episode: EventEpisode) -> str:
+    """Return the alert's name; label sets without one are legal in Alertmanager."""
+    return episode.labels.get("alertname") or "unnamed alert"
+
+
+def place_of(labels: Mapping[str, str]) -> str:
+    """Return the most precise place that labels name; "" where they name none."""
+    return next((labels[place] for place in PLACES if labels.get(place)), "")
+
+
+def host_of(labels: Mapping[str, str]) -> str:
+    """Return the machine that labels name, without a port; "" where they name none."""
+    host = next((labels[name] for name in HOSTS if labels.get(name)), "")
+    if "://" in host:  # a probe's target
+        return urlsplit(host).hostname or ""
+    bare, colon, port = host.rpartition(":")
+    # An IPv6 address has colons of its own; only in brackets can a port follow it.
+    if colon and port.isdigit() and (bare.endswith("]") or ":" not in bare):
+        host = bare
+    return host.strip("[]")
+
+
+def alert_line(episode: EventEpisode) -> str:
+    """Return an alert in a few words: its name and where it is."""
+    place = place_of(episode.labels)
+    return f"{name_of(episode)} on {place}" if place else name_of(episode)
+
+
+def alert_text(episode: EventEpisode) -> str:
+    """Return an alert as it stands in a list: name, place, its own summary, how it behaves."""
+    summary = episode.annotations.get("summary") or episode.annotations.get("description") or ""
+    text = f"{alert_line(episode)}: {summary}" if summary.strip() else alert_line(episode)
+    behaviour = ", ".join(_behaviour(episode))
+    return f"{text} ({behaviour})" if behaviour else text
+
+
+def _behaviour(episode: EventEpisode) -> Iterator[str]:
+    # These three are newer than the first events; an event from an older store has none of them.
+    times = getattr(episode, "times", 1)
+    if times > 1:
+        yield f"fired {times} times"
+    if getattr(episode, "expired", False):
+        yield "its resolve never came"
+    if getattr(episode, "disputed", False):
+        yield "perhaps a late copy"
+
+
+def worst(event: Event) -> EventEpisode | None:
+    """Return the worst alert, one that still fires before one that has ended; None where none is listed."""
+    listed = event.incident.episodes
+    return next((each for each in listed if each.ends_at is None), listed[0] if listed else None)
+
+
+def host(event: Event) -> str:
+    """Return the machine that it is about: the one all alerts share, else the worst alert's; "" for none."""
+    found = worst(event)
+    return host_of(event.incident.common_labels) or (host_of(found.labels) if found else "")
+
+
+def label(event: Event, name: str) -> str:
+    """Return a label that all alerts share, else the worst alert's; "" for none."""
+    found = worst(event)
+    return event.incident.common_labels.get(name) or (found.labels.get(name, "") if found else "")
+
+
+def suspect(event: Event) -> str:
+    """Return what probably came first, by alert name and place, with how sure that is and why; "" for nothing.
+
+    An incident of one alert has nothing to suspect.
+    """
+    view = event.incident
+    if not view.root or view.alerts_total <= 1:
+        return ""
+    first = view.root[0]
+    return f"{_suspected(event, first)} ({first.confidence:.0%}): {first.why}"
+
+
+def _suspected(event: Event, suspected: RootSuspect) -> str:
+    alike = [each for each in event.incident.episodes if each.fingerprint == suspected.fingerprint]
+    same = [each for each in alike if each.starts_at == suspected.starts_at]
+    found = next(iter(same or alike), None)
+    return alert_line(found) if found else "an alert that is not listed"
+
+
+def together(event: Event) -> str:
+    """Return in one line why it is one incident: how the worst alert that joined did; "" for a single alert."""
+    first = min(event.incident.episodes, key=lambda each: each.starts_at, default=None)
+    joined = next((each for each in event.incident.episodes if each is not first and each.why), None)
+    return f"{alert_line(joined)}: {joined.why}" if joined else ""
+
+
+def links(event: Event) -> list[Link]:
+    """Return where to go next, at most two; the incident itself only where there is nothing else."""
+    found = worst(event)
+    candidates = [] if found is None else [
+        Link("Runbook", found.annotations.get(RUNBOOK, "").strip()),
+        Link("Source", found.generator_url.strip()),
+    ]  # fmt: skip
+    good = [each for each in candidates if is_web(each.url)]
+    own = Link("Incident in Tocsin", event.incident.url)
+    return good or ([own] if is_web(own.url) else [])
+
+
+def is_web(url: str) -> bool:
+    """Return whether a text is a web address that any format can carry as it is."""
+    return url.startswith(("http://", "https://")) and url.isprintable() and not set(url) & set(' <>|"')
+
+
+def merged_into(event: Event) -> Link | None:
+    """Return the incident that this one went into; its URL is "" where there is no public address."""
+    view = event.incident
+    if view.merged_into is None:
+        return None
+    stem = view.url.removesuffix(view.id)
+    return Link(view.merged_into, stem + view.merged_into if view.url and stem != view.url else "")
+
+
+def lasted(time: timedelta) -> str:
+    """Return a length of time as people say it: "40 s", "25 min", "3 h 20 min", "2 d 4 h"."""
+    seconds = max(time.total_seconds(), 0.0)
+    if seconds < MINUTE_S:
+        return f"{seconds:.0f} s"
+    if seconds < HOUR_S:
+        return f"{seconds // MINUTE_S:.0f} min"
+    large_s, small_s, large, small = (
+        (HOUR_S, MINUTE_S, "h", "min") if seconds < DAY_S else (DAY_S, HOUR_S, "d", "h")
+    )
+    rest = seconds % large_s // small_s
+    return f"{seconds // large_s:.0f} {large}" + (f" {rest:.0f} {small}" if rest else "")
