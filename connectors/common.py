@@ -25,6 +25,7 @@ from bridge.model import (
     Delivered,
     Event,
     EventEpisode,
+    IncidentState,
     IncidentView,
     Reject,
     Retry,
@@ -64,10 +65,23 @@ OK, MULTIPLE_CHOICES, BAD_REQUEST, TOO_LARGE, ABOVE_CLIENT = 200, 300, 400, 413,
 EXCERPT_CHARACTERS = 200
 ELLIPSIS = "…"
 
-#: 0..10 of CEF and 1..10 of LEEF.
+OVER = frozenset({IncidentState.CLOSED, IncidentState.MERGED})
+#: 0..10 of CEF and 1..10 of LEEF; the good news that something is over is not as severe as the thing itself.
 TEN_SEVERITY: dict[Severity, int] = {"critical": 10, "warning": 6, "info": 3}
-#: RFC 5424 section 6.2.1: critical, warning, informational.
+TEN_SEVERITY_OVER: dict[Severity, int] = {"critical": 3, "warning": 2, "info": 1}
+#: RFC 5424 section 6.2.1: critical, warning, informational; notice for what is over.
 SYSLOG_SEVERITY: dict[Severity, int] = {"critical": 2, "warning": 4, "info": 6}
+NOTICE = 5
+
+
+def ten_severity(view: IncidentView) -> int:
+    """Return how severe an incident is now for CEF and LEEF, 1..10."""
+    return (TEN_SEVERITY_OVER if view.state in OVER else TEN_SEVERITY)[view.severity]
+
+
+def syslog_severity(view: IncidentView) -> int:
+    """Return how severe an incident is now for syslog, 0..7, lower is worse."""
+    return NOTICE if view.state in OVER else SYSLOG_SEVERITY[view.severity]
 
 
 # ---- answers ---------------------------------------------------------------------------------------------

@@ -9,6 +9,11 @@ Rules: a page is never resolved because a resolve did not come (`expired`), unle
 routing key is the secret; it stands in the body, so `seal` puts it there and `render` leaves it out. Only 202 with
 `"status": "success"` is success, and only a 400 in PagerDuty's own JSON is about an event: anything else comes
 from something in between, and a page that a login page has swallowed would be missed at night.
+
+Decision: an `updated` event is not sent, although a trigger with the same key would only be appended to the alert's
+log. Somebody who resolves the alert in PagerDuty while the incident goes on would be woken by the next update: there
+the key is free again and opens a new alert. What is worth a look at once (a critical that joins) escalates, and that
+pages anew with all that is known by then.
 Source: developer.pagerduty.com, "Events API v2": 202 accepted, 400 invalid, 429 wait "a few minutes".
 """
 
@@ -26,12 +31,14 @@ from bridge.model import Blocked, Delivered, Event, EventKind, IncidentState, Re
 from bridge.ports import Caps, Connector, Http, HttpResponse, Memory, Rendered, Request, Response
 from connectors.common import clip, encode, json_object, judge_http, one_line, rfc3339
 from connectors.credentials import CA_FILE, KIND, DestinationSettings, FromFile, HttpUrl, Secret
-from connectors.wording import PLACES, alert_line
+from connectors.wording import alert_text, label, links, name_of, place_of, suspect, together, worst
 
 ACCEPTED, INVALID, TOO_MANY = 202, 400, 429
 ROUTING_KEY = (b"routing_key", b"routing key")
 WAIT_S = 120.0  # "a few minutes", where PagerDuty does not say how long
-SUMMARY_CHARACTERS, SOURCE_CHARACTERS, DETAIL_CHARACTERS, LISTED = 1024, 255, 2000, 20
+SUMMARY_CHARACTERS, FIELD_CHARACTERS, DETAIL_CHARACTERS = 1024, 255, 2000
+LINE_CHARACTERS, LINK_CHARACTERS, LISTED = 300, 2000, 20
+GROUPS = ("cluster", "namespace")
 PAGING_STATES = frozenset({IncidentState.OPEN, IncidentState.QUIET})
 
 Action = Literal["trigger", "acknowledge", "resolve", ""]
@@ -193,43 +200,66 @@ def _judge_answer(request: Http, response: HttpResponse, verdict: Verdict) -> Ve
 
 
 def _trigger(event: Event) -> dict[str, Any]:
-    view = event.incident
+    found = [each for each in links(event) if len(each.url) <= LINK_CHARACTERS]
     body: dict[str, Any] = {"payload": _payload(event), "client": "Tocsin"}
-    if view.url.startswith(("http://", "https://")):
-        body |= {"client_url": view.url, "links": [{"href": view.url, "text": "Incident in Tocsin"}]}
+    if found:
+        body |= {
+            "client_url": found[0].url,
+            "links": [{"href": each.url, "text": each.text} for each in found],
+        }
     return body
 
 
 def _payload(event: Event) -> dict[str, Any]:
-    view = event.incident
+    view, found = event.incident, worst(event)
+    texts = {
+        "summary": clip(_summary(event), SUMMARY_CHARACTERS),
+        "source": clip(_source(event), FIELD_CHARACTERS),
+        "class": clip(name_of(found) if found else view.origin, FIELD_CHARACTERS),
+        "component": clip(label(event, "service"), FIELD_CHARACTERS),
+        "group": clip("/".join(filter(None, (label(event, name) for name in GROUPS))), FIELD_CHARACTERS),
+    }
     return {
-        "summary": one_line(clip(view.title, SUMMARY_CHARACTERS)).strip() or f"Incident {view.id}",
-        "source": one_line(clip(_source(event), SOURCE_CHARACTERS)),
+        **{key: one_line(text) for key, text in texts.items() if text},
         "severity": view.severity,
-        "timestamp": rfc3339(view.opened_at),
-        "group": clip(event.tenant, SOURCE_CHARACTERS),
-        "class": view.origin,
+        # When this page came up: a later page of the incident is about what happened then.
+        "timestamp": rfc3339(event.at if view.escalations else view.opened_at),
         "custom_details": _details(event),
     }
 
 
+def _summary(event: Event) -> str:
+    view = event.incident
+    title = one_line(view.title).strip() or f"Incident {view.id}"
+    if event.kind is EventKind.REOPENED:
+        return f"Reopened: {title}"
+    return f"Escalated: {title}" if view.escalations else title
+
+
 def _source(event: Event) -> str:
     """Return the place that the incident is about; PagerDuty demands one."""
-    labels = event.incident.common_labels
-    return next((labels[place] for place in PLACES if labels.get(place)), f"tocsin/{event.tenant}")
+    found = worst(event)
+    place = place_of(event.incident.common_labels) or (place_of(found.labels) if found else "")
+    return place if place.strip() else f"tocsin/{event.tenant}"
 
 
 def _details(event: Event) -> dict[str, Any]:
     view = event.incident
+    reasons = {"first_suspect": suspect(event), "one_incident_because": together(event)}
     return {
         "summary": clip(view.summary, DETAIL_CHARACTERS),
         "incident": view.id,
         "event_id": event.event_id,
+        "tenant": event.tenant,
         "alerts": f"{view.alerts_firing} of {view.alerts_total} firing",
         "anomaly": "unknown" if view.anomaly is None else f"{view.anomaly:.2f}",
         "degraded": event.degraded,
+        **{key: clip(one_line(text), LINE_CHARACTERS) for key, text in reasons.items() if text},
         "common_labels": {
             clip(key, 100): clip(value, 200) for key, value in sorted(view.common_labels.items())[:50]
         },
-        "worst_alerts": [clip(alert_line(episode), 200) for episode in view.episodes[:LISTED]],
+        "worst_alerts": [
+            clip(f"{each.severity}: {one_line(alert_text(each))}", LINE_CHARACTERS)
+            for each in view.episodes[:LISTED]
+        ],
     }

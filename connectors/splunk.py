@@ -1,7 +1,11 @@
 """Kind `splunk`: events to Splunk's HTTP Event Collector (HEC), JSON objects back to back.
 
-HEC does not deduplicate: `fields.event_id` is indexed, so that `| dedup event_id` finds what came twice. Its
-200 comes before the event is indexed; indexer acknowledgement (Splunk Enterprise only) will be asked for
+HEC does not deduplicate: `fields.event_id` is indexed, so that `| dedup event_id` finds what came twice. What
+people search by is indexed too, under the names of Splunk's Common Information Model where it has one:
+`signature` (alert names), `dest` (machines), `severity`, and `service`, `cluster`, `namespace`, `state`, `kind`,
+`origin`.
+
+HEC's 200 comes before the event is indexed; indexer acknowledgement (Splunk Enterprise only) will be asked for
 through `Pending` and `ask`, which is why a token that demands it is told apart below.
 
 Rule: a refusal that the settings caused (token, index, channel) blocks the destination and loses nothing;
@@ -11,7 +15,7 @@ Source: help.splunk.com, "Troubleshoot HTTP Event Collector", table of status co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 
@@ -21,11 +25,24 @@ from typing_extensions import override
 
 from bridge.model import Blocked, Delivered, Event, Reject, Retry, Split, Verdict
 from bridge.ports import Caps, Connector, Http, HttpResponse, Memory, Rendered, Request, Response
-from connectors.common import encode, excerpt, first_that_fit, fit, json_object, judge_http, milliseconds
+from connectors.common import (
+    clip,
+    encode,
+    excerpt,
+    first_that_fit,
+    fit,
+    json_object,
+    judge_http,
+    milliseconds,
+    one_line,
+)
 from connectors.credentials import CA_FILE, KIND, DestinationSettings, FromFile, HttpUrl, Secret
+from connectors.wording import host_of, name_of
 
 COLLECT, HEALTH = "/services/collector/event", "/services/collector/health/1.0"
-ENVELOPE_BYTES = 2048  # room for the fields around the event
+#: Alerts whose names and places become indexed fields, values of one field, characters of a value.
+SEARCHED, MAX_VALUES, FIELD_CHARACTERS = 100, 20, 100
+SEARCHED_LABELS = ("service", "cluster", "namespace")
 
 #: Codes that tell of our settings or of the receiver's; waiting for a person loses nothing.
 BLOCKING = {
@@ -112,16 +129,12 @@ class Splunk(Connector):
             "host": self._settings.host,
             "source": self._settings.source,
             "sourcetype": self._settings.sourcetype,
-            "event": msgspec.Raw(fit(event, self.caps.max_bytes - ENVELOPE_BYTES)),
-            "fields": {
-                "event_id": event.event_id,
-                "incident": event.incident.id,
-                "kind": event.kind.value,
-                "severity": event.incident.severity,
-                "tenant": event.tenant,
-            },
+            "fields": _fields(event),
         }
-        return encode(record if self._settings.index is None else record | {"index": self._settings.index})
+        if self._settings.index is not None:
+            record["index"] = self._settings.index
+        room = self.caps.max_bytes - len(encode(record)) - len(b',"event":')
+        return encode(record | {"event": msgspec.Raw(fit(event, room))})
 
     @override
     def judge(self, rendered: Rendered, response: Response) -> Sequence[Verdict]:
@@ -152,6 +165,29 @@ class Splunk(Connector):
 
     def _address(self, path: str) -> str:
         return self._settings.url.rstrip("/") + path
+
+
+def _fields(event: Event) -> dict[str, str | list[str]]:
+    """Return the indexed fields: what people search by, without opening the event. Lists are multi-value."""
+    view = event.incident
+    alerts = [*view.episodes[:SEARCHED]]
+    found: dict[str, str | list[str]] = {
+        "event_id": event.event_id,
+        "incident": view.id,
+        "kind": event.kind.value,
+        "state": view.state.value,
+        "severity": view.severity,
+        "tenant": event.tenant,
+        "origin": view.origin,
+        "signature": _distinct(map(name_of, alerts)),
+        "dest": _distinct(host_of(each.labels) for each in alerts),
+        **{name: _distinct(each.labels.get(name, "") for each in alerts) for name in SEARCHED_LABELS},
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def _distinct(texts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(clip(one_line(text), FIELD_CHARACTERS) for text in texts if text))[:MAX_VALUES]
 
 
 def _by_code(code: int | None, verdict: Verdict, reason: str) -> Verdict:

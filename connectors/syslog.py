@@ -6,11 +6,15 @@ a JSON parser matches. A message never exceeds `max_message_bytes`; the list of 
 
 LEEF goes with the short header that QRadar expects (priority, version, milliseconds, host), and with `^`
 between the attributes, because rsyslog turns the tab of LEEF 1.0 into `#011`.
+In CEF and LEEF `cat` is what opened the incident (alerts, anomaly, heartbeat, tocsin), the event id in the header
+is what happened to it, and an incident that is over is a notice of low severity, whatever it was before: a rule on
+severity must not fire at its end.
 Sources: RFC 5424 and 6587; "Common Event Format" v25; IBM, "LEEF event components".
 """
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
@@ -33,8 +37,6 @@ from bridge.ports import (
     Unreached,
 )
 from connectors.common import (
-    SYSLOG_SEVERITY,
-    TEN_SEVERITY,
     clip,
     clip_escaped,
     first_that_fit,
@@ -43,10 +45,12 @@ from connectors.common import (
     milliseconds,
     one_line,
     rfc3339,
+    syslog_severity,
+    ten_severity,
     utf8_size,
 )
 from connectors.credentials import CA_FILE, KIND, DestinationSettings
-from connectors.wording import alert_line
+from connectors.wording import alert_line, host, suspect
 
 DOCUMENTATION_NUMBER = 32473  # RFC 5612: for those without a private enterprise number
 MAX_PORT = 65535
@@ -138,18 +142,18 @@ class Syslog(Connector):
             case "json":
                 return head + fit(event, room)
             case "cef":
-                return head + _cef(event, room)
+                return head + _cef(event, room, self._settings.hostname)
             case "leef":
                 return head + _leef(event, room)
 
     def _header(self, event: Event) -> str:
-        priority = self._settings.facility * 8 + SYSLOG_SEVERITY[event.incident.severity]
-        host = self._settings.hostname
+        priority = self._settings.facility * 8 + syslog_severity(event.incident)
+        name = self._settings.hostname
         if self._settings.format == "leef":
             at = event.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            return f"<{priority}>1 {at} {host} "
+            return f"<{priority}>1 {at} {name} "
         data = structured_data(event, self._settings.enterprise_number)
-        return f"<{priority}>1 {rfc3339(event.at)} {host} tocsin - {event.kind.value} {data} "
+        return f"<{priority}>1 {rfc3339(event.at)} {name} tocsin - {event.kind.value} {data} "
 
     @override
     def judge(self, rendered: Rendered, response: Response) -> Sequence[Verdict]:
@@ -233,11 +237,11 @@ def escape_leef(text: str) -> str:
     return one_line(text).replace("^", " ")
 
 
-def _cef(event: Event, room_bytes: int) -> bytes:
+def _cef(event: Event, room_bytes: int, hostname: str) -> bytes:
     view = event.incident
     title = clip(view.title, CEF_NAME)
     title = clip_escaped(title, room_bytes // TEXT_SHARE, escape_cef_header, utf8_size)
-    head = f"CEF:0|Tocsin|Tocsin|1|incident.{event.kind.value}|{title}|{TEN_SEVERITY[view.severity]}|"
+    head = f"CEF:0|Tocsin|Tocsin|1|incident.{event.kind.value}|{title}|{ten_severity(view)}|"
     pairs = [
         ("externalId", event.event_id),
         ("rt", str(milliseconds(event.at))),
@@ -245,6 +249,8 @@ def _cef(event: Event, room_bytes: int) -> bytes:
         ("cat", view.origin),
         ("start", str(milliseconds(view.opened_at))),
         ("end", "" if view.closed_at is None else str(milliseconds(view.closed_at))),
+        ("dvchost", hostname),
+        *_machine(event, address="dst", name="dhost", versions=(4,)),
         *_labelled("cs1", "incident", view.id),
         *_labelled("cs2", "tenant", event.tenant),
         *_labelled("cs3", "state", view.state.value),
@@ -255,7 +261,7 @@ def _cef(event: Event, room_bytes: int) -> bytes:
         ("request", view.url),
         ("msg", clip(view.summary, CEF_MESSAGE)),
         *_labelled("cs4", "commonLabels", clip(_labels(event), CEF_STRING)),
-        *_labelled("cs5", "rootSuspect", clip(_root(event), CEF_STRING)),
+        *_labelled("cs5", "rootSuspect", clip(suspect(event), CEF_STRING)),
         *_labelled("cs6", "alerts", clip(_alerts(event), CEF_STRING)),
     ]
     return (head + _joined(pairs, room_bytes - utf8_size(head), " ", escape_cef)).encode()
@@ -266,14 +272,15 @@ def _leef(event: Event, room_bytes: int) -> bytes:
     head = f"LEEF:2.0|Tocsin|Tocsin|1|incident.{event.kind.value}|^|"
     pairs = [
         ("devTime", str(milliseconds(event.at))),
-        ("sev", str(TEN_SEVERITY[view.severity])),
-        ("cat", event.kind.value),
+        ("sev", str(ten_severity(view))),
+        ("cat", view.origin),
+        ("kind", event.kind.value),
+        *_machine(event, address="dst", name="identHostName", versions=(4, 6)),
         ("eventId", event.event_id),
         ("incident", view.id),
         ("sequence", str(event.seq)),
         ("tenant", event.tenant),
         ("state", view.state.value),
-        ("origin", view.origin),
         ("alertsTotal", str(view.alerts_total)),
         ("alertsFiring", str(view.alerts_firing)),
         ("anomaly", _score(view.anomaly)),
@@ -281,7 +288,7 @@ def _leef(event: Event, room_bytes: int) -> bytes:
         ("title", view.title),
         ("msg", view.summary),
         ("commonLabels", _labels(event)),
-        ("rootSuspect", _root(event)),
+        ("rootSuspect", suspect(event)),
         ("alerts", _alerts(event)),
     ]
     return (head + _joined(pairs, room_bytes - utf8_size(head), "^", escape_leef)).encode()
@@ -296,11 +303,16 @@ def _labels(event: Event) -> str:
     return ", ".join(f"{key}={value}" for key, value in sorted(event.incident.common_labels.items()))
 
 
-def _root(event: Event) -> str:
-    if not event.incident.root:
-        return ""
-    first = event.incident.root[0]
-    return f"{first.fingerprint} ({first.confidence:.2f}): {first.why}"
+def _machine(
+    event: Event, *, address: str, name: str, versions: tuple[int, ...]
+) -> tuple[tuple[str, str], ...]:
+    """Return the machine that it is about, under the key for addresses of these IP versions or for names."""
+    found = host(event)
+    try:
+        key = address if ipaddress.ip_address(found).version in versions else name
+    except ValueError:
+        key = name
+    return ((key, found),) if found else ()
 
 
 def _alerts(event: Event) -> str:

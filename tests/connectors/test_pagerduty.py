@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from builders import START, event
+from builders import START, episode, event
 from destinations import build, nasty_event
 from hypothesis import given
 from hypothesis import strategies as st
@@ -200,6 +200,55 @@ INVALID = b'{"status":"invalid event","message":"Event object is invalid","error
 )
 def test_only_what_pagerduty_says_of_an_event_rejects_it(status, body, verdict):
     assert type(judge(HttpResponse(status=status, headers={}, body=body))) is verdict
+
+
+def payload(each) -> dict:
+    """Return what a page about this event holds."""
+    return json.loads(build("pagerduty").render([each], None, "").request.body)
+
+
+def test_a_page_says_what_where_since_when_and_what_to_do():
+    labels = {
+        "alertname": "NodeDown",
+        "node": "db-1",
+        "service": "orders",
+        "cluster": "eu-1",
+        "namespace": "prod",
+    }
+    annotations = {"summary": "db-1 is gone", "runbook_url": "https://runbooks.example.com/NodeDown"}
+    first = episode("NodeDown", labels=labels, annotations=annotations)
+    sent = payload(event(episodes=(first, episode(number=1)), common_labels={}))
+    told = sent["payload"]
+
+    assert (told["class"], told["component"], told["group"]) == ("NodeDown", "orders", "eu-1/prod")
+    assert told["source"] == "db-1"
+    assert told["timestamp"] == "2026-11-23T22:00:00.000000Z"
+    assert sent["links"] == [
+        {"href": "https://runbooks.example.com/NodeDown", "text": "Runbook"},
+        {"href": "https://prometheus.example.com/graph?g0.expr=up", "text": "Source"},
+    ]
+    details = told["custom_details"]
+    assert details["worst_alerts"][0] == "critical: NodeDown on db-1: db-1 is gone"
+    assert details["first_suspect"] == "NodeDown on db-1 (80%): it came first"
+    assert details["one_incident_because"] == "HighLatency on 10.0.0.1:9100: same service within 30 s"
+
+
+@pytest.mark.parametrize(
+    ("kind", "escalations", "head", "at_s"),
+    [(K.OPENED, 0, "", 0), (K.ESCALATED, 1, "Escalated: ", 5), (K.UPDATED, 1, "Escalated: ", 5),
+     (K.REOPENED, 2, "Reopened: ", 5)],
+)  # fmt: skip
+def test_a_later_page_says_so_and_when_it_came_up(kind, escalations, head, at_s):
+    told = payload(event(kind, 5, escalations=escalations))["payload"]
+
+    assert told["summary"] == head + "checkout: HighLatency on 2 instances"
+    assert told["timestamp"] == f"2026-11-23T22:00:0{at_s}.000000Z"
+
+
+def test_without_anything_better_the_incident_itself_is_linked():
+    sent = payload(event(episodes=(episode(annotations={}, generator_url="javascript:alert(1)"),)))
+
+    assert [each["text"] for each in sent["links"]] == ["Incident in Tocsin"]
 
 
 @pytest.mark.parametrize(

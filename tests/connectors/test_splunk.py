@@ -9,7 +9,7 @@ import pytest
 import tenacity
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from builders import START, event
+from builders import START, episode, event
 from destinations import build
 
 from bridge.model import Blocked, Delivered, EventKind, Reject, Retry, Split
@@ -105,6 +105,22 @@ def test_without_an_index_the_tokens_own_is_used():
     body = build("splunk", index=None).render([event()], None, "").request.body
 
     assert "index" not in json.loads(body)
+
+
+def test_what_a_soc_searches_by_is_indexed():
+    nodes = tuple(
+        episode(
+            "NodeDown", number, labels={"alertname": "NodeDown", "node": f"db-{number}", "cluster": "eu-1"}
+        )
+        for number in range(30)
+    )
+    fields = json.loads(build("splunk").render([event(episodes=nodes)], None, "").request.body)["fields"]
+
+    assert (fields["state"], fields["severity"], fields["origin"]) == ("open", "critical", "alerts")
+    assert (fields["signature"], fields["cluster"]) == (["NodeDown"], ["eu-1"])
+    assert fields["dest"] == [f"db-{number}" for number in range(20)]  # as many as are worth an index
+    assert "namespace" not in fields  # HEC wants no empty field
+    assert all(isinstance(value, str | list) for value in fields.values())
 
 
 # ---- a collector ------------------------------------------------------------------------------------------

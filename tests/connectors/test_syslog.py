@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from builders import event, view
+from builders import episode, event, view
 from destinations import NASTY, build
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,7 +102,7 @@ def test_the_header_of_json_and_cef_is_rfc_5424():
     found = HEADER.fullmatch(message("syslog_cef", event(EventKind.CLOSED, 3, severity="warning")))
 
     assert found
-    assert int(found["pri"]) == 16 * 8 + 4
+    assert int(found["pri"]) == 16 * 8 + 5  # a notice: it is over
     assert (found["at"], found["host"], found["app"]) == ("2026-11-23T22:00:03.000000Z", "tocsin", "tocsin")
     assert (found["proc"], found["msgid"]) == ("-", "closed")
     assert found["message"].startswith("CEF:0|")  # no byte-order mark before it
@@ -125,7 +125,8 @@ def test_a_hostile_cef_event_is_read_back_field_by_field():
     assert pairs["externalId"] == each.event_id
     assert one_line(pairs["msg"].replace("\n", "\r\n")) == one_line(NASTY)
     assert (pairs["cn1Label"], pairs["cn1"]) == ("alertsTotal", "2")
-    assert pairs["cs6"] == "HighLatency (10.0.0.0:9100), HighLatency (10.0.0.1:9100)"
+    assert pairs["cs6"] == "HighLatency on 10.0.0.0:9100, HighLatency on 10.0.0.1:9100"
+    assert (pairs["cs5"], pairs["cat"]) == ("HighLatency on 10.0.0.0:9100 (80%): it came first", "alerts")
 
 
 def test_leef_has_the_short_header_and_caret_attributes():
@@ -138,6 +139,56 @@ def test_leef_has_the_short_header_and_caret_attributes():
     assert pairs["title"] == one_line(NASTY).replace("^", " ")
     assert pairs["devTime"] == "1795471201000"
     assert 1 <= int(pairs["sev"]) <= 10
+
+
+@pytest.mark.parametrize(
+    ("severity", "open_is", "over_is"), [("critical", 10, 3), ("warning", 6, 2), ("info", 3, 1)]
+)
+def test_what_is_over_is_a_notice_of_low_severity_whatever_it_was(severity, open_is, over_is):
+    """A rule on severity must not fire at the end of an incident."""
+    told = {}
+    for kind in (EventKind.OPENED, EventKind.CLOSED, EventKind.MERGED):
+        cef = message("syslog_cef", event(kind, 3, severity=severity))
+        leef = message("syslog", event(kind, 3, severity=severity))
+        header, _ = read_cef(cef[cef.index("CEF:") :])
+        told[kind] = (int(header[6]), int(read_leef(leef[leef.index("LEEF:") :])["sev"]))
+        if kind is not EventKind.OPENED:
+            assert cef.startswith("<133>1 ")
+            assert leef.startswith("<133>1 ")
+
+    assert told == {
+        EventKind.OPENED: (open_is,) * 2,
+        EventKind.CLOSED: (over_is,) * 2,
+        EventKind.MERGED: (over_is,) * 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("labels", "cef_key", "leef_key", "value"),
+    [
+        ({"instance": "db-1:9100"}, "dhost", "identHostName", "db-1"),
+        ({"node": "db-1.example.com"}, "dhost", "identHostName", "db-1.example.com"),
+        ({"instance": "10.1.2.3:9100"}, "dst", "dst", "10.1.2.3"),
+        ({"instance": "[2001:db8::7]:9100"}, "dhost", "dst", "2001:db8::7"),
+        ({"instance": "2001:db8::7"}, "dhost", "dst", "2001:db8::7"),
+        ({"instance": "https://shop.example.com/health"}, "dhost", "identHostName", "shop.example.com"),
+        ({"service": "checkout"}, None, None, None),
+    ],
+)
+def test_the_machine_stands_where_a_siem_looks_for_it(labels, cef_key, leef_key, value):
+    each = event(episodes=(episode(labels={"alertname": "Down"} | labels),), common_labels={})
+    cef, leef = message("syslog_cef", each), message("syslog", each)
+    _, cef_pairs = read_cef(cef[cef.index("CEF:") :])
+    leef_pairs = read_leef(leef[leef.index("LEEF:") :])
+
+    assert {key: cef_pairs[key] for key in ("dst", "dhost") if key in cef_pairs} == (
+        {cef_key: value} if cef_key else {}
+    )
+    assert {key: leef_pairs[key] for key in ("dst", "identHostName") if key in leef_pairs} == (
+        {leef_key: value} if leef_key else {}
+    )
+    assert cef_pairs["dvchost"] == "tocsin"
+    assert cef_pairs["cat"] == leef_pairs["cat"] == "alerts"
 
 
 def test_the_list_of_alerts_gives_way_first():
