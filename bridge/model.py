@@ -317,10 +317,11 @@ class Delivery(Word, frozen=True, kw_only=True):
     reason: str = ""  # why it waits or was given up; never a secret
     delivered_at: datetime | None = None
     maybe_duplicate: bool = False  # an earlier attempt may have arrived
-    with_destination: bool = False  # it waits because the whole destination is in trouble
+    until_recovery: bool = False  # it waits no longer than until the destination takes something again
     pending_since: datetime | None = None  # since when an acknowledgement is awaited
-    refused_at: datetime | None = None  # when it was first refused, by its own fault or with the destination
-    refusals: int = 0  # how often it was refused by what looks like its own fault
+    failing_since: datetime | None = None  # when it first failed or was refused
+    stuck_since: datetime | None = None  # since when it fails although the destination takes others
+    refusals: int = 0  # how often it was refused although the destination takes others
 
 
 class Delivered(Word, tag="delivered", frozen=True, kw_only=True):
@@ -341,6 +342,7 @@ class Retry(Word, tag="retry", frozen=True, kw_only=True):
     after_s: float | None = None
     whole_destination: bool = False  # the destination is in trouble, not this event
     maybe_sent: bool = False
+    of_event: bool = False  # the destination takes others; the dispatcher's finding, no connector's
 
 
 class Split(Word, tag="split", frozen=True, kw_only=True):

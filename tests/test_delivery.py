@@ -492,10 +492,10 @@ def test_a_refusal_is_asked_about_once_a_minute() -> None:
     assert [gate.room(NOW + timedelta(seconds=s)) for s in (0, 59, 60)] == ["none", "none", "one"]
 
 
-def refused(count: int = 1, refused_at: float | None = None, first: int = 0) -> list[Delivery]:
+def refused(count: int = 1, failing_since: float | None = None, first: int = 0) -> list[Delivery]:
     """Return deliveries of different incidents that were refused before, at START plus so many seconds."""
-    since = None if refused_at is None else at(refused_at)
-    return [delivery(incident=f"i{number}", refused_at=since) for number in range(first, first + count)]
+    since = None if failing_since is None else at(failing_since)
+    return [delivery(incident=f"i{number}", failing_since=since) for number in range(first, first + count)]
 
 
 BLOCKED = Blocked(reason="HTTP 403")

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from bridge.delivery import Policy, Retention
 from bridge.dispatch import Dispatcher, DispatchSettings
 from bridge.model import EventKind, IncidentState
-from bridge.ports import Caps, Http, HttpResponse, Request
+from bridge.ports import Caps, Http, HttpResponse, Request, Unreached
 from bridge.storage.deliveries import OutboxReader
 from bridge.storage.sqlite import open_writer
 from connectors.credentials import Secret
@@ -375,7 +375,9 @@ async def test_a_retry_after_of_one_event_does_not_hold_up_the_others(make: Make
     assert world.sent[-1].at_s >= 600
 
 
-async def test_an_event_that_fails_again_and_again_does_not_hold_up_new_ones(make: Make) -> None:
+async def test_an_event_that_fails_again_and_again_does_not_hold_up_new_ones_and_is_told_of(
+    make: Make,
+) -> None:
     world = make(HOURS, siem=ONE)
     world.answers["siem"] = lambda body: 500 if body["events"][0][0] == "poison" else 200
     world.emit("poison", OPENED)
@@ -387,7 +389,69 @@ async def test_an_event_that_fails_again_and_again_does_not_hold_up_new_ones(mak
             world.emit(f"i{number}", OPENED)
             dispatcher.wake()
             await world.until(lambda n=number: (f"i{n}", 1) in world.taken("siem"), within_s=1)
-    assert world.troubles == []
+        # The incident goes on behind it, and nobody hears; so that is said, with what to do.
+        # (As long as it is alone, it is the destination that takes nothing.)
+        assert list(dict.fromkeys(kind for _, _, kind, _ in world.troubles)) == ["unreachable", "stuck"]
+        *_, reason = world.troubles[-1]
+        assert "incident poison" in reason
+        assert "HTTP 500" in reason
+        assert await world.store.drop("default", str(world.shown("siem")[0]["id"]))
+        await world.run(60)
+    assert world.troubles[-1][2:] == ("stuck", None)
+
+
+@pytest.mark.parametrize("status", [500, 502, 504, 503, "reset"])
+async def test_a_destination_that_takes_nothing_is_told_of_whatever_it_answers(
+    make: Make, status: int | str
+) -> None:
+    """Four incidents in 40 minutes are too few in a row for any breaker."""
+    world = make(HOURS, pager=PAGER)
+    reset = Unreached(reason="reset", maybe_sent=True, kind="reset")
+    world.answers["pager"] = lambda _: 200 if world.seconds > 3000 else reset if status == "reset" else status
+    async with world.running():
+        for number in range(4):
+            world.emit(f"i{number}", OPENED)
+            await world.run(600)
+        await world.until(world.is_done)
+        await world.run(40)
+    [(at_s, _, kind, reason), (over_s, *_, over)] = world.troubles
+    assert (kind, 120 <= at_s < 300) == ("unreachable", True)
+    assert (over, 3000 < over_s < 3400) == (None, True)
+    assert str(status) in reason
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504, "reset", "connect"])
+async def test_after_an_outage_everything_goes_within_half_a_minute_or_so(
+    make: Make, status: int | str
+) -> None:
+    """The longest waits belong to what failed last; what is new must not find the breaker closed either."""
+    faults = {
+        "reset": Unreached(reason="reset", maybe_sent=True, kind="reset"),
+        "connect": silence(maybe_sent=False),
+    }
+    world = make(pager=PAGER)
+    world.settings = DispatchSettings(policies={"pager": Policy(backoff_cap_s=30)})
+    world.answers["pager"] = lambda _: 200 if world.seconds >= 900 else faults.get(str(status), status)
+    async with world.running():
+        for number in range(5):
+            world.emit(f"i{number}", OPENED)
+        await world.run(905)
+        world.emit("new", OPENED)
+        await world.until(lambda: len(set(world.taken("pager"))) == 6, within_s=35)
+
+
+async def test_a_wait_that_was_asked_for_an_event_is_kept_when_its_destination_recovers(make: Make) -> None:
+    world = make(HOURS, siem=ONE)
+    world.answers["siem"] = lambda body: (
+        200 if world.seconds >= 100
+        else answer(500, retry_after="2000") if body["events"][0][0] == "late" else 500
+    )  # fmt: skip
+    for incident in ("late", "b", "c"):
+        world.emit(incident, OPENED)
+    async with world.running():
+        await world.until(lambda: {("b", 1), ("c", 1)} <= set(world.taken("siem")), within_s=500)
+        await world.until(world.is_done)
+    assert world.sent[-1].at_s >= 2000
 
 
 async def test_a_dead_destination_is_tried_now_and_then_told_of_and_caught_up_with_at_once(
@@ -400,7 +464,7 @@ async def test_a_dead_destination_is_tried_now_and_then_told_of_and_caught_up_wi
     async with world.running():
         await world.run(7190)
         tries = len(world.sent)
-        assert tries < 200
+        assert tries < 400  # with a pause of at most half a minute
         # Within the longest pause it is found to be back; then nothing waits for its own turn.
         await world.until(lambda: bool(world.taken("siem")), within_s=400)
         back_at = world.seconds
@@ -569,7 +633,7 @@ async def test_one_event_that_is_refused_does_not_stop_the_others_and_is_given_u
         world.emit("bad", CLOSED)
         await world.until(lambda: world.states("d").get(("bad", 2)) == "delivered")
     assert "refused 8 times; last: HTTP 403" in world.shown("d")[1]["reason"]
-    assert [kind for _, _, kind, _ in world.troubles] == ["dead_letters"]
+    assert [kind for _, _, kind, reason in world.troubles if reason] == ["stuck", "dead_letters"]
 
 
 async def test_a_destination_that_rejects_everything_blocks_before_all_is_thrown_away(make: Make) -> None:
@@ -916,12 +980,21 @@ async def test_old_deliveries_and_too_many_dead_letters_make_room(make: Make) ->
     assert world.meter.backlogs["siem"].lost == 1
 
 
-async def test_events_for_a_destination_that_is_not_configured_wait_for_it(make: Make) -> None:
+async def test_events_for_a_destination_that_is_not_configured_wait_for_it_and_are_told_of(
+    make: Make,
+) -> None:
     world = make(siem=ONE)
     world.emit("i1", OPENED, "gone")
     async with world.running():
-        await world.run(10)
-    assert world.states("gone") == {("i1", 1): "waiting"}
+        await world.run(15)
+        assert world.states("gone") == {("i1", 1): "waiting"}
+        assert world.meter.backlogs["gone"].waiting == 1
+        [(_, name, kind, reason)] = world.troubles
+        assert (name, kind) == ("gone", "unconfigured")
+        assert "1 events wait" in reason
+        assert await world.store.drop("default", str(world.shown("gone")[0]["id"]))
+        await world.run(20)
+    assert [reason for *_, reason in world.troubles[1:]] == [None]
 
 
 async def test_with_a_real_clock_and_a_real_thread_it_works_as_well(make: Make) -> None:

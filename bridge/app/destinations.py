@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import connectors
-from bridge.config import DestinationSettings
+from bridge.config import DestinationSettings, Settings
+from bridge.delivery import Policy
+from bridge.dispatch import DispatchSettings
 from bridge.ports import Append, Connector, Frames, Http, Sender
 from connectors.transport.files import FileSender
 from connectors.transport.frames import FramesSender
 from connectors.transport.http import HttpSender
+
+#: The longest wait of one event for a pager.
+PAGING_CAP_S = 30.0
 
 
 def connectors_of(destinations: Iterable[DestinationSettings]) -> dict[str, Connector]:
@@ -31,6 +36,22 @@ def marks_of(destinations: Iterable[DestinationSettings]) -> dict[str, str]:
         each.name: hashlib.sha256(f"{each.kind} {each.settings.model_dump_json()}".encode()).hexdigest()[:16]
         for each in destinations
     }
+
+
+def dispatch_settings(
+    settings: Settings, made: Mapping[str, Connector], *, stop_s: float
+) -> DispatchSettings:
+    """Return how the dispatcher is to treat the destinations of `settings`, made into the connectors `made`."""
+    return DispatchSettings(
+        stop_s=stop_s,
+        policies={name: policy_of(connector) for name, connector in made.items()},
+        marks=marks_of(settings.destinations),
+    )
+
+
+def policy_of(connector: Connector) -> Policy:
+    """Return how patient a destination is waited for; somebody who is to be woken is not left alone for long."""
+    return Policy(backoff_cap_s=PAGING_CAP_S) if connector.caps.pages else Policy()
 
 
 def senders() -> dict[type, Sender]:

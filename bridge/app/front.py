@@ -32,7 +32,7 @@ from bridge.app.address import point_at
 from bridge.app.beginning import make_folder, start_inbox
 from bridge.app.changing import in_force, keyring_of, later
 from bridge.app.chores import Chores, clock_us
-from bridge.app.destinations import connectors_of, marks_of, senders
+from bridge.app.destinations import connectors_of, dispatch_settings, senders
 from bridge.app.ending import LIMIT_S, end_within
 from bridge.app.health import health_of
 from bridge.app.hearing import Hearing
@@ -45,7 +45,7 @@ from bridge.app.telling import Telling
 from bridge.app.troubles import Troubles
 from bridge.auth import Grant
 from bridge.config import Settings
-from bridge.dispatch import Dispatcher, DispatchSettings
+from bridge.dispatch import Dispatcher
 from bridge.errors import ConfigError
 from bridge.intake import Intake, IntakeSettings, peer_of, routes
 from bridge.ports import Connector
@@ -64,6 +64,8 @@ DESTINATION_TROUBLES = {
     "blocked": "TocsinDestinationBlocked",
     "unreachable": "TocsinDestinationUnreachable",
     "dead_letters": "TocsinDeadLetters",
+    "stuck": "TocsinDeliveryStuck",
+    "unconfigured": "TocsinDestinationMissing",
 }
 
 
@@ -298,9 +300,7 @@ class Front:
                     clock=_now,
                     jitter=random.random,
                     on_trouble=self._on_destination_trouble,
-                    settings=DispatchSettings(
-                        stop_s=LAST_DELIVERIES_S, marks=marks_of(self.settings.destinations)
-                    ),
+                    settings=dispatch_settings(self.settings, self._connectors, stop_s=LAST_DELIVERIES_S),
                     meter=DispatchCounters(self.telemetry),
                 )
                 await self._dispatcher.run()

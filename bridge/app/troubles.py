@@ -41,8 +41,10 @@ TROUBLES: dict[str, tuple[Severity, str]] = {
     ),
     "TocsinDestinationUnreachable": (
         "critical",
-        "Destination {destination} does not answer: {reason}. Everything is kept and goes out later.",
+        "Destination {destination} takes nothing: {reason}. Everything is kept for it.",
     ),
+    "TocsinDeliveryStuck": ("warning", "Destination {destination}: {reason}."),
+    "TocsinDestinationMissing": ("warning", "Destination {destination}: {reason}."),
     "TocsinDeadLetters": ("warning", "Destination {destination}: {reason}."),
     "TocsinAnalystDown": (
         "critical",

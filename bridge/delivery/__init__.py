@@ -34,6 +34,7 @@ from bridge.delivery.work import (
     OutboxRow,
     Retention,
     Settlement,
+    Stuck,
     Tidied,
 )
 
@@ -56,6 +57,7 @@ __all__ = [
     "Policy",
     "Retention",
     "Settlement",
+    "Stuck",
     "Taking",
     "Tidied",
     "Told",

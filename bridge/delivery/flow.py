@@ -30,7 +30,7 @@ from msgspec.structs import replace
 
 from bridge.delivery.coalescing import LineKey
 from bridge.delivery.steps import Policy
-from bridge.model import Blocked, Delivered, Delivery, Duplicate, Pending, Reject, Split, Verdict, Word
+from bridge.model import Blocked, Delivered, Delivery, Duplicate, Pending, Reject, Retry, Split, Verdict, Word
 
 MAX_CONCURRENCY = 16
 MAX_REJECTED = 5  # incidents in a row, none taken between: that is no fault of the incidents
@@ -130,7 +130,7 @@ class Gate(Word, frozen=True, kw_only=True):
         tripped = failures >= policy.trip_after
         wait_s = 0.0 if after_s is None else min(max(after_s, 0.0), policy.max_after_s)
         if tripped and not stale:
-            wait_s = max(wait_s, policy.backoff_s(failures - policy.trip_after + 1, jitter))
+            wait_s = max(wait_s, policy.trial_wait_s(failures - policy.trip_after + 1, jitter))
         resume_at = now + timedelta(seconds=wait_s)
         return replace(
             self, failures=failures, failing_since=self.failing_since or now, reason=reason,
@@ -158,7 +158,7 @@ class Taking(Word, frozen=True, kw_only=True):
     rejected: frozenset[LineKey] = frozenset()  # incidents of which something was rejected since
 
     def attributed(self, verdicts: Sequence[Verdict], deliveries: Sequence[Delivery]) -> tuple[Verdict, ...]:
-        """Return the verdicts on an answer with each refusal laid at the door of event or destination.
+        """Return the verdicts with each refusal and failure laid at the door of event or destination.
 
         Of several that were refused together nobody knows which one it was; smaller requests find it.
         """
@@ -181,8 +181,11 @@ class Taking(Word, frozen=True, kw_only=True):
         return replace(self, refused=self.refused | refused, rejected=self.rejected | rejected)
 
     def _attributed(self, verdict: Verdict, delivery: Delivery) -> Verdict:
-        if isinstance(verdict, Blocked) and self._took_others_since(delivery.refused_at):
+        is_own = self._took_others_since(delivery.failing_since)
+        if isinstance(verdict, Blocked) and is_own:
             return Reject(reason=verdict.reason, final=False)
+        if isinstance(verdict, Retry) and is_own:
+            return replace(verdict, of_event=True)
         if isinstance(verdict, Reject) and verdict.final:
             rejected = self.rejected | {LineKey(delivery.tenant, delivery.incident)}
             if len(rejected) >= MAX_REJECTED:
@@ -190,8 +193,10 @@ class Taking(Word, frozen=True, kw_only=True):
                 return Blocked(reason=f"{verdict.reason}; {count}")
         return verdict
 
-    def _took_others_since(self, refused_at: datetime | None) -> bool:
-        return refused_at is not None and self.accepted_at is not None and self.accepted_at >= refused_at
+    def _took_others_since(self, failing_since: datetime | None) -> bool:
+        return (
+            failing_since is not None and self.accepted_at is not None and self.accepted_at >= failing_since
+        )
 
 
 class BatchSize(Word, frozen=True, kw_only=True):

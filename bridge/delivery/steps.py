@@ -57,7 +57,8 @@ class Policy(Word, frozen=True, kw_only=True):
     retry_horizon_s: float | None = None  # given up this long after the event was made; None: never
     max_after_s: float = 3600.0  # the longest Retry-After that is believed
     backoff_base_s: float = 1.0
-    backoff_cap_s: float = 300.0
+    backoff_cap_s: float = 300.0  # of one event; somebody who is to be woken wants less
+    trial_cap_s: float = 30.0  # between two trials of a destination that fails: one request costs it nothing
     pending_s: float = 600.0  # an acknowledgement that takes longer is taken as lost: the event is sent again
     trip_after: int = 5  # failures in a row that open the circuit breaker
     probe_every_s: float = 60.0  # how often a destination that refuses us is asked again
@@ -69,6 +70,10 @@ class Policy(Word, frozen=True, kw_only=True):
         """Return the wait after `attempts` (>= 1) failures; `jitter` in 0..1 picks from the whole range."""
         doublings = min(max(attempts, 1) - 1, _MAX_DOUBLINGS)
         return jitter * min(self.backoff_cap_s, self.backoff_base_s * 2.0**doublings)
+
+    def trial_wait_s(self, failures: int, jitter: float) -> float:
+        """Return the pause after a destination has failed `failures` (>= 1) times since its breaker opened."""
+        return min(self.trial_cap_s, self.backoff_s(failures, jitter))
 
     def refusal_wait_s(self, refusals: int) -> float:
         """Return the wait after an event was refused by its own fault `refusals` (>= 1) times."""
@@ -114,7 +119,7 @@ def next_step(delivery: Delivery, verdict: Verdict, now: datetime, jitter: float
         case Split(reason=reason):
             return move(
                 delivery, _S.WAITING,
-                next_at=now, reason=reason, token="", pending_since=None, with_destination=False,
+                next_at=now, reason=reason, token="", pending_since=None, until_recovery=False,
             )  # fmt: skip
         case Blocked():
             return _blocked(delivery, verdict, now, policy)
@@ -155,7 +160,7 @@ def retried(delivery: Delivery, now: datetime) -> Delivery:
     return move(
         delivery, _S.WAITING,
         created_at=now, next_at=now, attempts=0, token="", reason="retried by a person",
-        with_destination=False, pending_since=None, refused_at=None, refusals=0,
+        until_recovery=False, pending_since=None, failing_since=None, stuck_since=None, refusals=0,
     )  # fmt: skip
 
 
@@ -173,7 +178,8 @@ def _delivered(delivery: Delivery, verdict: Delivered | Duplicate, now: datetime
     state = _S.WAITING if step else _S.DELIVERED
     return move(
         delivery, state,
-        step=step, token="", pending_since=None, with_destination=False, next_at=now,
+        step=step, token="", pending_since=None, until_recovery=False, next_at=now,
+        failing_since=None, stuck_since=None, refusals=0,
         attempts=0 if step else delivery.attempts,  # the next call has its own patience
         delivered_at=None if step else now,
         reason=_ALREADY_THERE if isinstance(verdict, Duplicate) else "",
@@ -198,7 +204,10 @@ def _again(delivery: Delivery, verdict: Retry, now: datetime, jitter: float, pol
     return move(
         delivery, _S.WAITING,
         next_at=next_at, reason=verdict.reason, token="", pending_since=None,
-        with_destination=verdict.whole_destination,
+        # A wait that the destination asked for, for this event alone, is kept whatever becomes of others.
+        until_recovery=not verdict.of_event and (verdict.whole_destination or verdict.after_s is None),
+        failing_since=delivery.failing_since or now,
+        stuck_since=(delivery.stuck_since or now) if verdict.of_event else None,
         maybe_duplicate=delivery.maybe_duplicate or verdict.maybe_sent or delivery.state is _S.PENDING,
     )  # fmt: skip
 
@@ -222,8 +231,8 @@ def _blocked(delivery: Delivery, verdict: Blocked, now: datetime, policy: Policy
     # A minute behind the others: the next to be tried is one that was not refused yet.
     return move(
         delivery, delivery.state,
-        next_at=now + timedelta(seconds=policy.probe_every_s), reason=verdict.reason, with_destination=True,
-        refused_at=delivery.refused_at or now,
+        next_at=now + timedelta(seconds=policy.probe_every_s), reason=verdict.reason, until_recovery=True,
+        failing_since=delivery.failing_since or now,
     )  # fmt: skip
 
 
@@ -236,10 +245,10 @@ def _rejected(delivery: Delivery, verdict: Reject, now: datetime, policy: Policy
     return move(
         delivery, _S.WAITING,
         next_at=now + timedelta(seconds=policy.refusal_wait_s(refusals)), reason=verdict.reason, token="",
-        pending_since=None, with_destination=False, refusals=refusals,
-        refused_at=delivery.refused_at or now,
+        pending_since=None, until_recovery=False, refusals=refusals,
+        failing_since=delivery.failing_since or now, stuck_since=delivery.stuck_since or now,
     )  # fmt: skip
 
 
 def _dead(delivery: Delivery, reason: str) -> Delivery:
-    return move(delivery, _S.DEAD, reason=reason, token="", pending_since=None, with_destination=False)
+    return move(delivery, _S.DEAD, reason=reason, token="", pending_since=None, until_recovery=False)

@@ -83,6 +83,14 @@ class Settlement(Word, frozen=True, kw_only=True):
     keep_until: datetime | None = None
 
 
+class Stuck(Word, frozen=True, kw_only=True):
+    """An event that fails although its destination takes others; what follows of its incident waits behind it."""
+
+    since: datetime
+    incident: str
+    reason: str
+
+
 class Backlog(Word, frozen=True, kw_only=True):
     """What one destination does not have yet. `lost`: dead letters deleted since the store was made."""
 
@@ -90,6 +98,7 @@ class Backlog(Word, frozen=True, kw_only=True):
     dead: int = 0
     lost: int = 0
     oldest_at: datetime | None = None  # when the oldest waiting event was made
+    stuck: Stuck | None = None  # the one that is stuck longest
 
 
 class Retention(Word, frozen=True, kw_only=True):

@@ -79,6 +79,7 @@ class Dispatcher:
             name: Worker(name, connector, self._around, self._alarms)
             for name, connector in connectors.items()
         }
+        self._unconfigured: set[str] = set()  # destinations that have something in the store
         self._signal = asyncio.Event()
         self._stopped = asyncio.Event()
 
@@ -187,7 +188,7 @@ class Dispatcher:
             try:
                 if now >= measure_at:
                     measure_at = now + timedelta(seconds=settings.measure_every_s)
-                    self._measure(await self._around.book.backlog())
+                    self._measure(await self._around.book.backlog(), now)
                 if now >= tidy_at:
                     tidy_at = await self._tidy(now)
             except StorageError as error:
@@ -198,15 +199,43 @@ class Dispatcher:
             await self._alarms.tell(now)
             await self._around.pause(self._stopped, now + timedelta(seconds=settings.look_every_s))
 
-    def _measure(self, backlogs: Mapping[str, Backlog]) -> None:
+    def _measure(self, backlogs: Mapping[str, Backlog], now: datetime) -> None:
         for name in self.workers:
             backlog = backlogs.get(name, Backlog())
             self._around.meter.backlog(name, backlog)
-            if backlog.dead:
-                reason = f"{backlog.dead} events were given up: `tocsin deliveries list`, then retry or drop"
-                self._alarms.wrong(name, "dead_letters", reason)
-            else:
-                self._alarms.over(name, "dead_letters")
+            dead = "" if not backlog.dead else (
+                f"{backlog.dead} events were given up: `tocsin deliveries list`, then retry or drop"
+            )  # fmt: skip
+            self._alarm(name, "dead_letters", dead)
+            self._alarm(name, "stuck", self._why_stuck(name, backlog, now))
+        self._unconfigured |= backlogs.keys() - self.workers.keys()
+        for name in self._unconfigured:
+            self._wait_for(name, backlogs.get(name, Backlog()))
+
+    def _why_stuck(self, name: str, backlog: Backlog, now: datetime) -> str:
+        stuck = backlog.stuck
+        if stuck is None or (now - stuck.since).total_seconds() < self._around.settings.stuck_after_s:
+            return ""
+        return (
+            f"an event of incident {stuck.incident} has failed since {stuck.since:%Y-%m-%d %H:%M:%S} UTC "
+            f"({stuck.reason}) while others pass; what follows of that incident waits behind it: "
+            f"`tocsin deliveries list --state waiting --destination {name}`, then drop it"
+        )
+
+    def _wait_for(self, name: str, backlog: Backlog) -> None:
+        """Tell of events for a destination that is not configured (any more); they wait for its return."""
+        self._around.meter.backlog(name, backlog)
+        waiting = "" if not backlog.waiting else (
+            f"{backlog.waiting} events wait for a destination that is not configured; configure it under this "
+            f"name again, or drop them: `tocsin deliveries list --state waiting --destination {name}`"
+        )  # fmt: skip
+        self._alarm(name, "unconfigured", waiting)
+
+    def _alarm(self, name: str, kind: str, reason: str) -> None:
+        if reason:
+            self._alarms.wrong(name, kind, reason)
+        else:
+            self._alarms.over(name, kind)
 
     async def _tidy(self, now: datetime) -> datetime:
         """Delete a part of what is old; return when to go on."""

@@ -1,5 +1,9 @@
 """What is known of one destination: how much it takes at once, whether it fails or refuses us.
 
+Theory: trouble is told of by age, not by the breaker: a destination that has taken nothing for two minutes although
+something was tried is told of, whatever it answers. (A breaker that counts failures in a row never opened for the
+one incident that a pager answered with 502 through the night.)
+
 Rule: this lives in memory only. After a restart a destination begins with a clean sheet and one request at a
 time; what it thinks of us is found out by asking.
 """
@@ -14,10 +18,12 @@ from bridge.delivery import BatchSize, Concurrency, Gate, Policy, Taking
 from bridge.dispatch.alarms import Alarms
 from bridge.dispatch.sending import Answer
 from bridge.dispatch.surroundings import Surroundings
-from bridge.model import Blocked, Delivered, Delivery, Duplicate, Reject, Retry, Split, Verdict
+from bridge.model import Blocked, Delivered, Delivery, Duplicate, Pending, Reject, Retry, Split, Verdict
 from bridge.ports import Unreached
 
 _LOG = logging.getLogger(__name__)
+#: After so long without anything taken, the first that is brings all that failed meanwhile with it.
+SILENCE_S = 10.0
 
 
 class Standing:
@@ -31,6 +37,9 @@ class Standing:
         self.concurrency = Concurrency()
         self.size = BatchSize.of(max(1, max_events))
         self.taking = Taking()
+        #: Since when nothing was taken although something was tried, and why.
+        self.silent_since: datetime | None = None
+        self._silence = ""
         #: A probe went well, or its answer was unclear: one real attempt decides.
         self.needs_trial = False
         self._policy = policy
@@ -69,17 +78,42 @@ class Standing:
         self.taking = self.taking.after(verdicts, deliveries, started_at)
         retries = [each for each in verdicts if isinstance(each, Retry)]
         refused = next((each for each in verdicts if isinstance(each, Blocked)), None)
-        is_taken = refused is None and len(retries) < len(verdicts)
-        took_s = (now - started_at).total_seconds() if is_taken else None
+        is_answered = refused is None and len(retries) < len(verdicts)
+        took_s = (now - started_at).total_seconds() if is_answered else None
         self.concurrency = self.concurrency.answered(took_s, now, pressed=bool(retries))
         self._around.meter.concurrency(self.name, self.concurrency.limit)
         if refused is not None:
             self.refused(refused.reason, now)
-        elif is_taken:
-            return self._passed(started_at)
-        else:
+        elif not is_answered:
             self._failed(answer, retries, deliveries, started_at, now)
-        return False
+        is_over = is_answered and self._passed(started_at)
+        if any(isinstance(each, Delivered | Duplicate | Pending) for each in verdicts):
+            return self._heard(now) or is_over
+        if retries and not all(each.of_event for each in retries):
+            self.silent_since, self._silence = self.silent_since or now, retries[0].reason
+        return is_over
+
+    def _heard(self, now: datetime) -> bool:
+        """Note that something was taken; return whether that ends a silence in which others may have failed."""
+        since, self.silent_since = self.silent_since, None
+        self._alarms.over(self.name, "unreachable")
+        return since is not None and (now - since).total_seconds() >= SILENCE_S
+
+    def look(self, now: datetime) -> None:
+        """Tell of a destination that has taken nothing for too long. Why it refuses us is told elsewhere."""
+        if self.silent_since is None or self.gate.blocked:
+            return
+        silent_s = (now - self.silent_since).total_seconds()
+        if silent_s >= self._around.settings.unreachable_after_s:
+            self._alarms.wrong(self.name, "unreachable", self._silence)
+
+    def nothing_waits(self, now: datetime) -> None:
+        """Note that there is nothing to try: nobody is silent then, and a good probe is the last word."""
+        self.silent_since = None
+        self._alarms.over(self.name, "unreachable")
+        if self.needs_trial:
+            self.needs_trial = False
+            self._passed(now)
 
     def learn_size(self, verdicts: Sequence[Verdict]) -> None:
         """Take from the verdicts on a request how many events the next one may carry."""
@@ -102,11 +136,6 @@ class Standing:
             self.refused(verdict.reason if isinstance(verdict, Blocked) else self.gate.blocked, now)
         self.needs_trial = not isinstance(verdict, Blocked) and not isinstance(answer.response, Unreached)
 
-    def nothing_waits(self, now: datetime) -> None:
-        """Take it for well: its probe was good and there is no event to try."""
-        self.needs_trial = False
-        self._passed(now)
-
     def refused(self, reason: str, now: datetime) -> None:
         """Stop asking for anything but whether we are still refused."""
         if not self.gate.blocked:
@@ -127,8 +156,7 @@ class Standing:
             "A destination works again.", extra={"event": "destination_recovered", "destination": self.name}
         )
         self._around.meter.blocked(self.name, is_blocked=False)
-        for kind in ("blocked", "unreachable"):
-            self._alarms.over(self.name, kind)
+        self._alarms.over(self.name, "blocked")
         return True
 
     @property
@@ -151,13 +179,8 @@ class Standing:
         reason, was_tripped = retries[0].reason, self.gate.tripped
         after_s = max((each.after_s for each in shared if each.after_s is not None), default=None)
         self.gate = self.gate.failed(reason, after_s, started_at, now, self._around.jitter(), self._policy)
-        if not self.gate.tripped:
-            return
-        if not was_tripped:
+        if self.gate.tripped and not was_tripped:
             _LOG.warning(
                 "A destination fails; it is tried now and then.",
                 extra={"event": "destination_unreachable", "destination": self.name, "reason": reason},
             )
-        since = self.gate.failing_since or now
-        if (now - since).total_seconds() >= self._around.settings.unreachable_after_s:
-            self._alarms.wrong(self.name, "unreachable", reason)

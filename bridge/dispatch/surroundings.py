@@ -27,8 +27,8 @@ from bridge.delivery import (
 from bridge.model import Delivery, Word
 from bridge.ports import Request, Sender
 
-#: Called with a destination's name, the kind of trouble ("blocked", "unreachable" or "dead_letters") and why;
-#: None when it is over. Called again now and then while it lasts.
+#: Called with a destination's name, the kind of trouble ("blocked", "unreachable", "dead_letters", "stuck" or
+#: "unconfigured") and why; None when it is over. Called again now and then while it lasts.
 OnTrouble = Callable[[str, str, str | None], Awaitable[None]]
 #: Waits until the event is set or the time has come.
 Pause = Callable[[asyncio.Event, datetime], Awaitable[None]]
@@ -170,7 +170,8 @@ class DispatchSettings(Word, frozen=True, kw_only=True):
     stop_s: float = 8.0  # what is under way may take so long to finish when we stop
     measure_every_s: float = 10.0
     tidy_every_s: float = 3600.0
-    unreachable_after_s: float = 120.0  # a destination that does not answer is told of after so long
+    unreachable_after_s: float = 120.0  # a destination that takes nothing is told of after so long
+    stuck_after_s: float = 900.0  # an event that fails while others pass is told of after so long
     remind_every_s: float = 3600.0  # trouble that lasts is told again
 
     def policy(self, destination: str) -> Policy:

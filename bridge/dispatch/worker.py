@@ -99,6 +99,7 @@ class Worker:
         """Start as much as may start; return when to look again."""
         while True:
             now = self._around.clock()
+            self._standing.look(now)
             look_at = now + timedelta(seconds=self._around.settings.look_every_s)
             room = self._standing.room(now, len(self._under_way))
             if self._is_stopping or room <= 0:
@@ -108,7 +109,7 @@ class Worker:
                 return look_at
             did_something, next_at = await self._start_some(attempts, room, now)
             if not did_something:
-                if self._standing.needs_trial and next_at is None and not self._under_way:
+                if next_at is None and not self._under_way:
                     self._standing.nothing_waits(now)
                 return look_at if next_at is None or next_at <= now else min(look_at, next_at)
 

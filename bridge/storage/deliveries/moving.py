@@ -26,7 +26,7 @@ def take_in(connection: sqlite3.Connection, rows: Sequence[OutboxRow], now: date
         first = microseconds(min(row.not_before, now + (row.not_before - row.at)))
         added = connection.execute(
             "INSERT INTO delivery (tenant, destination, event_id, incident, seq, kind, state, created_at,"
-            " next_at, attempts, token, step, reason, maybe_duplicate, with_destination, changed_at)"
+            " next_at, attempts, token, step, reason, maybe_duplicate, until_recovery, changed_at)"
             " VALUES (?, ?, ?, ?, ?, ?, 'waiting', ?, ?, 0, '', '', '', 0, 0, ?)"
             " ON CONFLICT (destination, event_id) DO NOTHING",
             (
@@ -96,9 +96,12 @@ def recover(connection: sqlite3.Connection, now: datetime) -> int:
 
 
 def hasten(connection: sqlite3.Connection, destination: str, now: datetime) -> None:
-    """Make due what waits only because its whole destination was in trouble, which is over."""
+    """Make due what waits for its destination to take something again, which it has.
+
+    Each goes at the place in the order that its age gives it, not behind all that was not tried meanwhile.
+    """
     now_us = microseconds(now)
-    waits = f"destination = ? AND {IS_OPEN} AND with_destination = 1 AND next_at > ?"
+    waits = f"destination = ? AND {IS_OPEN} AND until_recovery = 1 AND next_at > ?"
     rows = connection.execute(
         f"SELECT {COLUMNS} FROM delivery WHERE {waits}",  # noqa: S608
         (destination, now_us),
@@ -108,7 +111,10 @@ def hasten(connection: sqlite3.Connection, destination: str, now: datetime) -> N
         f"UPDATE request SET due_at = ? WHERE claimed = 0 AND id IN ({carried})",  # noqa: S608
         (now_us, destination, now_us),
     )
-    connection.execute(f"UPDATE delivery SET next_at = ? WHERE {waits}", (now_us, destination, now_us))  # noqa: S608
+    connection.execute(
+        f"UPDATE delivery SET next_at = min(created_at, ?) WHERE {waits}",  # noqa: S608
+        (now_us, destination, now_us),
+    )
     refresh_all(connection, [delivery_of(row) for row in rows])
 
 

@@ -22,8 +22,8 @@ CREATE TABLE delivery (
   incident TEXT NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, state TEXT NOT NULL,
   created_at INTEGER NOT NULL, next_at INTEGER NOT NULL, attempts INTEGER NOT NULL,
   token TEXT NOT NULL, step TEXT NOT NULL, reason TEXT NOT NULL, delivered_at INTEGER,
-  maybe_duplicate INTEGER NOT NULL, with_destination INTEGER NOT NULL, pending_since INTEGER,
-  refused_at INTEGER, refusals INTEGER NOT NULL DEFAULT 0,
+  maybe_duplicate INTEGER NOT NULL, until_recovery INTEGER NOT NULL, pending_since INTEGER,
+  failing_since INTEGER, stuck_since INTEGER, refusals INTEGER NOT NULL DEFAULT 0,
   request INTEGER,              -- the frozen request that carries it, NULL before its first attempt
   changed_at INTEGER NOT NULL,
   UNIQUE (destination, event_id)
@@ -32,6 +32,7 @@ CREATE INDEX delivery_in_line ON delivery (destination, tenant, incident, seq) W
 CREATE INDEX delivery_of_request ON delivery (request) WHERE request IS NOT NULL;
 CREATE INDEX delivery_ended ON delivery (state, changed_at);
 CREATE INDEX delivery_dead ON delivery (destination, changed_at) WHERE state = 'dead';
+CREATE INDEX delivery_stuck ON delivery (destination, stuck_since) WHERE stuck_since IS NOT NULL AND {IS_OPEN};
 CREATE INDEX delivery_of_tenant ON delivery (tenant, id);
 CREATE INDEX delivery_of_incident ON delivery (tenant, incident, id);
 CREATE INDEX delivery_in_state ON delivery (tenant, state, id);
@@ -91,9 +92,9 @@ def time_of(stored: int) -> datetime:
 def delivery_of(row: Sequence[Any]) -> Delivery:
     """Return the delivery in a row of `COLUMNS`."""
     fields = dict(zip(Delivery.__struct_fields__, row, strict=True))
-    for name in ("created_at", "next_at", "delivered_at", "pending_since", "refused_at"):
+    for name in ("created_at", "next_at", "delivered_at", "pending_since", "failing_since", "stuck_since"):
         fields[name] = None if fields[name] is None else time_of(fields[name])
-    for name in ("maybe_duplicate", "with_destination"):
+    for name in ("maybe_duplicate", "until_recovery"):
         fields[name] = bool(fields[name])
     fields["kind"] = EventKind(fields["kind"])
     fields["state"] = DeliveryState(fields["state"])

@@ -28,6 +28,7 @@ from bridge.delivery import (
     OutboxRow,
     Retention,
     Settlement,
+    Stuck,
     Tidied,
     Told,
 )
@@ -252,6 +253,14 @@ def _backlog(connection: sqlite3.Connection) -> dict[str, Backlog]:
         f"SELECT destination, count(*), min(created_at) FROM delivery WHERE {IS_OPEN} GROUP BY destination"  # noqa: S608
     ):
         found[destination] = Backlog(waiting=waiting, oldest_at=rows.time_of(oldest))
+    longest = (
+        "SELECT destination, min(stuck_since), incident, reason FROM delivery WHERE stuck_since IS NOT NULL"
+    )
+    for destination, since, incident, reason in connection.execute(
+        f"{longest} AND {IS_OPEN} GROUP BY destination"
+    ):
+        stuck = Stuck(since=rows.time_of(since), incident=incident, reason=reason)
+        found[destination] = msgspec.structs.replace(found[destination], stuck=stuck)
     for column, question in (
         ("dead", "SELECT destination, count(*) FROM delivery WHERE state = 'dead' GROUP BY destination"),
         ("lost", "SELECT destination, count FROM lost"),

@@ -1,0 +1,46 @@
+"""From configured destinations to what the dispatcher is told of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bridge import config
+from bridge.app.destinations import connectors_of, dispatch_settings, marks_of
+from bridge.app.kinds import known_kinds
+from bridge.config import Settings
+
+PAGER = "{name: pager, kind: pagerduty, routing_key: '%s'}"
+CHAT = "{name: chat, kind: slack, token: xoxb-0, channel: '%s'}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def load(folder: Path, *destinations: str, more: str = "") -> Settings:
+    path = folder / "tocsin.yaml"
+    path.write_text("destinations:\n" + "".join(f"  - {each}\n" for each in destinations) + more)
+    return config.load(path, known_kinds(), {})
+
+
+def test_a_mark_changes_with_the_settings_and_shows_no_secret(folder: Path) -> None:
+    first = marks_of(load(folder, CHAT % "#a", PAGER % ("a" * 32)).destinations)
+    channel = marks_of(load(folder, CHAT % "#b", PAGER % ("a" * 32)).destinations)
+    secret = marks_of(load(folder, CHAT % "#a", PAGER % ("b" * 32)).destinations)
+
+    assert first["chat"] != channel["chat"]
+    assert first["pager"] == channel["pager"]
+    # A secret is written anew for each attempt: what is frozen needs no other bytes.
+    assert first == secret
+    assert "a" * 32 not in str(first)
+
+
+def test_a_pager_is_not_left_alone_as_long_as_others(folder: Path) -> None:
+    settings = load(folder, CHAT % "#a", PAGER % ("a" * 32))
+    told = dispatch_settings(settings, connectors_of(settings.destinations), stop_s=3.0)
+
+    assert (told.policy("pager").backoff_cap_s, told.policy("chat").backoff_cap_s) == (30.0, 300.0)
+    assert (told.stop_s, set(told.marks)) == (3.0, {"pager", "chat"})
