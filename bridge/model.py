@@ -308,6 +308,7 @@ class Delivery(Word, frozen=True, kw_only=True):
     incident: str
     seq: int
     kind: EventKind
+    urgent: bool = False  # its incident is critical: it goes before others
     state: DeliveryState
     created_at: datetime
     next_at: datetime

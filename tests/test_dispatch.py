@@ -16,7 +16,7 @@ from dispatching import CHAT, EVERY, ONE, PAGER, World, answer, silence
 from msgspec.structs import replace
 
 from bridge.delivery import Policy, Retention
-from bridge.dispatch import Dispatcher, DispatchSettings
+from bridge.dispatch import Dispatcher, DispatchSettings, preparing
 from bridge.model import EventKind, IncidentState
 from bridge.ports import Caps, Http, HttpResponse, Request, Unreached
 from bridge.storage.deliveries import OutboxReader
@@ -496,6 +496,77 @@ async def test_a_destination_that_is_quick_gets_more_at_once_but_never_more_than
     async with world.running():
         await world.until(world.is_done)
     assert 8 < world.most_under_way <= 16
+
+
+async def test_a_critical_incident_does_not_wait_behind_a_crowd_and_the_crowd_still_goes(make: Make) -> None:
+    """A chat that takes one message a second, and 200 warnings before the one that matters."""
+    world = make(chat=CHAT)
+    taken_at = [-1.0]
+
+    def one_a_second(_: Any) -> Any:
+        if world.seconds - taken_at[0] < 1:
+            return answer(429, retry_after="1")
+        taken_at[0] = world.seconds
+        return 200
+
+    world.answers["chat"] = one_a_second
+    world.takes_s["chat"] = 0.1
+    for number in range(200):
+        world.emit(f"w{number}", OPENED, severity="warning")
+    async with world.running():
+        await world.run(20)
+        before = len(world.taken("chat"))
+        for number in range(10):
+            world.emit(f"crit{number}", OPENED, severity="critical")
+        critical = {(f"crit{number}", 1) for number in range(10)}
+        await world.until(lambda: bool(critical & set(world.taken("chat"))), within_s=4)
+        await world.until(lambda: critical <= set(world.taken("chat")), within_s=25)
+        between = world.taken("chat")[before:]
+        assert 3 <= len(set(between) - critical) <= 6  # one in four is a warning all the while
+        await world.until(world.is_done)
+
+
+async def test_a_warning_that_fails_does_not_hold_up_its_own_escalation(make: Make) -> None:
+    world = make(HOURS, chat=CHAT)
+    world.answers["chat"] = lambda body: 500 if body["events"][0][:2] == ["i1", 1] else 200
+    world.emit("i1", OPENED, severity="warning")
+    async with world.running() as dispatcher:
+        await world.until(lambda: world.shown("chat")[0]["attempts"] > 8)
+        world.emit("i1", ESCALATED, severity="critical")
+        dispatcher.wake()
+        await world.until(lambda: ("i1", 2) in world.taken("chat"), within_s=40)
+
+
+async def test_a_backlog_is_read_no_further_than_one_round_can_send(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In events, and in bytes: decoding all of it kept everybody waiting and took hundreds of megabytes."""
+    world = make(file=replace(EVERY, atomic=True, max_events=50))
+    for number in range(40):
+        for _ in range(10):
+            world.emit(f"i{number}", UPDATED)
+    with closing(OutboxReader(world.folder / "state.db")) as outbox:
+        await world.store.take_in(outbox.read(0, 1000))
+    reads: list[str] = []
+    event_of = OutboxReader.event
+
+    def counting(outbox: OutboxReader, event_id: str) -> bytes | None:
+        reads.append(event_id)
+        return event_of(outbox, event_id)
+
+    monkeypatch.setattr(OutboxReader, "event", counting)
+    world.answers["file"] = lambda _: silence(maybe_sent=True)
+    async with world.running(ends="kill"):
+        await world.until(lambda: len(world.of("file")) > 0)
+    assert {len(sent.seqs) for sent in world.of("file")} == {50}
+    assert len(reads) == 50 * len(world.of("file"))  # nothing is read but what goes
+    frozen = {sent.raw for sent in world.of("file")}
+    monkeypatch.setattr(preparing, "ROUND_BYTES", 3 * 1000)
+    world.answers["file"] = lambda _: 200
+    async with world.running():
+        await world.until(world.is_done)
+    assert len(set(world.taken("file"))) == 400
+    assert max(len(sent.seqs) for sent in world.of("file") if sent.raw not in frozen) <= 4
 
 
 # ---- size, refusal, giving up ------------------------------------------------------------------------------

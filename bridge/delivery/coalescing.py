@@ -77,6 +77,7 @@ def coalesce(
     policy: Policy,
     *,
     at_most: int = 1,
+    has_room: Callable[[], bool] = lambda: True,
 ) -> Coalesced:
     """Return which deliveries of a line go next.
 
@@ -88,6 +89,7 @@ def coalesce(
         now: The time.
         policy: Its retry horizon is looked at before anything is sent.
         at_most: How many events of one incident may go together; more than one only where `caps.atomic`.
+        has_room: Whether another may follow the first; asked before each, since `wanted` reads its event.
 
     Returns:
         Nothing to send if nothing of the line is wanted, or if its first event awaits an acknowledgement.
@@ -98,7 +100,7 @@ def coalesce(
         return Coalesced(send=line.waiting[:1])
     if caps.mode == "newest":
         return _newest(line, caps, wanted, now, policy)
-    return _every(line, wanted, now, policy, at_most if caps.atomic else 1)
+    return _every(line, wanted, now, policy, at_most if caps.atomic else 1, has_room)
 
 
 def told_after(told: Told, before: Delivery, after: Delivery, verdict: Verdict) -> Told:
@@ -111,12 +113,17 @@ def told_after(told: Told, before: Delivery, after: Delivery, verdict: Verdict) 
 
 
 def _every(
-    line: Line, wanted: Callable[[Delivery], bool], now: datetime, policy: Policy, at_most: int
+    line: Line,
+    wanted: Callable[[Delivery], bool],
+    now: datetime,
+    policy: Policy,
+    at_most: int,
+    has_room: Callable[[], bool],
 ) -> Coalesced:
     send: list[Delivery] = []
     settled: list[Delivery] = []
     for delivery in line.waiting:
-        if len(send) == at_most or delivery.state is not DeliveryState.WAITING:
+        if len(send) == at_most or delivery.state is not DeliveryState.WAITING or (send and not has_room()):
             break
         ended = overdue(delivery, now, policy)
         if ended is None and not wanted(delivery):

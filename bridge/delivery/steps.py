@@ -57,7 +57,8 @@ class Policy(Word, frozen=True, kw_only=True):
     retry_horizon_s: float | None = None  # given up this long after the event was made; None: never
     max_after_s: float = 3600.0  # the longest Retry-After that is believed
     backoff_base_s: float = 1.0
-    backoff_cap_s: float = 300.0  # of one event; somebody who is to be woken wants less
+    backoff_cap_s: float = 300.0  # of one event
+    urgent_cap_s: float = 30.0  # of one whose incident is critical
     trial_cap_s: float = 30.0  # between two trials of a destination that fails: one request costs it nothing
     pending_s: float = 600.0  # an acknowledgement that takes longer is taken as lost: the event is sent again
     trip_after: int = 5  # failures in a row that open the circuit breaker
@@ -66,10 +67,11 @@ class Policy(Word, frozen=True, kw_only=True):
     refusal_base_s: float = 30.0
     refusal_cap_s: float = 3600.0
 
-    def backoff_s(self, attempts: int, jitter: float) -> float:
+    def backoff_s(self, attempts: int, jitter: float, *, urgent: bool = False) -> float:
         """Return the wait after `attempts` (>= 1) failures; `jitter` in 0..1 picks from the whole range."""
         doublings = min(max(attempts, 1) - 1, _MAX_DOUBLINGS)
-        return jitter * min(self.backoff_cap_s, self.backoff_base_s * 2.0**doublings)
+        cap_s = min(self.backoff_cap_s, self.urgent_cap_s) if urgent else self.backoff_cap_s
+        return jitter * min(cap_s, self.backoff_base_s * 2.0**doublings)
 
     def trial_wait_s(self, failures: int, jitter: float) -> float:
         """Return the pause after a destination has failed `failures` (>= 1) times since its breaker opened."""
@@ -80,10 +82,10 @@ class Policy(Word, frozen=True, kw_only=True):
         doublings = min(max(refusals, 1) - 1, _MAX_DOUBLINGS)
         return min(self.refusal_cap_s, self.refusal_base_s * 2.0**doublings)
 
-    def wait_s(self, attempts: int, jitter: float, after_s: float | None) -> float:
+    def wait_s(self, attempts: int, jitter: float, after_s: float | None, *, urgent: bool = False) -> float:
         """Return the longer of the backoff and what the destination asked for (the latter is capped)."""
         asked_s = min(max(after_s or 0.0, 0.0), self.max_after_s)
-        return max(asked_s, self.backoff_s(attempts, jitter))
+        return max(asked_s, self.backoff_s(attempts, jitter, urgent=urgent))
 
 
 def move(delivery: Delivery, state: DeliveryState, **changes: Any) -> Delivery:
@@ -187,7 +189,7 @@ def _delivered(delivery: Delivery, verdict: Delivered | Duplicate, now: datetime
 
 
 def _again(delivery: Delivery, verdict: Retry, now: datetime, jitter: float, policy: Policy) -> Delivery:
-    waiting_s = policy.wait_s(delivery.attempts, jitter, verdict.after_s)
+    waiting_s = policy.wait_s(delivery.attempts, jitter, verdict.after_s, urgent=delivery.urgent)
     next_at = now + timedelta(seconds=waiting_s)
     given_up = overdue(replace(delivery, reason=verdict.reason), now, policy)
     if given_up is not None:

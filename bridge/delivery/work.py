@@ -25,6 +25,7 @@ class OutboxRow(Word, frozen=True, kw_only=True):
     kind: EventKind
     at: datetime
     not_before: datetime
+    urgent: bool = False  # the incident is critical
 
 
 class Frozen(Word, frozen=True, kw_only=True):
@@ -41,6 +42,16 @@ class Frozen(Word, frozen=True, kw_only=True):
     deliveries: tuple[Delivery, ...]
     told: dict[LineKey, Told]
     overtaken: bool = False  # a newer event of one of its incidents waits behind it
+
+
+class Room(Word, frozen=True, kw_only=True):
+    """How much a destination may start now."""
+
+    requests: int  # frozen ones and new ones together
+    lines: int
+    follow: int | None = None  # at most so many waiting deliveries of each line, the oldest; None for all
+    deliveries: int | None = None  # no further line is read once there are so many of them
+    by_age: bool = False  # the oldest first, urgent or not
 
 
 class Due(Word, frozen=True, kw_only=True):

@@ -20,6 +20,8 @@ from bridge.ports import Connector, Memory, Rendered, encode_request
 
 _LOG = logging.getLogger(__name__)
 
+#: Of stored events one round reads, beyond the first: some tenths of a second, and ten times as much memory.
+ROUND_BYTES = 8 * 2**20
 GONE = (
     "the event is no longer stored, so it cannot be retried: it waited longer than `retention.incidents`, "
     "or the state was begun anew"
@@ -40,6 +42,18 @@ class Prepared(Word, frozen=True, kw_only=True):
     ready: tuple[Ready, ...] = ()
     settled: tuple[Delivery, ...] = ()
     lines: tuple[LineChange, ...] = ()
+
+
+class _Left:
+    """How much one round may still read, so that a backlog is not decoded before anything of it is sent."""
+
+    def __init__(self, events: int) -> None:
+        self.events = events
+        self.size_bytes = ROUND_BYTES
+
+    def is_some(self) -> bool:
+        """Return whether another event may be read."""
+        return self.events > 0 and self.size_bytes > 0
 
 
 class _Ended:
@@ -76,8 +90,12 @@ class Preparing:
         """
         ended = _Ended()
         chosen: list[_Chosen] = []
+        left = _Left(requests * events)
         for line in lines:
-            chosen += self._choose(line, now, events, ended)
+            if not left.is_some():
+                break
+            chosen += self._choose(line, now, min(events, left.events), ended, left)
+            left.events = requests * events - len(chosen)
         ready: list[Ready] = []
         for batch in _batches(chosen, events):
             if len(ready) >= requests:
@@ -87,12 +105,12 @@ class Preparing:
             ready=tuple(ready[:requests]), settled=tuple(ended.deliveries), lines=tuple(ended.lines)
         )
 
-    def _choose(self, line: Line, now: datetime, at_most: int, ended: _Ended) -> list[_Chosen]:
+    def _choose(self, line: Line, now: datetime, at_most: int, ended: _Ended, left: _Left) -> list[_Chosen]:
         known: dict[str, Event | None] = {}
 
         def event_of(delivery: Delivery) -> Event | None:
             if delivery.event_id not in known:
-                known[delivery.event_id] = self._event(delivery)
+                known[delivery.event_id] = self._event(delivery, left)
             return known[delivery.event_id]
 
         def wanted(delivery: Delivery) -> bool:
@@ -100,7 +118,7 @@ class Preparing:
             return event is None or self._wants(event, line.memory)
 
         caps = self._connector.caps
-        plan = coalesce(line, caps, wanted, now, self._policy, at_most=at_most)
+        plan = coalesce(line, caps, wanted, now, self._policy, at_most=at_most, has_room=left.is_some)
         chosen: list[_Chosen] = []
         for delivery in plan.send:
             event = event_of(delivery)
@@ -115,10 +133,11 @@ class Preparing:
             ended.lines.append(LineChange(key=line.key, told=plan.told))
         return chosen
 
-    def _event(self, delivery: Delivery) -> Event | None:
+    def _event(self, delivery: Delivery, left: _Left) -> Event | None:
         body = self._read_event(delivery.event_id)
         if body is None:
             return None
+        left.size_bytes -= len(body)
         try:
             return msgspec.json.decode(body, type=Event)
         except msgspec.MsgspecError:

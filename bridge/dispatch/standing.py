@@ -37,6 +37,7 @@ class Standing:
         self.concurrency = Concurrency()
         self.size = BatchSize.of(max(1, max_events))
         self.taking = Taking()
+        self.accepted = 0  # requests of which something was taken
         #: Since when nothing was taken although something was tried, and why.
         self.silent_since: datetime | None = None
         self._silence = ""
@@ -88,6 +89,7 @@ class Standing:
             self._failed(answer, retries, deliveries, started_at, now)
         is_over = is_answered and self._passed(started_at)
         if any(isinstance(each, Delivered | Duplicate | Pending) for each in verdicts):
+            self.accepted += 1
             return self._heard(now) or is_over
         if retries and not all(each.of_event for each in retries):
             self.silent_since, self._silence = self.silent_since or now, retries[0].reason

@@ -21,6 +21,7 @@ from bridge.delivery import (
     OutboxRow,
     Policy,
     Retention,
+    Room,
     Settlement,
     Tidied,
 )
@@ -74,7 +75,7 @@ class Book(Protocol):
         """Add outbox rows and move the cursor; return the destinations that have new work."""
         ...
 
-    async def due(self, destination: str, *, requests: int, lines: int, follow: int | None) -> Due:
+    async def due(self, destination: str, room: Room) -> Due:
         """Return what a destination can start now."""
         ...
 

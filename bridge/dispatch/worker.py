@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bridge.delivery import Frozen, Line, LineKey, Settlement, Told, overdue, settle
+from bridge.delivery import Frozen, Line, LineKey, Room, Settlement, Told, overdue, settle
 from bridge.dispatch.alarms import Alarms
 from bridge.dispatch.preparing import Preparing, Ready
 from bridge.dispatch.sending import Answer, Sending
@@ -27,6 +27,10 @@ from bridge.ports import Connector, Rendered, Request, Unreached, decode_request
 
 #: How many deliveries of a line are read where each event goes; unwanted ones are passed over.
 FOLLOW = 8
+#: How many events one round looks at, at most; the next round follows at once.
+ROUND_EVENTS = 500
+#: What is urgent goes first, but one request in so many that are taken is the oldest: warnings still go, too.
+TURNS = 4
 #: How long to wait before trying again what failed for our own reasons.
 OWN_WAIT = timedelta(seconds=1)
 
@@ -117,14 +121,26 @@ class Worker:
         self, attempts: asyncio.TaskGroup, room: int, now: datetime
     ) -> tuple[bool, datetime | None]:
         """Start up to `room` attempts; return whether there may be more, and when the next thing is due."""
-        caps = self._connector.caps
         size = 1 if self._standing.is_trying(now) else self._standing.size.limit
-        follow = None if caps.mode == "newest" else max(FOLLOW, size if caps.atomic else 0)
-        due = await self._around.book.due(self.name, requests=room, lines=room * size, follow=follow)
+        due = await self._around.book.due(self.name, self._room(room, size))
         for frozen in due.frozen:
             room -= await self._start_again(attempts, frozen)
         has_new = room > 0 and bool(due.lines) and await self._start_new(attempts, due.lines, room, size)
         return bool(due.frozen) or has_new, due.next_at
+
+    def _room(self, requests: int, size: int) -> Room:
+        """Return how much of the backlog to look at for `requests` attempts of `size` events."""
+        caps, events = self._connector.caps, min(requests * size, ROUND_EVENTS)
+        if caps.mode == "newest":
+            follow, deliveries = None, None
+        elif caps.atomic:
+            follow, deliveries = max(FOLLOW, size), max(FOLLOW, events)
+        else:
+            follow, deliveries = FOLLOW, None
+        is_turn_of_all = self._standing.accepted % TURNS == TURNS - 1
+        return Room(
+            requests=requests, lines=events, follow=follow, deliveries=deliveries, by_age=is_turn_of_all
+        )
 
     def _probes(self, attempts: asyncio.TaskGroup, now: datetime) -> bool:
         """Start a probe if that is how a destination that refuses us is asked."""

@@ -23,12 +23,13 @@ from bridge.delivery import (
     OutboxRow,
     Policy,
     Retention,
+    Room,
     Settlement,
     Told,
     settle,
 )
 from bridge.errors import StorageError, StoreFullError
-from bridge.model import Delivered, Delivery, DeliveryState, EventKind, Pending, Retry, Verdict
+from bridge.model import Blocked, Delivered, Delivery, DeliveryState, EventKind, Pending, Retry, Verdict
 from bridge.storage.deliveries import DeliveryStore, OutboxReader
 from bridge.storage.sqlite import open_writer
 
@@ -77,7 +78,7 @@ def row(number: int, incident: str = "i1", seq: int = 1, **changes: Any) -> Outb
 
 async def due(store: DeliveryStore, *, follow: int | None = None) -> Any:
     """Return all that destination "d" can start."""
-    return await store.due("d", requests=100, lines=100, follow=follow)
+    return await store.due("d", Room(requests=100, lines=100, follow=follow))
 
 
 @pytest.mark.parametrize("ahead_s", [0.0, 7200.0])
@@ -112,11 +113,15 @@ async def claimed(store: DeliveryStore, *deliveries: Delivery, request: bytes = 
 
 
 async def answered(
-    store: DeliveryStore, number: int, deliveries: list[Delivery], *verdicts: Verdict
+    store: DeliveryStore,
+    number: int,
+    deliveries: list[Delivery],
+    *verdicts: Verdict,
+    jitter: float = 0.0,
 ) -> Settlement:
     """Settle a request with these verdicts."""
     tried = [replace(each, attempts=each.attempts + 1) for each in deliveries]
-    settlement = settle(number, tried, {}, verdicts, store._clock(), 0.0, Policy())
+    settlement = settle(number, tried, {}, verdicts, store._clock(), jitter, Policy())
     await store.settle(settlement)
     return settlement
 
@@ -294,18 +299,87 @@ async def test_what_waited_with_its_destination_is_hastened_and_other_waits_stan
     assert found.next_at == START
 
 
+async def found(store: DeliveryStore, requests: int, lines: int, **more: Any) -> tuple[list[str], list[str]]:
+    """Return the events of the requests and the incidents of the lines that go first."""
+    seen = await store.due("d", Room(requests=requests, lines=lines, **more))
+    return [each.event_ids[0] for each in seen.frozen], [line.key.incident for line in seen.lines]
+
+
+async def test_what_is_urgent_goes_before_what_is_older_until_it_is_everybodys_turn(
+    store: DeliveryStore,
+) -> None:
+    await store.take_in(
+        [
+            row(1, "old", at=at(-9), not_before=at(-9)),
+            row(2, "frozen", at=at(-8), not_before=at(-8)),
+            row(3, "hot", at=at(-7), not_before=at(-7), urgent=True),
+            row(4, "warm", at=at(-6), not_before=at(-6)),
+            row(5, "hot frozen", at=at(-5), not_before=at(-5), urgent=True),
+        ]
+    )
+    by_name = {each.incident: each for each in await heads(store)}
+    for name in ("frozen", "hot frozen"):
+        number = await claimed(store, by_name[name])
+        await answered(store, number, [by_name[name]], Retry(reason="503", after_s=0))
+    assert await found(store, 1, 1) == (["hot frozen-1"], ["hot"])
+    assert await found(store, 2, 2) == (["hot frozen-1"], ["hot", "old"])
+    assert await found(store, 3, 3) == (["hot frozen-1", "frozen-1"], ["hot", "old", "warm"])
+    assert await found(store, 1, 1, by_age=True) == ([], ["old"])
+    assert await found(store, 2, 1, by_age=True) == (["frozen-1"], ["old"])
+
+
+async def test_an_incident_that_becomes_critical_takes_its_line_to_the_front(store: DeliveryStore) -> None:
+    await store.take_in([row(1, "a"), row(2, "b"), row(3, "b", 2, urgent=True)])
+    assert await found(store, 1, 1) == ([], ["b"])
+    (line,) = (await store.due("d", Room(requests=1, lines=1))).lines
+    await store.claim([replace(each, state=S.SUPERSEDED) for each in line.waiting], [])
+    assert await found(store, 1, 1) == ([], ["a"])
+
+
+async def test_a_reading_stops_at_the_deliveries_there_is_room_for(store: DeliveryStore) -> None:
+    await store.take_in([row(n, f"i{n % 5}", n) for n in range(1, 51)])
+    seen = await store.due("d", Room(requests=1, lines=100, follow=6, deliveries=10))
+    assert [len(line.waiting) for line in seen.lines] == [6, 6]
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize(
+    ("verdict", "due_s"),
+    [
+        (Retry(reason="500"), 0),
+        (Retry(reason="500", of_event=True), 0),
+        (Blocked(reason="401"), 0),
+        (Retry(reason="500", after_s=400), 400),  # the destination has asked for it
+    ],
+)
+async def test_what_becomes_urgent_does_not_wait_for_the_next_try_of_what_is_older(
+    store: DeliveryStore, verdict: Verdict, due_s: float, *, frozen: bool
+) -> None:
+    await store.take_in([row(1)])
+    (head,) = await heads(store)
+    number = await claimed(store, head)
+    await answered(store, number, [replace(head, attempts=20)], verdict, jitter=1.0)
+    if not frozen:
+        await store.thaw(number)
+    assert (await due(store)).next_at > START
+    await store.take_in([row(2, seq=2)])
+    assert (await due(store)).next_at > START
+    await store.take_in([row(3, seq=3, urgent=True)])
+    assert (await due(store)).next_at == at(due_s)
+
+
 # ---- crashes -----------------------------------------------------------------------------------------------
 
 CLAIM_AND_DIE = """
 import asyncio, os, signal, sys
 from datetime import UTC, datetime
 from pathlib import Path
-from bridge.delivery import Claim
+from bridge.delivery import Claim, Room
 from bridge.storage.deliveries import DeliveryStore
 
 async def main() -> None:
     store = DeliveryStore(Path(sys.argv[1]), clock=lambda: datetime.now(UTC))
-    (line,) = (await store.due("d", requests=1, lines=1, follow=1)).lines
+    (line,) = (await store.due("d", Room(requests=1, lines=1, follow=1))).lines
     claim = Claim(destination="d", request=b"frozen \\x00 bytes", event_ids=(line.waiting[0].event_id,), step="",
                   deliveries=line.waiting)
     await store.claim([], [claim])
@@ -318,7 +392,7 @@ DELIVER_FOR_EVER = """
 import asyncio, sys
 from datetime import UTC, datetime
 from pathlib import Path
-from bridge.delivery import Claim, Policy, settle
+from bridge.delivery import Claim, Policy, Room, settle
 from bridge.model import Delivered
 from bridge.storage.deliveries import DeliveryStore
 
@@ -332,7 +406,7 @@ async def main() -> None:
     await store.recover()
     print("ready", flush=True)
     while True:
-        due = await store.due("d", requests=4, lines=4, follow=1)
+        due = await store.due("d", Room(requests=4, lines=4, follow=1))
         if not due.frozen and not due.lines:
             break
         for frozen in due.frozen:
@@ -564,6 +638,26 @@ def test_an_outbox_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
     with closing(open_writer(tmp_path / "state.db")):
         assert (outbox.read(0, 10), outbox.newest_id(), outbox.event("x")) == ([], None, None)
     outbox.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "urgent"),
+    [
+        (b'{"kind":"opened","incident":{"id":"x","severity":"critical","episodes":[{"a":[1,2]}]}}', True),
+        (b'{"incident":{"severity":"warning"}}', False),
+        (b'{"incident":{}}', False),
+        (b"{}", False),
+        (b"no json", False),
+    ],
+)
+def test_an_event_is_urgent_when_its_incident_is_critical(
+    tmp_path: Path, body: bytes, *, urgent: bool
+) -> None:
+    make_outbox(tmp_path / "state.db", "i1")
+    with closing(open_writer(tmp_path / "state.db")) as state:
+        state.execute("UPDATE event SET body = ?", (body,))
+    with closing(OutboxReader(tmp_path / "state.db")) as outbox:
+        assert [each.urgent for each in outbox.read(0, 10)] == [urgent]
 
 
 def test_a_file_that_took_the_place_of_another_is_read(tmp_path: Path) -> None:

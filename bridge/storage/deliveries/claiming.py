@@ -40,9 +40,13 @@ def claim(
 def _claim(connection: sqlite3.Connection, claimed: Claim, now: datetime) -> int | None:
     connection.execute("SAVEPOINT claim")
     request = connection.execute(
-        "INSERT INTO request (destination, body, event_ids, step, claimed, due_at) VALUES (?, ?, ?, ?, 1, ?)",
-        (claimed.destination, claimed.request, pack(claimed.event_ids), claimed.step, microseconds(now)),
-    ).lastrowid
+        "INSERT INTO request (destination, body, event_ids, step, claimed, urgent, due_at)"
+        " VALUES (?, ?, ?, ?, 1, ?, ?)",
+        (
+            claimed.destination, claimed.request, pack(claimed.event_ids), claimed.step,
+            any(each.urgent for each in claimed.deliveries), microseconds(now),
+        ),
+    ).lastrowid  # fmt: skip
     taken = 0
     for delivery in claimed.deliveries:
         taken += connection.execute(

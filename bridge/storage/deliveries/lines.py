@@ -13,12 +13,13 @@ from bridge.delivery import LineKey
 from bridge.model import Delivery
 from bridge.storage.deliveries.rows import COLUMNS, IS_OPEN, delivery_of, key_of, microseconds, values_of
 
-_IN_LINE = f"destination = ? AND tenant = ? AND incident = ? AND {IS_OPEN}"
+#: What stands in one line; three values.
+IN_LINE = f"destination = ? AND tenant = ? AND incident = ? AND {IS_OPEN}"
 #: Everything about a delivery that can change.
 CHANGES = ", ".join(
     f"{name} = :{name}"
     for name in Delivery.__struct_fields__
-    if name not in {"event_id", "destination", "tenant", "incident", "seq", "kind"}
+    if name not in {"event_id", "destination", "tenant", "incident", "seq", "kind", "urgent"}
 )
 
 
@@ -61,10 +62,10 @@ def members(connection: sqlite3.Connection, request: int) -> list[Delivery]:
 def refresh_all(connection: sqlite3.Connection, deliveries: Iterable[Delivery]) -> None:
     """Say anew when the first delivery of each of their lines may go."""
     for destination, key in dict.fromkeys((each.destination, key_of(each)) for each in deliveries):
-        _refresh(connection, destination, key)
+        refresh(connection, destination, key)
 
 
-def _refresh(connection: sqlite3.Connection, destination: str, key: LineKey) -> None:
+def refresh(connection: sqlite3.Connection, destination: str, key: LineKey) -> None:
     """Say anew when the line's first delivery may go.
 
     A first delivery that was tried has its own time. Otherwise the earliest of the line counts: an older
@@ -72,18 +73,22 @@ def _refresh(connection: sqlite3.Connection, destination: str, key: LineKey) -> 
     """
     line = (destination, *key)
     head = connection.execute(
-        f"SELECT next_at, attempts > 0 OR step <> '' FROM delivery WHERE {_IN_LINE} ORDER BY seq LIMIT 1",  # noqa: S608
+        f"SELECT next_at, attempts > 0 OR step <> '' FROM delivery WHERE {IN_LINE} ORDER BY seq LIMIT 1",  # noqa: S608
         line,
     ).fetchone()
-    (requests,) = connection.execute(f"SELECT count(request) FROM delivery WHERE {_IN_LINE}", line).fetchone()  # noqa: S608
+    requests, urgent = connection.execute(
+        f"SELECT count(request), ifnull(max(urgent), 0) FROM delivery WHERE {IN_LINE}",  # noqa: S608
+        line,
+    ).fetchone()
     due_at, held = None, False
     if requests:
         held = True
     elif head is not None and head[1]:
         due_at, held = head[0], True
     elif head is not None:
-        (due_at,) = connection.execute(f"SELECT min(next_at) FROM delivery WHERE {_IN_LINE}", line).fetchone()  # noqa: S608
+        (due_at,) = connection.execute(f"SELECT min(next_at) FROM delivery WHERE {IN_LINE}", line).fetchone()  # noqa: S608
     connection.execute(
-        "UPDATE line SET due_at = ?, held = ? WHERE destination = ? AND tenant = ? AND incident = ?",
-        (due_at, held, *line),
+        "UPDATE line SET due_at = ?, held = ?, urgent = ?"
+        " WHERE destination = ? AND tenant = ? AND incident = ?",
+        (due_at, held, urgent, *line),
     )

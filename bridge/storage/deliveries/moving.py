@@ -9,10 +9,10 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 
-from bridge.delivery import OPEN, OutboxRow, dropped, retried, unanswered
-from bridge.model import DeliveryState
+from bridge.delivery import OPEN, LineKey, OutboxRow, dropped, retried, unanswered
+from bridge.model import DeliveryState, EventKind
 from bridge.storage.deliveries.claiming import thaw
-from bridge.storage.deliveries.lines import members, one, refresh_all, write
+from bridge.storage.deliveries.lines import IN_LINE, members, one, refresh, refresh_all, write
 from bridge.storage.deliveries.rows import COLUMNS, IS_OPEN, delivery_of, microseconds
 
 # ---- taking in -------------------------------------------------------------------------------------------
@@ -25,18 +25,20 @@ def take_in(connection: sqlite3.Connection, rows: Sequence[OutboxRow], now: date
         # The outbox has the inbox's time, which a clock that was once ahead keeps ahead: what counts is the wait.
         first = microseconds(min(row.not_before, now + (row.not_before - row.at)))
         added = connection.execute(
-            "INSERT INTO delivery (tenant, destination, event_id, incident, seq, kind, state, created_at,"
+            "INSERT INTO delivery (tenant, destination, event_id, incident, seq, kind, urgent, state, created_at,"
             " next_at, attempts, token, step, reason, maybe_duplicate, until_recovery, changed_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, 'waiting', ?, ?, 0, '', '', '', 0, 0, ?)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, 'waiting', ?, ?, 0, '', '', '', 0, 0, ?)"
             " ON CONFLICT (destination, event_id) DO NOTHING",
             (
                 row.tenant, row.destination, row.event_id, row.incident, row.seq, row.kind.value,
-                microseconds(row.at), first, microseconds(now),
+                row.urgent, microseconds(row.at), first, microseconds(now),
             ),
         )  # fmt: skip
         if added.rowcount:
             touched.add(row.destination)
             _join_line(connection, row, first, microseconds(now))
+            if row.urgent or row.kind is EventKind.ESCALATED:
+                _reopen(connection, row, first)
     if rows:
         set_cursor(connection, max(row.id for row in rows))
     return frozenset(touched)
@@ -44,11 +46,31 @@ def take_in(connection: sqlite3.Connection, rows: Sequence[OutboxRow], now: date
 
 def _join_line(connection: sqlite3.Connection, row: OutboxRow, first: int, now_us: int) -> None:
     connection.execute(
-        "INSERT INTO line (tenant, destination, incident, due_at, held, told_seq, told_maybe, changed_at)"
-        " VALUES (?, ?, ?, ?, 0, 0, 0, ?) ON CONFLICT DO UPDATE SET changed_at = excluded.changed_at,"
+        "INSERT INTO line (tenant, destination, incident, due_at, held, urgent, told_seq, told_maybe, changed_at)"
+        " VALUES (?, ?, ?, ?, 0, ?, 0, 0, ?) ON CONFLICT DO UPDATE SET changed_at = excluded.changed_at,"
+        " urgent = max(urgent, excluded.urgent),"
         " due_at = CASE WHEN held THEN due_at ELSE min(ifnull(due_at, excluded.due_at), excluded.due_at) END",
-        (row.tenant, row.destination, row.incident, first, now_us),
+        (row.tenant, row.destination, row.incident, first, row.urgent, now_us),
     )
+
+
+def _reopen(connection: sqlite3.Connection, row: OutboxRow, first: int) -> None:
+    """Let what became urgent not wait for an older event's next try, unless the destination asked for that."""
+    head = connection.execute(
+        f"SELECT id, request FROM delivery WHERE {IN_LINE}"  # noqa: S608
+        " AND (until_recovery = 1 OR stuck_since IS NOT NULL) ORDER BY seq LIMIT 1",
+        (row.destination, row.tenant, row.incident),
+    ).fetchone()
+    if head is None:
+        return
+    number, request = head
+    connection.execute("UPDATE delivery SET next_at = min(next_at, ?) WHERE id = ?", (first, number))
+    if request is not None:
+        connection.execute(
+            "UPDATE request SET due_at = min(due_at, ?), urgent = max(urgent, ?) WHERE id = ? AND claimed = 0",
+            (first, row.urgent, request),
+        )
+    refresh(connection, row.destination, LineKey(row.tenant, row.incident))
 
 
 def cursor(connection: sqlite3.Connection) -> int:

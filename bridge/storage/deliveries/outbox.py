@@ -3,6 +3,9 @@
 Rules: `state.db` belongs to the analyst. A file that is not there yet, or has no tables yet, is an empty
 outbox: the dispatcher runs before the analyst ever has. The calls block, so the dispatcher has a thread for
 them.
+
+Decision: how urgent an event is comes from the event and not from a column of the outbox. It is an affair of
+delivery, and so the analyst's transaction does not grow by it.
 """
 
 from __future__ import annotations
@@ -11,12 +14,24 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bridge.delivery import OutboxRow
 from bridge.model import EventKind
 from bridge.storage.deliveries.rows import time_of
 from bridge.storage.sqlite import open_reader, storage_error
 
 _NO_TABLE = "no such table"
+
+
+class _Incident(msgspec.Struct):
+    severity: str = ""
+
+
+class _Head(msgspec.Struct):
+    """What decides who goes first; the rest of the event is passed over (a tenth of a millisecond for 100 KB)."""
+
+    incident: _Incident
 
 
 class OutboxReader:
@@ -38,13 +53,21 @@ class OutboxReader:
             " WHERE id > ? ORDER BY id LIMIT ?",
             (after_id, limit),
         )
+        urgent = {event_id: self._is_urgent(event_id) for event_id in {row[3] for row in rows}}
         return [
             OutboxRow(
                 id=row[0], tenant=row[1], destination=row[2], event_id=row[3], incident=row[4], seq=row[5],
-                kind=EventKind(row[6]), at=time_of(row[7]), not_before=time_of(row[8]),
+                kind=EventKind(row[6]), at=time_of(row[7]), not_before=time_of(row[8]), urgent=urgent[row[3]],
             )
             for row in rows
         ]  # fmt: skip
+
+    def _is_urgent(self, event_id: str) -> bool:
+        body = self.event(event_id)
+        try:
+            return body is not None and msgspec.json.decode(body, type=_Head).incident.severity == "critical"
+        except msgspec.MsgspecError:  # whoever delivers it will say so
+            return False
 
     def newest_id(self) -> int | None:
         """Return the highest id that was ever given out, None while there is no outbox.

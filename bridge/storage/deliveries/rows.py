@@ -19,7 +19,7 @@ _TABLES = f"""
 CREATE TABLE delivery (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   tenant TEXT NOT NULL, destination TEXT NOT NULL, event_id TEXT NOT NULL,
-  incident TEXT NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, state TEXT NOT NULL,
+  incident TEXT NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, urgent INTEGER NOT NULL, state TEXT NOT NULL,
   created_at INTEGER NOT NULL, next_at INTEGER NOT NULL, attempts INTEGER NOT NULL,
   token TEXT NOT NULL, step TEXT NOT NULL, reason TEXT NOT NULL, delivered_at INTEGER,
   maybe_duplicate INTEGER NOT NULL, until_recovery INTEGER NOT NULL, pending_since INTEGER,
@@ -40,6 +40,7 @@ CREATE TABLE request (          -- what was claimed, as it was sent, gone once a
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   destination TEXT NOT NULL, body BLOB NOT NULL, event_ids TEXT NOT NULL, step TEXT NOT NULL,
   claimed INTEGER NOT NULL,     -- 1: an attempt is under way, or was when the process ended
+  urgent INTEGER NOT NULL,      -- 1: one of its events is
   due_at INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX request_due ON request (destination, claimed, due_at);
@@ -47,11 +48,13 @@ CREATE TABLE line (             -- one incident at one destination
   tenant TEXT NOT NULL, destination TEXT NOT NULL, incident TEXT NOT NULL,
   due_at INTEGER,               -- of its first open delivery; NULL: nothing waits, or a request holds it
   held INTEGER NOT NULL,        -- 1: due_at stands, whatever joins the line
+  urgent INTEGER NOT NULL DEFAULT 0,  -- 1: one of its open deliveries is
   told_seq INTEGER NOT NULL, told_kind TEXT, told_maybe INTEGER NOT NULL,
   memory TEXT, changed_at INTEGER NOT NULL,
   PRIMARY KEY (destination, tenant, incident)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX line_due ON line (destination, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX line_urgent ON line (destination, due_at) WHERE due_at IS NOT NULL AND urgent = 1;
 CREATE TABLE destination (      -- those a dispatcher has worked for
   name TEXT PRIMARY KEY,
   mark TEXT NOT NULL            -- of the settings that frozen requests were rendered with
@@ -94,7 +97,7 @@ def delivery_of(row: Sequence[Any]) -> Delivery:
     fields = dict(zip(Delivery.__struct_fields__, row, strict=True))
     for name in ("created_at", "next_at", "delivered_at", "pending_since", "failing_since", "stuck_since"):
         fields[name] = None if fields[name] is None else time_of(fields[name])
-    for name in ("maybe_duplicate", "until_recovery"):
+    for name in ("urgent", "maybe_duplicate", "until_recovery"):
         fields[name] = bool(fields[name])
     fields["kind"] = EventKind(fields["kind"])
     fields["state"] = DeliveryState(fields["state"])

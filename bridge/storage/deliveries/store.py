@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -21,23 +21,19 @@ from bridge.delivery import (
     Backlog,
     Claim,
     Due,
-    Frozen,
-    Line,
     LineChange,
-    LineKey,
     OutboxRow,
     Retention,
+    Room,
     Settlement,
     Stuck,
     Tidied,
-    Told,
 )
 from bridge.model import Delivery
-from bridge.storage.deliveries import claiming, moving, rows, tidying
+from bridge.storage.deliveries import claiming, finding, moving, rows, tidying
 from bridge.storage.deliveries.committing import GroupCommit
-from bridge.storage.deliveries.lines import members
 from bridge.storage.deliveries.reading import DeliveryReader
-from bridge.storage.deliveries.rows import COLUMNS, IS_OPEN
+from bridge.storage.deliveries.rows import IS_OPEN
 from bridge.storage.sqlite import open_reader, open_writer, storage_error
 
 Answer = TypeVar("Answer")
@@ -93,19 +89,9 @@ class DeliveryStore(DeliveryReader):
         """Add outbox rows and move the cursor, at once; return the destinations that have new work."""
         return await self._writer.do(partial(moving.take_in, rows=outbox_rows, now=self._clock()))
 
-    async def due(self, destination: str, *, requests: int, lines: int, follow: int | None) -> Due:
-        """Return what a destination can start now.
-
-        Args:
-            destination: Its name.
-            requests: At most so many frozen requests.
-            lines: At most so many lines; those that are held by a request are not among them.
-            follow: At most so many waiting deliveries of each line, the oldest; None for all of them.
-        """
-        ask = partial(
-            _due, destination=destination, now=self._clock(), requests=requests, lines=lines, follow=follow
-        )
-        return await self._read(ask)
+    async def due(self, destination: str, room: Room) -> Due:
+        """Return what a destination can start now; lines that are held by a request are not among it."""
+        return await self._read(partial(finding.due, destination=destination, now=self._clock(), room=room))
 
     async def claim(
         self, settled: Sequence[Delivery], claims: Sequence[Claim], lines: Sequence[LineChange] = ()
@@ -166,85 +152,6 @@ class DeliveryStore(DeliveryReader):
             raise storage_error(error, f"{self._path.name} cannot be read") from error
         finally:
             self._asked -= 1
-
-
-def _due(
-    connection: sqlite3.Connection,
-    *,
-    destination: str,
-    now: datetime,
-    requests: int,
-    lines: int,
-    follow: int | None,
-) -> Due:
-    now_us = rows.microseconds(now)
-    connection.execute("BEGIN")  # one moment for all the questions
-    try:
-        frozen = connection.execute(
-            "SELECT id, body, event_ids, step FROM request"
-            " WHERE destination = ? AND claimed = 0 AND due_at <= ? ORDER BY due_at, id LIMIT ?",
-            (destination, now_us, requests),
-        ).fetchall()
-        due_lines = connection.execute(
-            "SELECT tenant, incident, told_seq, told_kind, told_maybe, memory FROM line"
-            " WHERE destination = ? AND due_at <= ? ORDER BY due_at LIMIT ?",
-            (destination, now_us, lines),
-        ).fetchall()
-        return Due(
-            frozen=tuple(_frozen(connection, destination, row) for row in frozen),
-            lines=tuple(_line(connection, destination, row, follow) for row in due_lines),
-            next_at=_next_at(connection, destination),
-        )
-    finally:
-        connection.execute("ROLLBACK")
-
-
-def _next_at(connection: sqlite3.Connection, destination: str) -> datetime | None:
-    (first,) = connection.execute(
-        "SELECT min(due_at) FROM"
-        " (SELECT min(due_at) AS due_at FROM request WHERE destination = ? AND claimed = 0"
-        " UNION ALL SELECT min(due_at) FROM line WHERE destination = ? AND due_at IS NOT NULL)",
-        (destination, destination),
-    ).fetchone()
-    return None if first is None else rows.time_of(first)
-
-
-def _frozen(connection: sqlite3.Connection, destination: str, row: Sequence[Any]) -> Frozen:
-    deliveries = members(connection, row[0])
-    told: dict[LineKey, Told] = {}
-    overtaken = False
-    for delivery in deliveries:
-        line = (destination, *rows.key_of(delivery))
-        columns = connection.execute(
-            "SELECT told_seq, told_kind, told_maybe FROM line"
-            " WHERE destination = ? AND tenant = ? AND incident = ?",
-            line,
-        ).fetchone()
-        told[rows.key_of(delivery)] = rows.told_of(*columns) if columns else Told()
-        newer = connection.execute(
-            f"SELECT 1 FROM delivery WHERE destination = ? AND tenant = ? AND incident = ? AND {IS_OPEN}"  # noqa: S608
-            " AND seq > ? AND request IS NULL LIMIT 1",
-            (*line, delivery.seq),
-        ).fetchone()
-        overtaken = overtaken or newer is not None
-    return Frozen(
-        id=row[0], destination=destination, request=row[1], step=row[3], told=told, overtaken=overtaken,
-        event_ids=msgspec.json.decode(row[2], type=tuple[str, ...]), deliveries=tuple(deliveries),
-    )  # fmt: skip
-
-
-def _line(connection: sqlite3.Connection, destination: str, row: Sequence[Any], follow: int | None) -> Line:
-    waiting = connection.execute(
-        f"SELECT {COLUMNS} FROM delivery WHERE destination = ? AND tenant = ? AND incident = ? AND {IS_OPEN}"  # noqa: S608
-        " ORDER BY seq LIMIT ?",
-        (destination, row[0], row[1], -1 if follow is None else follow),
-    ).fetchall()
-    return Line(
-        key=LineKey(row[0], row[1]),
-        waiting=tuple(rows.delivery_of(each) for each in waiting),
-        told=rows.told_of(*row[2:5]),
-        memory=None if row[5] is None else msgspec.json.decode(row[5], type=dict[str, str]),
-    )
 
 
 def _backlog(connection: sqlite3.Connection) -> dict[str, Backlog]:
