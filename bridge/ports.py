@@ -97,7 +97,7 @@ class FramesResponse(Word, tag="frames", frozen=True, kw_only=True):
 
     accepted: int
     refused: str = ""  # why the next one was not; "" when all were
-    final: bool = False  # the receiver answered that it will never take the next one (RELP 5xx)
+    answered: bool = False  # the receiver answered the next one with an error (RELP 5xx); the session holds
 
 
 class Appended(Word, tag="appended", frozen=True, kw_only=True):

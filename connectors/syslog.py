@@ -88,10 +88,10 @@ class SyslogSettings(DestinationSettings):
         description="Of the structured data; 32473 is reserved for documentation.",
     )
     max_message_bytes: int = pydantic.Field(
-        default=8192,
+        default=8096,
         ge=2048,
         le=1_000_000,
-        description="Longest message in bytes; rsyslog takes 8192 unless told otherwise.",
+        description="Longest message in bytes; rsyslog takes 8096 unless told otherwise.",
     )
     ca_file: str = pydantic.Field(default="", description=CA_FILE)
 
@@ -181,8 +181,9 @@ def _judge_frames(response: FramesResponse, count: int, *, is_probe: bool) -> tu
         return (Delivered(),) * count
     accepted = max(0, min(response.accepted, count))
     verdicts: list[Verdict] = [Delivered()] * accepted
-    if accepted < count and response.final:
-        verdicts.append(Reject(reason=response.refused))
+    if accepted < count and response.answered:
+        # RELP has one word for "too large" and for "my disk is full": the second passes.
+        verdicts.append(Reject(reason=response.refused, final=False))
     again = Retry(reason=response.refused or "not all messages were taken", maybe_sent=True)
     return (*verdicts, *(again,) * (count - len(verdicts)))
 

@@ -136,6 +136,34 @@ async def test_a_configuration_that_was_corrected_while_it_was_refused_delivers_
     assert {each["event_id"] for each in world.shown("d")} == {first, second}
 
 
+async def test_a_full_disk_is_one_trouble_not_one_a_minute(world: World) -> None:
+    """An empty line still fits where no event does: the probe is well, and proves nothing."""
+    world.foreign["d"] = build("file", path="/d/right")
+    full = Unreached(reason="No space left on device", maybe_sent=True, kind="local")
+    world.answers["d"] = lambda body: full if body["request"].lines and world.seconds < 1800 else Appended()
+    world.emit("i1", OPENED)
+    async with world.running():
+        await world.run(1790)
+        assert [(kind, reason is None) for _, _, kind, reason in world.troubles] == [("blocked", False)]
+        await world.until(world.is_done, within_s=120)
+        await world.run(2)
+    assert [(kind, reason is None) for _, _, kind, reason in world.troubles][1:] == [("blocked", True)]
+
+
+async def test_a_message_that_relp_refuses_is_tried_again_before_it_is_given_up(world: World) -> None:
+    world.foreign["d"] = build("syslog_json", address="d:1")
+    refused = FramesResponse(accepted=0, refused="RELP 500 the disk is full", answered=True)
+    world.answers["d"] = lambda _: FramesResponse(accepted=1) if world.seconds >= 100 else refused
+    world.emit("i1", OPENED)
+    async with world.running():
+        await world.until(world.is_done)
+        assert world.states("d") == {("i1", 1): "delivered"}
+        world.answers["d"] = lambda _: refused
+        world.emit("i2", OPENED)
+        await world.until(lambda: world.states("d").get(("i2", 1)) == "dead", within_s=2 * 3600)
+    assert world.shown("d")[1]["reason"] == "refused 8 times; last: RELP 500 the disk is full"
+
+
 async def test_what_was_frozen_under_other_settings_is_rendered_anew_at_the_start(world: World) -> None:
     """No refusal is needed: during an outage somebody moves the reports to another channel."""
     world.settings = DispatchSettings(marks={"d": "one"})

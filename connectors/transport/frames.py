@@ -9,6 +9,7 @@ lost when a receiver was killed at the wrong moment. Only RELP answers for each 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Sequence
 
@@ -17,7 +18,10 @@ from typing_extensions import override
 
 from bridge.ports import Frames, FramesResponse, Request, Response, Sender, Unreached
 from connectors.transport.attempts import CONNECT_S, Trust, attempt, short_wait
+from connectors.transport.names import Names, is_address
 from connectors.transport.relp import RelpError, RelpSession
+
+UNASKED_BYTES = 64 * 1024
 
 Key = tuple[str, str, str]  # address, transport, ca_file
 
@@ -25,8 +29,9 @@ Key = tuple[str, str, str]  # address, transport, ca_file
 class FramesSender(Sender):
     """Sends `Frames` requests. Close it in the loop that it was used in."""
 
-    def __init__(self, *, wait: wait_base | None = None) -> None:
+    def __init__(self, *, wait: wait_base | None = None, names: Names | None = None) -> None:
         self._wait = wait if wait is not None else short_wait()
+        self._names = names or Names()
         self._trust = Trust()
         self._links: dict[Key, _Link] = {}
         self._turns: dict[Key, asyncio.Lock] = {}
@@ -70,8 +75,7 @@ class FramesSender(Sender):
         address = key[0]
         kept = self._links.get(key)
         if kept is not None:
-            await asyncio.sleep(0)  # lets the loop read the end that the far side may have sent
-            if kept.is_usable:
+            if await kept.is_usable():
                 return kept
             self._drop(key)
         try:
@@ -81,7 +85,7 @@ class FramesSender(Sender):
             return Unreached(reason=reason, maybe_sent=False, kind="local")
         try:
             async with asyncio.timeout(timeout_s):
-                link = await _connect(address, context, is_relp=key[1].startswith("relp"))
+                link = await self._connect(address, context, is_relp=key[1].startswith("relp"))
         except TimeoutError:
             return Unreached(reason=f"no connection to {address} in time", maybe_sent=False, kind="connect")
         except ssl.SSLError as error:
@@ -90,6 +94,21 @@ class FramesSender(Sender):
             reason = f"no connection to {address}: {_words(error)}"
             return Unreached(reason=reason, maybe_sent=False, kind="connect")
         self._links[key] = link
+        return link
+
+    async def _connect(self, address: str, context: ssl.SSLContext | None, *, is_relp: bool) -> _Link:
+        host, _, port = address.rpartition(":")
+        host = host.strip("[]")
+        hosts = [host]
+        if not is_address(host):
+            hosts = [str(found[4][0]) for found in await self._names.addresses(host, int(port))]
+        reader, writer = await _opened(hosts, int(port), context, host)
+        link = _Link(reader, writer, is_relp=is_relp)
+        try:
+            await link.open()
+        except BaseException:
+            link.abort()
+            raise
         return link
 
     def _drop(self, key: Key) -> None:
@@ -106,16 +125,15 @@ class FramesSender(Sender):
                     await link.close()
 
 
-async def _connect(address: str, context: ssl.SSLContext | None, *, is_relp: bool) -> _Link:
-    host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host.strip("[]"), int(port), ssl=context)
-    link = _Link(reader, writer, is_relp=is_relp)
-    try:
-        await link.open()
-    except BaseException:
-        link.abort()
-        raise
-    return link
+async def _opened(
+    hosts: Sequence[str], port: int, context: ssl.SSLContext | None, name: str
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Return a connection to the first of `hosts` that takes one; certificates are checked against `name`."""
+    server_name = name if context is not None else None
+    for host in hosts[:-1]:
+        with contextlib.suppress(OSError):
+            return await asyncio.open_connection(host, port, ssl=context, server_hostname=server_name)
+    return await asyncio.open_connection(hosts[-1], port, ssl=context, server_hostname=server_name)
 
 
 class _Link:
@@ -126,9 +144,19 @@ class _Link:
         self._relp = RelpSession(reader, writer) if is_relp else None
         self.is_idle = True  # False while something was begun and not brought to its end
 
-    @property
-    def is_usable(self) -> bool:
-        return self.is_idle and not self._reader.at_eof() and not self._writer.is_closing()
+    async def is_usable(self) -> bool:
+        """Return whether the far side still listens; reads what it may have sent unasked."""
+        await asyncio.sleep(0)  # lets the loop read the end that may have come
+        while self.is_idle and not self._writer.is_closing():
+            try:
+                async with asyncio.timeout(0):
+                    received = await self._reader.read(UNASKED_BYTES)
+            except TimeoutError:
+                return True
+            # RELP says nothing unasked but that it closes; elsewhere words mean nothing, only the end does.
+            if not received or self._relp is not None:
+                break
+        return False
 
     async def open(self) -> None:
         if self._relp is not None:
@@ -138,7 +166,7 @@ class _Link:
         self.is_idle = False
         if self._relp is not None:
             response = await self._relp.send(frames)
-            self.is_idle = not response.refused or response.final
+            self.is_idle = not response.refused or response.answered
             return response
         for frame in frames:
             self._writer.write(b"%d %b" % (len(frame), frame))  # octet counting, RFC 6587 section 3.4.1
@@ -152,7 +180,7 @@ class _Link:
     async def close(self) -> None:
         try:
             async with asyncio.timeout(CONNECT_S):
-                if self._relp is not None and self.is_usable:
+                if self._relp is not None and await self.is_usable():
                     await self._relp.close()
                 self._writer.close()
                 await self._writer.wait_closed()

@@ -3,6 +3,9 @@
 Rule: no URL, header or body enters a reason; they may hold secrets. Only the host does.
 
 Decision: answers are asked for without compression, so that "cut at 64 KiB" bounds memory, not just the wire.
+
+Decision: no limit on connections here. The dispatcher bounds what is under way per destination; a limit per host
+let two destinations that hang starve a third one behind the same proxy.
 """
 
 from __future__ import annotations
@@ -16,17 +19,18 @@ from typing_extensions import override
 
 from bridge.ports import Http, HttpResponse, Request, Response, Sender, Unreached
 from connectors.transport.attempts import CONNECT_S, Trust, attempt, short_wait
+from connectors.transport.names import Names, Resolver
 
 BODY_BYTES = 64 * 1024
-CONNECTIONS, CONNECTIONS_PER_HOST = 100, 16
 KEPT_S = 4.0  # shorter than the idle limit of common servers (5 s), so that a kept connection is rarely dead
 
 
 class HttpSender(Sender):
     """Sends `Http` requests. Close it in the loop that it was used in."""
 
-    def __init__(self, *, wait: wait_base | None = None) -> None:
+    def __init__(self, *, wait: wait_base | None = None, names: Names | None = None) -> None:
         self._wait = wait if wait is not None else short_wait()
+        self._names = names or Names()
         self._trust = Trust()
         self._session: aiohttp.ClientSession | None = None
 
@@ -80,7 +84,7 @@ class HttpSender(Sender):
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    limit=CONNECTIONS, limit_per_host=CONNECTIONS_PER_HOST, keepalive_timeout=KEPT_S
+                    limit=0, limit_per_host=0, keepalive_timeout=KEPT_S, resolver=Resolver(self._names)
                 ),
                 headers={"User-Agent": "tocsin", "Accept-Encoding": "identity"},
                 cookie_jar=aiohttp.DummyCookieJar(),

@@ -65,7 +65,7 @@ class RelpSession:
                 refused = refused or f"RELP {status} {words}".strip()
             elif not refused:
                 accepted += 1
-        return FramesResponse(accepted=accepted, refused=refused, final=bool(refused))
+        return FramesResponse(accepted=accepted, refused=refused, answered=bool(refused))
 
     async def close(self) -> None:
         """End the session; the far end closes the connection then."""

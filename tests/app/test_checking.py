@@ -60,7 +60,7 @@ def configured(tmp_path: Path, service: Service) -> Path:
     path.write_text(
         "destinations:\n"
         f"  - {{name: file, kind: file, path: {tmp_path}/out.jsonl}}\n"
-        f"  - {{name: lost, kind: file, path: {tmp_path}/no/out.jsonl}}\n"
+        f"  - {{name: lost, kind: file, path: {tmp_path}/tocsin.yaml/out.jsonl}}\n"
         f"  - {{name: pager, kind: pagerduty, routing_key: '{'0' * 32}', url: '{service.url}'}}\n"
         f"  - {{name: gone, kind: splunk, token: secret-of-splunk, url: 'http://127.0.0.1:{free_port()}'}}\n"
         "routes: [{to: [file, lost, pager, gone]}]\n"

@@ -38,7 +38,7 @@ class Rsyslog:
         return dict(zip(("host", "app", "msgid", "data", "message", "raw"), fields, strict=True))
 
 
-def configuration(directory: Path, transport: str, port: int, certificate: Path, key: Path) -> str:
+def configuration(directory: Path, transport: str, port: int, certificate: Path, key: Path, size: str) -> str:
     tls = f'DefaultNetstreamDriver="ossl" DefaultNetstreamDriverCAFile="{certificate}" '
     tls += f'DefaultNetstreamDriverCertFile="{certificate}" DefaultNetstreamDriverKeyFile="{key}"'
     inputs = {
@@ -51,9 +51,12 @@ def configuration(directory: Path, transport: str, port: int, certificate: Path,
         'tls.cacert="{certificate}" tls.mycert="{certificate}" tls.myprivkey="{key}")',
     }
     source = inputs[transport].format(port=port, certificate=certificate, key=key)
+    if not size:
+        source = source.replace('maxDataSize="64k"', "")
+    largest = f'maxMessageSize="{size}" ' if size else ""
     return "\n".join(
         [
-            f'global(workDirectory="{directory}" maxMessageSize="64k" {tls if transport == "tls" else ""})',
+            f'global(workDirectory="{directory}" {largest}{tls if transport == "tls" else ""})',
             f'template(name="fields" type="string" string="{TEMPLATE}")',
             source,
             'action(type="omfile" file="/dev/stdout" template="fields")\n',
@@ -74,10 +77,10 @@ async def accepts(port: int) -> None:
 
 
 @asynccontextmanager
-async def running(directory: Path, transport: str):
+async def running(directory: Path, transport: str, size: str = "64k"):
     program, port = require_server("rsyslogd"), free_port()
     certificate, key = make_certificate(directory)
-    (directory / "rsyslog.conf").write_text(configuration(directory, transport, port, certificate, key))
+    (directory / "rsyslog.conf").write_text(configuration(directory, transport, port, certificate, key, size))
     process = await asyncio.create_subprocess_exec(
         *(program, "-n", "-iNONE", "-f", str(directory / "rsyslog.conf")),
         stdout=asyncio.subprocess.PIPE,
@@ -122,6 +125,26 @@ async def test_rsyslog_reads_header_data_and_json_as_they_were_meant(tmp_path, s
     hostile = json.loads(got[1]["message"])["incident"]
     assert hostile["title"] == hostile["summary"] == NASTY
     assert json.loads(got[2]["message"])["event_id"] == nasty_event().event_id
+
+
+@pytest.mark.parametrize("format", ["json", "cef", "leef"])
+@pytest.mark.parametrize("transport", ["tcp", "relp"])
+async def test_the_largest_message_fits_an_rsyslog_that_nobody_has_configured(
+    tmp_path,
+    sender,
+    transport,
+    format,  # noqa: A002
+):
+    """Its own limit is 8096 bytes; what is longer is cut, and half a JSON is none."""
+    largest = event(EventKind.UPDATED, 2, episodes=100) if format == "json" else nasty_event()
+    async with running(tmp_path, transport, size="") as rsyslog:
+        verdicts, frames = await deliver(rsyslog, sender, [largest], transport, format=format)
+        got = await rsyslog.message()
+        await sender.close()
+
+    assert verdicts == (Delivered(),)
+    assert got["raw"] == frames[0].decode()
+    assert len(frames[0]) > 6000  # it is worth a test only near the limit
 
 
 @pytest.mark.parametrize("format", ["cef", "leef"])

@@ -212,14 +212,24 @@ def verdicts(count: int, response: FramesResponse) -> list[str]:
     [
         (FramesResponse(accepted=3), [Delivered, Delivered, Delivered]),
         (FramesResponse(accepted=1, refused="broke"), [Delivered, Retry, Retry]),
-        (FramesResponse(accepted=1, refused="RELP 500", final=True), [Delivered, Reject, Retry]),
-        (FramesResponse(accepted=0, refused="RELP 500", final=True), [Reject, Retry, Retry]),
+        (FramesResponse(accepted=1, refused="RELP 500", answered=True), [Delivered, Reject, Retry]),
+        (FramesResponse(accepted=0, refused="RELP 500", answered=True), [Reject, Retry, Retry]),
         (FramesResponse(accepted=2), [Delivered, Delivered, Retry]),
         (FramesResponse(accepted=9), [Delivered, Delivered, Delivered]),
     ],
 )
 def test_what_was_accepted_is_delivered_and_the_rest_goes_again(response, expected):
     assert verdicts(3, response) == [verdict.__name__ for verdict in expected]
+
+
+def test_a_refusal_by_relp_is_not_the_last_word():
+    """It has one status for a message that is too large and for a disk that is full."""
+    connector = build("syslog_json")
+    rendered = connector.render([event()], None, "")
+
+    refused = FramesResponse(accepted=0, refused="RELP 500 error", answered=True)
+
+    assert tuple(connector.judge(rendered, refused)) == (Reject(reason="RELP 500 error", final=False),)
 
 
 def test_only_relp_is_more_than_best_effort():

@@ -6,11 +6,16 @@ import asyncio
 import os
 import resource
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from bridge.ports import Append, Appended, Http, Unreached
 from connectors.transport.files import FileSender
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -64,12 +69,22 @@ async def test_a_file_that_was_copied_and_truncated_goes_on_at_its_start(sender,
     assert path.read_bytes() == b"two\n"
 
 
-async def test_a_directory_that_is_missing_is_said_with_the_path(sender, tmp_path):
-    response = await write(sender, tmp_path / "missing" / "file", b"one\n")
+async def test_directories_that_are_missing_are_made_for_the_owner_and_the_group(sender, tmp_path):
+    path = tmp_path / "not" / "there" / "file"
+
+    assert await write(sender, path, b"one\n") == Appended()
+    assert path.read_bytes() == b"one\n"
+    assert [each.stat().st_mode & 0o777 for each in (path.parent, path.parent.parent)] == [0o750, 0o750]
+
+
+async def test_a_directory_that_cannot_be_made_is_said_with_the_path(sender, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+
+    response = await write(sender, tmp_path / "file" / "inside", b"one\n")
 
     assert isinstance(response, Unreached)
     assert response.kind == "local"
-    assert "missing/file: No such file or directory" in response.reason
+    assert "file/inside: Not a directory" in response.reason
 
 
 @pytest.mark.parametrize("name", ["", "nul\x00"])
@@ -121,6 +136,45 @@ async def test_a_file_that_hangs_is_given_up_in_time_and_nothing_is_written_besi
 
     with pipe.open("rb") as reader:  # lets the thread end
         await asyncio.to_thread(reader.read, len(lines))
+
+
+async def test_a_file_that_hangs_holds_up_neither_the_others_nor_the_end(sender, tmp_path):
+    pipe, lines = tmp_path / "pipe", b"x" * 200_000 + b"\n"
+    os.mkfifo(pipe)
+    for _ in range(40):  # more than any executor has threads
+        await write(sender, pipe, lines, timeout_s=0.01)
+
+    assert await write(sender, tmp_path / "well", b"one\n", timeout_s=5) == Appended()
+
+    async with asyncio.timeout(5):
+        await sender.close()
+    with pipe.open("rb") as reader:  # lets the thread end
+        await asyncio.to_thread(reader.read, len(lines))
+
+
+HANG_AND_END = """
+import asyncio, sys
+from bridge.ports import Append
+from connectors.transport.files import FileSender
+
+async def main():
+    sender = FileSender()
+    await sender.send(Append(path=sys.argv[1], lines=b"x" * 200_000), timeout_s=0.1)
+    await sender.close()
+
+asyncio.run(main())
+"""
+
+
+def test_a_file_that_hangs_does_not_keep_the_process_from_ending(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    with subprocess.Popen([sys.executable, "-c", HANG_AND_END, str(pipe)], cwd=ROOT) as process:
+        try:
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
 
 
 async def test_an_empty_append_creates_the_file_and_writes_nothing(sender, path):

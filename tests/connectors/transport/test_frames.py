@@ -11,6 +11,7 @@ from servers import free_port
 
 from bridge.ports import Append, Frames, FramesResponse, Unreached
 from connectors.transport.frames import FramesSender
+from connectors.transport.names import Names
 
 
 @pytest.fixture
@@ -160,6 +161,82 @@ async def test_a_certificate_file_that_is_missing_is_a_local_fault(sender, tmp_p
     assert response.kind == "local"
 
 
+@pytest.mark.parametrize("transport", ["tcp", "relp"])
+async def test_a_receiver_that_said_something_before_it_closed_is_noticed(sender, transport):
+    """A banner, or RELP's own hint: with bytes left to read the end of the stream is not seen by itself."""
+    closed = asyncio.Event()
+    sessions = 0
+
+    async def serve(reader, writer):
+        nonlocal sessions
+        sessions += 1
+        if transport == "tcp":
+            await read_counted(reader)
+        else:
+            for answer in (b"1 rsp 6 200 OK\n", b"2 rsp 6 200 OK\n"):
+                await reader.read(4096)
+                writer.write(answer)
+        writer.write(b"0 serverclose 0\n")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        closed.set()
+
+    async with listening(serve) as address:
+        assert await sender.send(frames(address, b"a", transport=transport), timeout_s=5) == FramesResponse(
+            accepted=1
+        )
+        await asyncio.wait_for(closed.wait(), 5)
+        await asyncio.sleep(0.05)  # the kernel brings the end over
+        again = await sender.send(frames(address, b"b", transport=transport), timeout_s=5)
+
+    assert again == FramesResponse(accepted=1)
+    assert sessions == 2
+
+
+async def test_a_receiver_that_only_said_something_is_kept(sender):
+    sessions = 0
+
+    async def serve(reader, writer):
+        nonlocal sessions
+        sessions += 1
+        writer.write(b"welcome")
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                await read_counted(reader)
+        writer.close()
+
+    async with listening(serve) as address:
+        for _ in range(3):
+            assert await sender.send(frames(address, b"a"), timeout_s=5) == FramesResponse(accepted=1)
+        await sender.close()
+
+    assert sessions == 1
+
+
+async def test_the_next_address_of_a_name_is_tried_when_the_first_refuses(sender):
+    taken = asyncio.Event()
+
+    async def serve(reader, writer):
+        await read_counted(reader)
+        taken.set()
+        writer.close()
+
+    async with listening(serve) as address:
+        port = int(address.rpartition(":")[2])
+
+        def look_up(host, port, **_):
+            assert host == "siem.example.com"
+            return [(2, 1, 6, "", ("127.0.0.2", port)), (2, 1, 6, "", ("127.0.0.1", port))]
+
+        sender = FramesSender(wait=tenacity.wait_none(), names=Names(look_up))
+        response = await sender.send(frames(f"siem.example.com:{port}", b"a"), timeout_s=5)
+        await asyncio.wait_for(taken.wait(), 5)
+        await sender.close()
+
+    assert response == FramesResponse(accepted=1)
+
+
 async def test_relp_counts_what_was_acknowledged(sender):
     receiver = Relp()
     async with listening(receiver.serve) as address:
@@ -179,7 +256,7 @@ async def test_relp_tells_which_message_was_refused_and_keeps_the_session(sender
         again = await sender.send(frames(address, b"c", transport="relp"), timeout_s=5)
         await sender.close()
 
-    assert response == FramesResponse(accepted=1, refused="RELP 500 too long", final=True)
+    assert response == FramesResponse(accepted=1, refused="RELP 500 too long", answered=True)
     assert again == FramesResponse(accepted=1)
     assert receiver.sessions == 1
 
@@ -190,7 +267,7 @@ async def test_relp_that_breaks_in_the_middle_says_how_many_are_safe(sender):
         response = await sender.send(frames(address, b"a", b"b", b"c", b"d", transport="relp"), timeout_s=5)
 
     assert isinstance(response, FramesResponse)
-    assert (response.accepted, response.final) == (2, False)
+    assert (response.accepted, response.answered) == (2, False)
     assert response.refused
 
 

@@ -14,6 +14,7 @@ from certificates import make_certificate
 from servers import free_port
 
 from bridge.ports import Append, Http, HttpResponse, Unreached
+from connectors.common import judge_http
 from connectors.transport.http import HttpSender
 
 
@@ -174,6 +175,58 @@ async def test_a_certificate_for_another_host_is_refused(sender, tmp_path):
 
     assert isinstance(response, Unreached)
     assert response.kind == "tls"
+
+
+async def test_destinations_that_hang_do_not_starve_another_on_the_same_host(sender):
+    """Behind one proxy stand many. What is under way is bounded per destination, by the dispatcher."""
+    released = asyncio.Event()
+
+    async def handle(request: web.Request) -> web.Response:
+        if request.path == "/hangs":
+            await released.wait()
+        return web.Response(text=request.path)
+
+    app = web.Application()
+    app.router.add_post("/{name}", handle)
+    async with TestServer(app) as server, asyncio.TaskGroup() as group:
+        hanging = [
+            group.create_task(sender.send(post(str(server.make_url("/hangs"))), timeout_s=30))
+            for _ in range(40)
+        ]
+        well = await sender.send(post(str(server.make_url("/well"))), timeout_s=5)
+        assert isinstance(well, HttpResponse)
+        assert not any(each.done() for each in hanging)
+        released.set()
+
+
+async def test_a_redirect_is_an_answer_and_is_not_followed(sender):
+    asked = []
+
+    async def handle(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        raise web.HTTPPermanentRedirect("/elsewhere")
+
+    app = web.Application()
+    app.router.add_post("/{name}", handle)
+    async with TestServer(app) as server:
+        response = await sender.send(post(str(server.make_url("/here"))), timeout_s=5)
+
+    assert isinstance(response, HttpResponse)
+    assert (response.status, response.headers["location"], asked) == (308, "/elsewhere", ["/here"])
+
+
+async def test_a_date_in_retry_after_is_measured_against_the_servers_own_clock(sender):
+    async def handle(_request: web.Request) -> web.Response:
+        headers = {"Retry-After": "Fri, 31 Dec 1999 23:59:59 GMT", "Date": "Fri, 31 Dec 1999 23:57:59 GMT"}
+        return web.Response(status=503, headers=headers)
+
+    app = web.Application()
+    app.router.add_post("/", handle)
+    async with TestServer(app) as server:
+        response = await sender.send(post(str(server.make_url("/"))), timeout_s=5)
+
+    verdict = judge_http(response)
+    assert (verdict.after_s, verdict.whole_destination) == (120.0, True)
 
 
 async def test_what_is_not_http_is_refused(sender):
