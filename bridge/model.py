@@ -309,6 +309,7 @@ class Delivery(Word, frozen=True, kw_only=True):
     seq: int
     kind: EventKind
     urgent: bool = False  # its incident is critical: it goes before others
+    fit_bytes: int = 0  # it was too large: the next request must be this small; 0: as large as is usual
     state: DeliveryState
     created_at: datetime
     next_at: datetime
@@ -347,7 +348,7 @@ class Retry(Word, tag="retry", frozen=True, kw_only=True):
 
 
 class Split(Word, tag="split", frozen=True, kw_only=True):
-    """Too large: send fewer events, or, if it was one, give up."""
+    """Too large: send fewer events, or, if it was one, half as much of it."""
 
     reason: str
 

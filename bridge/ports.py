@@ -69,6 +69,17 @@ class Append(Word, tag="append", frozen=True, kw_only=True):
 Request = Http | Frames | Append
 
 
+def size_bytes(request: Request) -> int:
+    """Return how large the part of a request is that `Caps.max_bytes` bounds."""
+    match request:
+        case Http():
+            return len(request.body)
+        case Frames():
+            return sum(map(len, request.frames))
+        case Append():
+            return len(request.lines)
+
+
 class Rendered(Word, frozen=True, kw_only=True):
     """A request and the events it carries, in order. Its bytes freeze at the first claim.
 
@@ -132,11 +143,15 @@ class Connector(Protocol):
         """
         return True
 
-    def render(self, events: Sequence[Event], memory: Memory | None, step: str) -> Rendered:
+    def render(
+        self, events: Sequence[Event], memory: Memory | None, step: str, max_bytes: int | None = None
+    ) -> Rendered:
         """Return the request for `events` (at most `caps.max_events`, in order).
 
         `memory` is what an earlier `Delivered` left for the incident of the first event; None if nothing.
-        `step` is "" at first, else the `next_step` of a verdict. No secret may be in the result.
+        `step` is "" at first, else the `next_step` of a verdict. `max_bytes` is given for a single event whose
+        request was too large: it then has to be shorter than that, at the cost of lists and texts, never of ids
+        and counts. No secret may be in the result.
         """
         ...
 

@@ -24,6 +24,7 @@ from connectors.common import encode, fit, judge_http, rfc3339
 from connectors.credentials import (
     CA_FILE,
     KIND,
+    SMALLEST_BYTES,
     DestinationSettings,
     SecretUrl,
     SecretUrlFromFile,
@@ -51,6 +52,11 @@ class CallbackSettings(DestinationSettings):
     secret_file: SigningSecretFromFile | None = pydantic.Field(
         default=None, description="File that holds the signing secret, instead of `secret`."
     )
+    max_bytes: int = pydantic.Field(
+        default=256 * 1024,
+        ge=SMALLEST_BYTES,
+        description="Largest request in bytes; a larger event loses texts and alerts first.",
+    )
     ca_file: str = pydantic.Field(default="", description=CA_FILE)
 
 
@@ -74,16 +80,19 @@ class Callback(Connector):
 
     def __init__(self, settings: CallbackSettings) -> None:
         self._settings = settings
+        self.caps = msgspec.structs.replace(self.caps, max_bytes=settings.max_bytes)
         self._url = settings.needed("url")
         self._secret = settings.needed("secret")
 
     @override
-    def render(self, events: Sequence[Event], memory: Memory | None, step: str) -> Rendered:
-        event = events[0]
+    def render(
+        self, events: Sequence[Event], memory: Memory | None, step: str, max_bytes: int | None = None
+    ) -> Rendered:
+        event, room = events[0], min(max_bytes or self.caps.max_bytes, self.caps.max_bytes)
         body = {
             "type": f"incident.{event.kind.value}",
             "timestamp": rfc3339(event.at),
-            "data": msgspec.Raw(fit(event, self.caps.max_bytes - ENVELOPE_BYTES)),
+            "data": msgspec.Raw(fit(event, room - ENVELOPE_BYTES)),
         }
         request = Http(
             method="POST",

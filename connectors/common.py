@@ -325,6 +325,15 @@ def _with(event: Event, **changes: Any) -> Event:
     return msgspec.structs.replace(event, incident=view)
 
 
+def smallest(made: Iterable[bytes], size_bytes: int) -> bytes:
+    """Return the first of `made`, the longest first, that is at most `size_bytes`; the last if none is."""
+    body = b""
+    for body in made:
+        if len(body) <= size_bytes:
+            break
+    return body
+
+
 def first_that_fit(bodies: Sequence[bytes], size_bytes: int, joint_bytes: int = 0) -> int:
     """Return how many of `bodies` fit one request of `size_bytes`, `joint_bytes` between two; at least 1."""
     total = 0

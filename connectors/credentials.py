@@ -25,6 +25,9 @@ from standardwebhooks import Webhook
 from typing_extensions import override
 
 STARS = "********"
+SMALLEST_BYTES = (
+    4096  # the least that `max_bytes` of a destination can be; ids, counts and a title need 2 KiB
+)
 SEGMENT_CHARACTERS = 8  # shorter parts of an URL ("hooks", "v1") are words, not secrets
 MIN_KEY_BYTES, MAX_KEY_BYTES = 24, 64  # Source: Standard Webhooks, "Signature scheme"
 

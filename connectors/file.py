@@ -47,8 +47,11 @@ class File(Connector):
         self._settings = settings
 
     @override
-    def render(self, events: Sequence[Event], memory: Memory | None, step: str) -> Rendered:
-        lines = [fit(event, self.caps.max_bytes - 1) + b"\n" for event in events]
+    def render(
+        self, events: Sequence[Event], memory: Memory | None, step: str, max_bytes: int | None = None
+    ) -> Rendered:
+        size_bytes = min(max_bytes or self.caps.max_bytes, self.caps.max_bytes)
+        lines = [fit(event, size_bytes - 1) + b"\n" for event in events]
         count = first_that_fit(lines, self.caps.max_bytes)
         return Rendered(
             request=Append(path=self._settings.path, lines=b"".join(lines[:count])),

@@ -19,7 +19,7 @@ Source: developer.pagerduty.com, "Events API v2": 202 accepted, 400 invalid, 429
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 
@@ -29,15 +29,24 @@ from typing_extensions import override
 
 from bridge.model import Blocked, Delivered, Event, EventKind, IncidentState, Reject, Retry, Verdict
 from bridge.ports import Caps, Connector, Http, HttpResponse, Memory, Rendered, Request, Response
-from connectors.common import clip, encode, json_object, judge_http, one_line, rfc3339
-from connectors.credentials import CA_FILE, KIND, DestinationSettings, FromFile, HttpUrl, Secret
+from connectors.common import clip, encode, json_object, judge_http, one_line, rfc3339, smallest
+from connectors.credentials import (
+    CA_FILE,
+    KIND,
+    SMALLEST_BYTES,
+    DestinationSettings,
+    FromFile,
+    HttpUrl,
+    Secret,
+)
 from connectors.wording import alert_text, label, links, name_of, place_of, suspect, together, worst
 
 ACCEPTED, INVALID, TOO_MANY = 202, 400, 429
 ROUTING_KEY = (b"routing_key", b"routing key")
 WAIT_S = 120.0  # "a few minutes", where PagerDuty does not say how long
 SUMMARY_CHARACTERS, FIELD_CHARACTERS, DETAIL_CHARACTERS = 1024, 255, 2000
-LINE_CHARACTERS, LINK_CHARACTERS, LISTED = 300, 2000, 20
+LINE_CHARACTERS, LINK_CHARACTERS, LISTED, LABELS = 300, 2000, 20, 50
+BARE_CHARACTERS = 100  # of each text where all else has been left out already
 GROUPS = ("cluster", "namespace")
 PAGING_STATES = frozenset({IncidentState.OPEN, IncidentState.QUIET})
 
@@ -60,6 +69,11 @@ class PagerDutySettings(DestinationSettings):
     )
     resolve_on_expiry: bool = pydantic.Field(
         default=False, description="true: also resolve when an alert's resolve never came."
+    )
+    max_bytes: int = pydantic.Field(
+        default=512 * 1024,
+        ge=SMALLEST_BYTES,
+        description="Largest request in bytes; PagerDuty takes no more.",
     )
     ca_file: str = pydantic.Field(default="", description=CA_FILE)
 
@@ -86,6 +100,7 @@ class PagerDuty(Connector):
 
     def __init__(self, settings: PagerDutySettings) -> None:
         self._settings = settings
+        self.caps = msgspec.structs.replace(self.caps, max_bytes=settings.max_bytes)
         self._key = settings.needed("routing_key")
 
     @override
@@ -103,18 +118,19 @@ class PagerDuty(Connector):
         return "trigger" if highest is None or view.escalations > highest else ""
 
     @override
-    def render(self, events: Sequence[Event], memory: Memory | None, step: str) -> Rendered:
+    def render(
+        self, events: Sequence[Event], memory: Memory | None, step: str, max_bytes: int | None = None
+    ) -> Rendered:
         event = events[0]
         action = self._action(event, memory) or _usual_action(event)
         number = _page_number(event, memory, action, step)
-        body: dict[str, Any] = {"event_action": action, "dedup_key": _dedup_key(event, number)}
-        if action == "trigger":
-            body |= _trigger(event)
+        head = {"event_action": action, "dedup_key": _dedup_key(event, number)}
+        room = min(max_bytes or self.caps.max_bytes, self.caps.max_bytes) - len(self._key_member())
         request = Http(
             method="POST",
             url=self._settings.url,
             headers={"content-type": "application/json"},
-            body=encode(body),
+            body=encode(head) if action != "trigger" else smallest(_bodies(head, event), room),
         )
         return Rendered(request=request, event_ids=(event.event_id,), step=step)
 
@@ -130,10 +146,13 @@ class PagerDuty(Connector):
         if not isinstance(request, Http):
             return request
         # The frozen body is a JSON object that is never empty: the key becomes its first member.
-        body = b'{"routing_key":' + encode(self._key.reveal()) + b"," + request.body[1:]
+        body = b"{" + self._key_member() + request.body[1:]
         return msgspec.structs.replace(
             request, url=self._settings.url, body=body, ca_file=self._settings.ca_file
         )
+
+    def _key_member(self) -> bytes:
+        return b'"routing_key":' + encode(self._key.reveal()) + b","
 
 
 def _highest(memory: Memory | None) -> int | None:
@@ -199,10 +218,16 @@ def _judge_answer(request: Http, response: HttpResponse, verdict: Verdict) -> Ve
 # ---- what people read ------------------------------------------------------------------------------------
 
 
-def _trigger(event: Event) -> dict[str, Any]:
+def _bodies(head: dict[str, str], event: Event) -> Iterator[bytes]:
+    """Yield the whole page, the longest first; the last keeps little more than title, place and counts."""
+    for listed in (LISTED, LISTED // 4, 0):
+        yield encode(head | _trigger(event, listed))
+
+
+def _trigger(event: Event, listed: int) -> dict[str, Any]:
     found = [each for each in links(event) if len(each.url) <= LINK_CHARACTERS]
-    body: dict[str, Any] = {"payload": _payload(event), "client": "Tocsin"}
-    if found:
+    body: dict[str, Any] = {"payload": _payload(event, listed), "client": "Tocsin"}
+    if found and listed:
         body |= {
             "client_url": found[0].url,
             "links": [{"href": each.url, "text": each.text} for each in found],
@@ -210,7 +235,7 @@ def _trigger(event: Event) -> dict[str, Any]:
     return body
 
 
-def _payload(event: Event) -> dict[str, Any]:
+def _payload(event: Event, listed: int) -> dict[str, Any]:
     view, found = event.incident, worst(event)
     texts = {
         "summary": clip(_summary(event), SUMMARY_CHARACTERS),
@@ -220,11 +245,15 @@ def _payload(event: Event) -> dict[str, Any]:
         "group": clip("/".join(filter(None, (label(event, name) for name in GROUPS))), FIELD_CHARACTERS),
     }
     return {
-        **{key: one_line(text) for key, text in texts.items() if text},
+        **{
+            key: one_line(text if listed else clip(text, BARE_CHARACTERS))
+            for key, text in texts.items()
+            if text
+        },
         "severity": view.severity,
         # When this page came up: a later page of the incident is about what happened then.
         "timestamp": rfc3339(event.at if view.escalations else view.opened_at),
-        "custom_details": _details(event),
+        "custom_details": _details(event, listed) if listed else _counts(event),
     }
 
 
@@ -243,23 +272,30 @@ def _source(event: Event) -> str:
     return place if place.strip() else f"tocsin/{event.tenant}"
 
 
-def _details(event: Event) -> dict[str, Any]:
+def _counts(event: Event) -> dict[str, Any]:
     view = event.incident
-    reasons = {"first_suspect": suspect(event), "one_incident_because": together(event)}
     return {
-        "summary": clip(view.summary, DETAIL_CHARACTERS),
-        "incident": view.id,
+        "incident": clip(view.id, BARE_CHARACTERS),
         "event_id": event.event_id,
-        "tenant": event.tenant,
+        "tenant": clip(event.tenant, BARE_CHARACTERS),
         "alerts": f"{view.alerts_firing} of {view.alerts_total} firing",
         "anomaly": "unknown" if view.anomaly is None else f"{view.anomaly:.2f}",
         "degraded": event.degraded,
+    }
+
+
+def _details(event: Event, listed: int) -> dict[str, Any]:
+    view = event.incident
+    reasons = {"first_suspect": suspect(event), "one_incident_because": together(event)}
+    return {
+        **_counts(event),
+        "summary": clip(view.summary, DETAIL_CHARACTERS),
         **{key: clip(one_line(text), LINE_CHARACTERS) for key, text in reasons.items() if text},
         "common_labels": {
-            clip(key, 100): clip(value, 200) for key, value in sorted(view.common_labels.items())[:50]
+            clip(key, 100): clip(value, 200) for key, value in sorted(view.common_labels.items())[:LABELS]
         },
         "worst_alerts": [
             clip(f"{each.severity}: {one_line(alert_text(each))}", LINE_CHARACTERS)
-            for each in view.episodes[:LISTED]
+            for each in view.episodes[:listed]
         ],
     }

@@ -36,13 +36,22 @@ from connectors.common import (
     milliseconds,
     one_line,
 )
-from connectors.credentials import CA_FILE, KIND, DestinationSettings, FromFile, HttpUrl, Secret
+from connectors.credentials import (
+    CA_FILE,
+    KIND,
+    SMALLEST_BYTES,
+    DestinationSettings,
+    FromFile,
+    HttpUrl,
+    Secret,
+)
 from connectors.wording import host_of, name_of
 
 COLLECT, HEALTH = "/services/collector/event", "/services/collector/health/1.0"
 #: Alerts whose names and places become indexed fields, values of one field, characters of a value.
 SEARCHED, MAX_VALUES, FIELD_CHARACTERS = 100, 20, 100
 SEARCHED_LABELS = ("service", "cluster", "namespace")
+FIELDS_SHARE = 4  # the indexed fields take no more than this part of a request
 
 #: Codes that tell of our settings or of the receiver's; waiting for a person loses nothing.
 BLOCKING = {
@@ -83,6 +92,9 @@ class SplunkSettings(DestinationSettings):
     sourcetype: str = pydantic.Field(
         default="tocsin:event", max_length=255, description="The events' field `sourcetype`."
     )
+    max_bytes: int = pydantic.Field(
+        default=1_000_000, ge=SMALLEST_BYTES, description="Largest request in bytes; Splunk Cloud takes 1 MB."
+    )
     ca_file: str = pydantic.Field(default="", description=CA_FILE)
 
 
@@ -107,11 +119,15 @@ class Splunk(Connector):
 
     def __init__(self, settings: SplunkSettings) -> None:
         self._settings = settings
+        self.caps = msgspec.structs.replace(self.caps, max_bytes=settings.max_bytes)
         self._token = settings.needed("token")
 
     @override
-    def render(self, events: Sequence[Event], memory: Memory | None, step: str) -> Rendered:
-        records = [self._record(event) for event in events]
+    def render(
+        self, events: Sequence[Event], memory: Memory | None, step: str, max_bytes: int | None = None
+    ) -> Rendered:
+        size_bytes = min(max_bytes or self.caps.max_bytes, self.caps.max_bytes)
+        records = [self._record(event, size_bytes) for event in events]
         count = first_that_fit(records, self.caps.max_bytes, joint_bytes=1)
         request = Http(
             method="POST",
@@ -122,18 +138,18 @@ class Splunk(Connector):
         event_ids = tuple(event.event_id for event in events[:count])
         return Rendered(request=request, event_ids=event_ids, step=step)
 
-    def _record(self, event: Event) -> bytes:
+    def _record(self, event: Event, size_bytes: int) -> bytes:
         at_ms = milliseconds(event.at)
         record = {
             "time": f"{at_ms // 1000}.{at_ms % 1000:03d}",
             "host": self._settings.host,
             "source": self._settings.source,
             "sourcetype": self._settings.sourcetype,
-            "fields": _fields(event),
+            "fields": _fields(event, size_bytes // FIELDS_SHARE),
         }
         if self._settings.index is not None:
             record["index"] = self._settings.index
-        room = self.caps.max_bytes - len(encode(record)) - len(b',"event":')
+        room = size_bytes - len(encode(record)) - len(b',"event":')
         return encode(record | {"event": msgspec.Raw(fit(event, room))})
 
     @override
@@ -167,11 +183,14 @@ class Splunk(Connector):
         return self._settings.url.rstrip("/") + path
 
 
-def _fields(event: Event) -> dict[str, str | list[str]]:
-    """Return the indexed fields: what people search by, without opening the event. Lists are multi-value."""
+def _fields(event: Event, size_bytes: int) -> dict[str, str | list[str]]:
+    """Return the indexed fields: what people search by, without opening the event. Lists are multi-value.
+
+    Where they would take more than `size_bytes` only the event's own are left.
+    """
     view = event.incident
     alerts = [*view.episodes[:SEARCHED]]
-    found: dict[str, str | list[str]] = {
+    own: dict[str, str] = {
         "event_id": event.event_id,
         "incident": view.id,
         "kind": event.kind.value,
@@ -179,11 +198,14 @@ def _fields(event: Event) -> dict[str, str | list[str]]:
         "severity": view.severity,
         "tenant": event.tenant,
         "origin": view.origin,
+    }
+    found = {
         "signature": _distinct(map(name_of, alerts)),
         "dest": _distinct(host_of(each.labels) for each in alerts),
         **{name: _distinct(each.labels.get(name, "") for each in alerts) for name in SEARCHED_LABELS},
     }
-    return {key: value for key, value in found.items() if value}
+    all_of_them = own | {key: value for key, value in found.items() if value}
+    return all_of_them if len(encode(all_of_them)) <= size_bytes else dict(own)
 
 
 def _distinct(texts: Iterable[str]) -> list[str]:

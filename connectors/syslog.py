@@ -123,8 +123,11 @@ class Syslog(Connector):
             )
 
     @override
-    def render(self, events: Sequence[Event], memory: Memory | None, step: str) -> Rendered:
-        frames = [self._message(event) for event in events]
+    def render(
+        self, events: Sequence[Event], memory: Memory | None, step: str, max_bytes: int | None = None
+    ) -> Rendered:
+        largest = self._settings.max_message_bytes
+        frames = [self._message(event, min(max_bytes or largest, largest)) for event in events]
         count = first_that_fit(frames, self.caps.max_bytes)
         event_ids = tuple(event.event_id for event in events[:count])
         return Rendered(request=self._frames(tuple(frames[:count])), event_ids=event_ids, step=step)
@@ -135,9 +138,9 @@ class Syslog(Connector):
             address=settings.address, transport=settings.transport, frames=frames, ca_file=settings.ca_file
         )
 
-    def _message(self, event: Event) -> bytes:
+    def _message(self, event: Event, size_bytes: int) -> bytes:
         head = self._header(event).encode()
-        room = self._settings.max_message_bytes - len(head)
+        room = size_bytes - len(head)
         match self._settings.format:
             case "json":
                 return head + fit(event, room)

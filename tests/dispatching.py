@@ -73,6 +73,7 @@ class Fake(Connector):
         self.caps = caps
         self.unwanted: set[EventKind] = set()
         self.probes = False
+        self.fills = False
         self.steps: dict[str, str] = {}  # from a step to the one that follows it
 
     @override
@@ -80,13 +81,18 @@ class Fake(Connector):
         return event.kind not in self.unwanted
 
     @override
-    def render(self, events: Sequence[Event], memory: Memory | None, step: str) -> Rendered:
+    def render(
+        self, events: Sequence[Event], memory: Memory | None, step: str, max_bytes: int | None = None
+    ) -> Rendered:
         body = {
             "events": [[each.incident.id, each.seq, each.kind, each.event_id] for each in events],
             "memory": memory,
             "step": step,
         }
-        request = Http(method="POST", url=f"fake://{self.name}", headers={}, body=json.dumps(body).encode())
+        sent = json.dumps(body).encode()
+        if self.fills:  # as large as it may be
+            sent += b" " * ((max_bytes or self.caps.max_bytes) - len(sent))
+        request = Http(method="POST", url=f"fake://{self.name}", headers={}, body=sent)
         return Rendered(request=request, event_ids=tuple(each.event_id for each in events), step=step)
 
     @override

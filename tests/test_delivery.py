@@ -255,8 +255,20 @@ def test_a_batch_that_was_refused_whole_is_taken_apart_and_a_single_event_is_giv
     assert settled(batch(1), Reject(reason="HTTP 400")).deliveries[0].state is S.DEAD
 
 
-def test_a_single_event_that_is_too_large_is_given_up_and_of_several_none() -> None:
-    assert settled(batch(1), Split(reason="413")).deliveries[0].state is S.DEAD
+@pytest.mark.parametrize(
+    ("size_bytes", "state", "fit_bytes"),
+    [(100_000, S.WAITING, 50_000), (4096, S.WAITING, 2048), (4095, S.DEAD, 0), (0, S.DEAD, 0)],
+)
+def test_a_single_event_that_is_too_large_goes_again_at_half_the_size_as_long_as_that_is_something(
+    size_bytes: int, state: S, fit_bytes: int
+) -> None:
+    verdict = Split(reason="413")
+    result = settle(7, batch(1), {}, [verdict], NOW, 0.0, POLICY, size_bytes=size_bytes)
+    assert (result.deliveries[0].state, result.deliveries[0].fit_bytes) == (state, fit_bytes)
+    assert result.keep_until is None
+
+
+def test_of_several_that_are_too_large_together_none_is_given_up() -> None:
     assert [each.state for each in settled(batch(2), Split(reason="413"), Split(reason="413")).deliveries] == [
         S.WAITING, S.WAITING,
     ]  # fmt: skip

@@ -586,6 +586,34 @@ async def test_a_batch_that_is_too_large_is_split_down_to_the_event_that_is(make
     assert [kind for _, _, kind, _ in world.troubles] == ["dead_letters"]
 
 
+async def test_an_event_that_is_too_large_by_itself_goes_again_at_half_the_size(make: Make) -> None:
+    world = make(siem=replace(EVERY, max_bytes=100_000))
+    world.connectors["siem"].fills = True
+    sizes: list[int] = []
+
+    def limited(_: Any) -> int:
+        return 413 if sizes[-1] > 30_000 else 200
+
+    seal = world.connectors["siem"].seal
+
+    def measuring(request: Any, event_ids: Sequence[str], now: datetime) -> Request:
+        sizes.append(len(request.body))
+        return seal(request, event_ids, now)
+
+    world.connectors["siem"].seal = measuring  # type: ignore[method-assign]
+    world.answers["siem"] = limited
+    for incident in "ab":
+        world.emit(incident, OPENED)
+    async with world.running():
+        await world.until(world.is_done)
+        assert set(world.states("siem").values()) == {"delivered"}
+        assert sizes[-1] == 25_000
+        world.answers["siem"] = lambda _: 413
+        world.emit("c", OPENED)
+        await world.until(lambda: world.states("siem").get(("c", 1)) == "dead")
+    assert min(sizes) == 100_000 // 32  # half of that would promise nothing any more
+
+
 async def test_one_bad_event_does_not_take_its_batch_with_it(make: Make) -> None:
     world = make(siem=EVERY)
     world.answers["siem"] = lambda body: 400 if any(e[0] == "bad" for e in body["events"]) else 200
@@ -784,10 +812,10 @@ async def test_a_connector_that_breaks_on_one_event_delivers_the_others(make: Ma
     connector = world.connectors["siem"]
     render = connector.render
 
-    def broken(events: Any, memory: Any, step: str) -> Any:
+    def broken(events: Any, *more: Any) -> Any:
         if any(each.incident.id == "bad" for each in events):
             raise KeyError("a secret")
-        return render(events, memory, step)
+        return render(events, *more)
 
     connector.render = broken  # type: ignore[method-assign]
     for incident in ("a", "bad", "c"):

@@ -13,6 +13,9 @@ from bridge.delivery.work import LineChange, Settlement
 from bridge.model import Delivered, Delivery, DeliveryState, Pending, Reject, Retry, Split, Verdict
 from bridge.ports import Memory
 
+#: Below this a destination promises nothing about what is left of an event.
+SMALLEST_BYTES = 2048
+
 
 def settle(
     request: int,
@@ -22,22 +25,26 @@ def settle(
     now: datetime,
     jitter: float,
     policy: Policy,
+    *,
+    size_bytes: int = 0,
 ) -> Settlement:
-    """Return what becomes of a request and its deliveries, at least one, all of one destination.
+    """Return what becomes of a request of `size_bytes` and its deliveries, at least one, all of one destination.
 
     A batch whose every event is retried goes again as it was, at the latest of their times. A batch that was
     refused whole is taken apart first: one bad event must not take the others with it. An event that is too
-    large by itself is given up.
+    large by itself is made anew at half the size, until it is `SMALLEST_BYTES`; then it is given up.
 
     What a blocked destination refused is rendered anew the next time, under the same event ids: nothing of it
     was accepted, and the reason may stand in its bytes (a channel, an index), which only a corrected
     configuration can change.
     """
-    verdicts = _taken_apart(verdicts)
+    verdicts = _taken_apart(verdicts, size_bytes)
     after = [
         next_step(delivery, verdict, now, jitter, policy)
         for delivery, verdict in zip(deliveries, verdicts, strict=True)
     ]
+    if len(after) == 1 and isinstance(verdicts[0], Split):
+        after = [replace(after[0], fit_bytes=size_bytes // 2)]
     asked = [each.next_at for each in after if each.state is DeliveryState.PENDING]
     keep_until = min(asked, default=None)
     if _goes_again(after, verdicts):
@@ -52,10 +59,11 @@ def settle(
     )
 
 
-def _taken_apart(verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
+def _taken_apart(verdicts: Sequence[Verdict], size_bytes: int) -> Sequence[Verdict]:
     if len(verdicts) == 1:
         only = verdicts[0]
-        return [Reject(reason=only.reason)] if isinstance(only, Split) else verdicts
+        is_small = size_bytes // 2 < SMALLEST_BYTES
+        return [Reject(reason=only.reason)] if isinstance(only, Split) and is_small else verdicts
     if all(isinstance(each, Reject) for each in verdicts):
         return [Split(reason=each.reason) for each in verdicts if isinstance(each, Reject)]
     return verdicts

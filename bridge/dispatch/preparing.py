@@ -160,7 +160,10 @@ class Preparing:
     def _render(self, batch: Sequence[_Chosen], ended: _Ended) -> list[Ready]:
         try:
             rendered = self._connector.render(
-                [each.event for each in batch], batch[0].line.memory, batch[0].delivery.step
+                [each.event for each in batch],
+                batch[0].line.memory,
+                batch[0].delivery.step,
+                batch[0].delivery.fit_bytes or None,
             )
             body = encode_request(rendered.request)
         except Exception as error:  # noqa: BLE001 (as above)
@@ -191,10 +194,10 @@ class Preparing:
 
 
 def _batches(chosen: Sequence[_Chosen], events: int) -> Iterator[list[_Chosen]]:
-    """Yield what can go together: first calls up to `events`; a later call of an event goes alone."""
+    """Yield what can go together, up to `events`; a later call, and what was too large, goes alone."""
     batch: list[_Chosen] = []
     for each in chosen:
-        if each.delivery.step:
+        if each.delivery.step or each.delivery.fit_bytes:
             yield [each]
             continue
         batch.append(each)

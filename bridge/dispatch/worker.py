@@ -23,7 +23,7 @@ from bridge.dispatch.surroundings import Surroundings
 from bridge.dispatch.telling import Telling
 from bridge.errors import StorageError
 from bridge.model import Delivery, DeliveryState, Verdict, Word
-from bridge.ports import Connector, Rendered, Request, Unreached, decode_request
+from bridge.ports import Connector, Rendered, Request, Unreached, decode_request, size_bytes
 
 #: How many deliveries of a line are read where each event goes; unwanted ones are passed over.
 FOLLOW = 8
@@ -230,7 +230,7 @@ class Worker:
             answer = replace(answer, verdicts=verdicts)
         settlement = settle(
             attempt.request, attempt.deliveries, attempt.told, answer.verdicts, now,
-            self._around.jitter(), self._policy,
+            self._around.jitter(), self._policy, size_bytes=size_bytes(attempt.rendered.request),
         )  # fmt: skip
         is_recovered = self._standing.learn(answer, attempt.deliveries, started_at, now)
         if not attempt.asks:

@@ -12,10 +12,11 @@ from typing_extensions import override
 
 from bridge.model import Event, EventKind, Verdict
 from bridge.ports import Caps, Connector, Http, HttpResponse, Memory, Rendered, Request, Response
-from connectors.common import encode, judge_http
+from connectors.common import encode, judge_http, smallest
 from connectors.credentials import (
     CA_FILE,
     KIND,
+    SMALLEST_BYTES,
     DestinationSettings,
     FromFile,
     HttpUrl,
@@ -27,6 +28,10 @@ from connectors.credentials import (
 from connectors.slack import replies
 from connectors.slack.answers import POST, REPLY, TEST, UPDATE, judge_api, judge_webhook, method_of
 from connectors.slack.blocks import LISTED, blocks, fallback, reply
+
+HEADERS = {"content-type": "application/json; charset=utf-8"}
+#: What a link leads to is not fetched and shown below the message.
+QUIET = {"unfurl_links": False, "unfurl_media": False}
 
 
 class SlackSettings(DestinationSettings):
@@ -48,6 +53,9 @@ class SlackSettings(DestinationSettings):
     )
     api_url: HttpUrl = pydantic.Field(
         default="https://slack.com/api", description="Address of Slack's API; change it for a proxy."
+    )
+    max_bytes: int = pydantic.Field(
+        default=64 * 1024, ge=SMALLEST_BYTES, description="Largest request in bytes."
     )
     ca_file: str = pydantic.Field(default="", description=CA_FILE)
 
@@ -86,8 +94,9 @@ class Slack(Connector):
     def __init__(self, settings: SlackSettings) -> None:
         self._settings = settings
         self._token, self._url = settings.credential("token"), settings.credential("url")
-        if self._url is not None:
-            self.caps = msgspec.structs.replace(self.caps, updates=False)
+        self.caps = msgspec.structs.replace(
+            self.caps, max_bytes=settings.max_bytes, updates=self._url is None
+        )
 
     @override
     def wants(self, event: Event, memory: Memory | None) -> bool:
@@ -95,38 +104,39 @@ class Slack(Connector):
         return self._url is None or event.kind is not EventKind.UPDATED
 
     @override
-    def render(self, events: Sequence[Event], memory: Memory | None, step: str) -> Rendered:
+    def render(
+        self, events: Sequence[Event], memory: Memory | None, step: str, max_bytes: int | None = None
+    ) -> Rendered:
         event, memory = events[0], memory or {}
+        room = min(max_bytes or self.caps.max_bytes, self.caps.max_bytes)
         if self._url is not None:
-            request = _webhook(self._url, event, memory)
+            request = _webhook(self._url, event, memory, room)
         elif step == "post" or "ts" not in memory:
-            request = self._post(event)
+            request = self._post(event, room)
         elif step == "thread":
             request = self._thread(event, memory)
         else:
-            request = self._update(event, memory)
+            request = self._update(event, memory, room)
         return Rendered(request=request, event_ids=(event.event_id,), step=step)
 
-    def _post(self, event: Event) -> Http:
+    def _post(self, event: Event, room: int) -> Http:
         body = {
             "channel": self._settings.channel,
             "text": fallback(event, event.kind, ""),
-            "blocks": blocks(event, LISTED),
             "metadata": _metadata(event),
         }
-        return _request(self._method(POST), body, replies.told(event))
+        return _message(self._method(POST), event, body, replies.told(event), room)
 
-    def _update(self, event: Event, memory: Memory) -> Http:
+    def _update(self, event: Event, memory: Memory, room: int) -> Http:
         kind = replies.change(event, memory)
         body = {
             "channel": memory["channel"],
             "ts": memory["ts"],
             "text": fallback(event, kind or event.kind, ""),
-            "blocks": blocks(event, LISTED),
             "metadata": _metadata(event),
         }
         about = replies.told(event) | ({} if kind is None else {REPLY: kind.value})
-        return _request(self._method(UPDATE), body, about)
+        return _message(self._method(UPDATE), event, body, about, room)
 
     def _thread(self, event: Event, memory: Memory) -> Http:
         kind = replies.change(event, memory) or event.kind
@@ -136,6 +146,7 @@ class Slack(Connector):
             "reply_broadcast": kind is EventKind.ESCALATED,
             "text": reply(event, replies.words(event, kind, memory)),
             "metadata": _metadata(event),
+            **QUIET,
         }
         return _request(self._method(POST), body, replies.told(event))
 
@@ -168,17 +179,21 @@ class Slack(Connector):
         return f"{self._settings.api_url.rstrip('/')}/{method}"
 
 
-def _webhook(url: Secret, event: Event, memory: Memory) -> Http:
+def _webhook(url: Secret, event: Event, memory: Memory, room: int) -> Http:
     kind = replies.change(event, memory) or event.kind
     change = replies.words(event, kind, memory) if memory else ""
-    body = {"text": fallback(event, kind, change), "blocks": blocks(event, LISTED)}
-    return _request(origin(url), body, replies.told(event))
+    body = {"text": fallback(event, kind, change)}
+    return _message(origin(url), event, body, replies.told(event), room)
+
+
+def _message(url: str, event: Event, body: dict[str, Any], about: Memory, room: int) -> Http:
+    """Return the request with as many alerts listed as there is room for."""
+    made = (encode(body | QUIET | {"blocks": blocks(event, listed)}) for listed in (LISTED, LISTED // 3, 0))
+    return Http(method="POST", url=url, headers=HEADERS, body=smallest(made, room), about=about)
 
 
 def _request(url: str, body: dict[str, Any], about: Memory) -> Http:
-    headers = {"content-type": "application/json; charset=utf-8"}
-    quiet = {"unfurl_links": False, "unfurl_media": False} if body else {}
-    return Http(method="POST", url=url, headers=headers, body=encode(body | quiet), about=about)
+    return Http(method="POST", url=url, headers=HEADERS, body=encode(body), about=about)
 
 
 def _metadata(event: Event) -> dict[str, Any]:

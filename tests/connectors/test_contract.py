@@ -10,6 +10,7 @@ from builders import START, at, event
 from destinations import CASES, NASTY, SECRETS, build, nasty_event, payload, wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 import connectors
 from bridge.errors import ConfigError
@@ -252,6 +253,33 @@ def test_the_largest_event_stays_within_the_limit_and_parses_for_the_receiver(ca
     assert rendered.event_ids == (HUGE.event_id,)
     assert HUGE.event_id in sent.decode()
     parse(case, sent)
+
+
+@EVERY
+@pytest.mark.parametrize("size", [100_000, 10_000, 4096, 2048])
+def test_an_event_that_was_too_large_can_be_made_smaller_and_keeps_its_ids_and_counts(case, size):
+    connector = build(case)
+
+    rendered = connector.render([HUGE], None, "", size)
+
+    sent = payload(connector.seal(rendered.request, rendered.event_ids, START))
+    assert len(sent) <= size
+    assert HUGE.event_id in sent.decode()
+    assert re.search(r'100 of 100|"alerts_total":100|alertsTotal=100|cn1=100', sent.decode())
+    parse(case, sent)
+
+
+@OVER_HTTP
+def test_the_size_of_a_request_can_be_set(case):
+    connector = build(case, max_bytes=4096)
+
+    rendered = connector.render([HUGE] * 3, None, "")
+
+    sent = payload(connector.seal(rendered.request, rendered.event_ids, START))
+    assert len(sent) <= 4096 == connector.caps.max_bytes
+    assert HUGE.event_id in sent.decode()
+    with pytest.raises(ValidationError, match="max_bytes"):
+        build(case, max_bytes=4095)
 
 
 def parse(case: str, sent: bytes) -> None:

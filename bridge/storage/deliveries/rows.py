@@ -20,6 +20,7 @@ CREATE TABLE delivery (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   tenant TEXT NOT NULL, destination TEXT NOT NULL, event_id TEXT NOT NULL,
   incident TEXT NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, urgent INTEGER NOT NULL, state TEXT NOT NULL,
+  fit_bytes INTEGER NOT NULL DEFAULT 0,
   created_at INTEGER NOT NULL, next_at INTEGER NOT NULL, attempts INTEGER NOT NULL,
   token TEXT NOT NULL, step TEXT NOT NULL, reason TEXT NOT NULL, delivered_at INTEGER,
   maybe_duplicate INTEGER NOT NULL, until_recovery INTEGER NOT NULL, pending_since INTEGER,
