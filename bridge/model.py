@@ -324,6 +324,7 @@ class Delivery(Word, frozen=True, kw_only=True):
     failing_since: datetime | None = None  # when it first failed or was refused
     stuck_since: datetime | None = None  # since when it fails although the destination takes others
     refusals: int = 0  # how often it was refused although the destination takes others
+    asked_at: datetime | None = None  # when a person sent it off again; its horizon counts from there
 
 
 class Delivered(Word, tag="delivered", frozen=True, kw_only=True):

@@ -379,6 +379,14 @@ async def test_another_sites_page_may_not_act(world: World) -> None:
 # ---- acting ------------------------------------------------------------------------------------------------
 
 
+async def test_a_destination_that_does_not_exist_is_no_empty_list(world: World) -> None:
+    await world.deliveries.adopt({"siem": "", "chat": ""})
+    assert (await world.json("/api/v1/deliveries?destination=chat"))["items"] == []
+    answer = await world.ask("/api/v1/deliveries?destination=siemm")
+    assert answer.status == 400
+    assert "must be one of chat, siem" in (await answer.json())["detail"]
+
+
 async def test_a_delivery_is_dropped_and_retried(world: World) -> None:
     number = await dead_letter(world)
     assert (await world.ask(f"/api/v1/deliveries/{number}/retry", "responder", method="POST")).status == 404

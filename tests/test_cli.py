@@ -424,6 +424,26 @@ def test_a_delivery_behind_a_destination_that_refuses_shows_no_time_that_has_pas
     assert "2026-01-05" not in told
 
 
+def test_all_dead_letters_go_again_in_the_order_in_which_they_were_made(sidecar: Sidecar) -> None:
+    """The list shows the newest first; sent off like that a destination would get the end before the beginning."""
+    letters = [{**LETTER, "id": number} for number in (9, 7, 5)]
+    sidecar.answers["/api/v1/deliveries"] = (200, {"items": letters, "next": None})
+    for number in (7, 9):
+        sidecar.answers[f"/api/v1/deliveries/{number}/retry"] = (202, {"id": str(number)})
+    assert run("deliveries", "retry", "--all", "--url", sidecar.url).exit_code == 0
+    assert [path for method, path, _ in sidecar.asked if method == "POST"] == [
+        "/api/v1/deliveries/5/retry", "/api/v1/deliveries/7/retry", "/api/v1/deliveries/9/retry",
+    ]  # fmt: skip
+
+
+def test_a_destination_that_is_misspelt_exits_1_and_says_which_there_are(sidecar: Sidecar) -> None:
+    detail = "must be one of chat, siem"
+    sidecar.answers["/api/v1/deliveries"] = (400, {"detail": detail, "parameter": "destination"})
+    result = run("deliveries", "retry", "--all", "--destination", "siemm", "--url", sidecar.url)
+    assert result.exit_code == 1
+    assert detail in result.output
+
+
 def test_one_refusal_does_not_keep_the_others_and_exits_1(sidecar: Sidecar) -> None:
     result = run("deliveries", "retry", "4", "5", "--url", sidecar.url)
     assert result.exit_code == 1

@@ -93,7 +93,12 @@ def test_every_state_is_open_final_or_dead() -> None:
 def test_what_is_dead_goes_on_only_by_a_person() -> None:
     dead = delivery(state=S.DEAD, reason="refused", attempts=7)
     again = retried(dead, NOW)
-    assert (again.state, again.attempts, again.next_at, again.created_at) == (S.WAITING, 0, NOW, NOW)
+    assert (again.state, again.attempts, again.next_at, again.created_at) == (
+        S.WAITING,
+        0,
+        NOW,
+        dead.created_at,
+    )
     assert dropped(dead).state is S.DROPPED
     with pytest.raises(ValueError, match="given up"):
         retried(delivery(), NOW)
@@ -174,6 +179,13 @@ def test_beyond_its_horizon_a_delivery_is_given_up_and_says_why() -> None:
     after = next_step(delivery(), Retry(reason="HTTP 503"), at(1 + 101), 0, policy)
     assert (after.state, after.reason) == (S.DEAD, "its retry horizon of 100 s passed; last: HTTP 503")
     assert next_step(delivery(), Retry(reason="HTTP 503"), at(1 + 100), 0, policy).state is S.WAITING
+
+
+def test_what_a_person_sends_off_again_has_a_new_horizon() -> None:
+    policy = Policy(retry_horizon_s=100)
+    again = retried(delivery(state=S.DEAD), at(5000))
+    assert overdue(again, at(5099), policy) is None
+    assert overdue(again, at(5101), policy) is not None
 
 
 verdicts = st.one_of(

@@ -94,12 +94,17 @@ class Api:
     async def deliveries(self, request: web.Request, who: Credential) -> web.StreamResponse:
         """Answer GET /api/v1/deliveries."""
         asked = Asked(request, {"state", "destination", "incident", "limit", "cursor"})
+        destination = asked.text("destination")
+        if destination is not None:
+            # A name that is misspelt must not look like a destination without anything to do.
+            known = await self._read(partial(self._deliveries.destinations, who.tenant))
+            asked.one_of("destination", known)
         return await self._list(
             partial(
                 self._deliveries.listed,
                 who.tenant,
                 states=tuple(DeliveryState(each) for each in asked.several("state", DeliveryState)),
-                destination=asked.text("destination"),
+                destination=destination,
                 incident=asked.text("incident"),
                 limit=asked.limit(),
                 cursor=asked.text("cursor"),

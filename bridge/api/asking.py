@@ -47,7 +47,7 @@ class Asked:
         """Return a parameter that must be one of `values`."""
         text = self.text(name)
         if text is not None and text not in values:
-            refuse(name, f"must be one of {', '.join(values)}")
+            refuse(name, f"must be one of {', '.join(values) or 'none, there are none yet'}")
         return text
 
     def several(self, name: str, values: Iterable[str]) -> tuple[str, ...]:

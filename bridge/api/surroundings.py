@@ -120,6 +120,9 @@ class Deliveries(Protocol):
     def of_incident(self, tenant: str, incident: str) -> list[dict[str, Any]]:
         """Return every delivery of one incident."""
 
+    def destinations(self, tenant: str) -> tuple[str, ...]:
+        """Return the destinations that a tenant can ask for."""
+
     def counts(self, tenant: str) -> dict[str, int]:
         """Return how many deliveries are in each state."""
 

@@ -178,9 +178,11 @@ def _act_on_deliveries(
 ) -> None:
     if is_all == bool(ids):
         raise click.UsageError("name the ID of one or more deliveries, or --all")
-    chosen = ids or [
-        str(each.get("id", "")) for each in _deliveries(remote, ["dead"], destination, sys.maxsize)
-    ]
+    # Listed newest first, done oldest first: as they would have gone.
+    chosen = (
+        ids
+        or [str(each.get("id", "")) for each in _deliveries(remote, ["dead"], destination, sys.maxsize)][::-1]
+    )
     nothing = f"no delivery of this id that one can {action}; `tocsin deliveries list --state all` lists them"
     _act(remote, [f"/api/v1/deliveries/{_quoted(each)}/{action}" for each in chosen], action, nothing)
 

@@ -133,8 +133,8 @@ def next_step(delivery: Delivery, verdict: Verdict, now: datetime, jitter: float
 
 def overdue(delivery: Delivery, now: datetime, policy: Policy) -> Delivery | None:
     """Return the delivery as given up if its horizon has passed, else None."""
-    horizon_s = policy.retry_horizon_s
-    if horizon_s is None or now - delivery.created_at <= timedelta(seconds=horizon_s):
+    horizon_s, since = policy.retry_horizon_s, delivery.asked_at or delivery.created_at
+    if horizon_s is None or now - since <= timedelta(seconds=horizon_s):
         return None
     reason = f"its retry horizon of {horizon_s:g} s passed"
     return _dead(delivery, f"{reason}; last: {delivery.reason}" if delivery.reason else reason)
@@ -152,7 +152,7 @@ def unanswered(delivery: Delivery, now: datetime) -> Delivery:
 
 
 def retried(delivery: Delivery, now: datetime) -> Delivery:
-    """Return a given-up delivery as a person sends it off again, with a new horizon.
+    """Return a given-up delivery as a person sends it off again, with a new horizon and its old age.
 
     Raises:
         ValueError: It was not given up.
@@ -161,7 +161,7 @@ def retried(delivery: Delivery, now: datetime) -> Delivery:
         raise ValueError("only what was given up can be retried")
     return move(
         delivery, _S.WAITING,
-        created_at=now, next_at=now, attempts=0, token="", reason="retried by a person",
+        asked_at=now, next_at=now, attempts=0, token="", reason="retried by a person",
         until_recovery=False, pending_since=None, failing_since=None, stuck_since=None, refusals=0,
     )  # fmt: skip
 

@@ -579,6 +579,15 @@ async def test_the_list_is_paged_filtered_and_kept_to_one_tenant(store: Delivery
     assert store.of_incident("default", "i8") == []
 
 
+async def test_the_destinations_a_tenant_can_ask_for_are_the_configured_ones_and_its_own(
+    store: DeliveryStore,
+) -> None:
+    await store.adopt({"siem": "", "chat": ""})
+    await store.take_in([row(1, destination="renamed"), row(2, "i2", tenant="other", destination="theirs")])
+    assert store.destinations("default") == ("chat", "renamed", "siem")
+    assert store.destinations("other") == ("chat", "siem", "theirs")
+
+
 @pytest.mark.parametrize("cursor", ["", "x", "-1", "1; drop", "٣", "9" * 40])
 def test_a_foreign_cursor_is_refused(store: DeliveryStore, cursor: str) -> None:
     with pytest.raises(ValueError, match="cursor"):
@@ -602,7 +611,7 @@ async def test_a_dead_letter_goes_again_in_its_line_even_when_the_line_was_forgo
     await store.tidy(Retention(dead_s=1e9))
     assert await store.retry("default", str(store.listed("default").items[0]["id"]))
     (again,) = await heads(store)
-    assert (again.state, again.attempts, again.created_at) == (S.WAITING, 0, clock.now)
+    assert (again.state, again.attempts, again.created_at, again.asked_at) == (S.WAITING, 0, START, clock.now)
 
 
 async def test_dead_letters_are_bounded_by_count_and_age_and_the_loss_is_counted(

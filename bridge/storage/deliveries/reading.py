@@ -77,6 +77,14 @@ class DeliveryReader:
         rows = self._ask("SELECT state, count(*) FROM delivery WHERE tenant = ? GROUP BY state", [tenant])
         return {state.value: 0 for state in DeliveryState} | dict(rows)
 
+    def destinations(self, tenant: str) -> tuple[str, ...]:
+        """Return the names that a tenant can ask for: what is or was configured, what it has deliveries for."""
+        rows = self._ask(
+            "SELECT name FROM destination UNION SELECT DISTINCT destination FROM line WHERE tenant = ?",
+            [tenant],
+        )
+        return tuple(sorted(name for (name,) in rows))
+
     def _ask(self, question: str, values: Sequence[object]) -> list[Any]:
         try:
             with closing(open_reader(self._path)) as connection:

@@ -25,6 +25,7 @@ CREATE TABLE delivery (
   token TEXT NOT NULL, step TEXT NOT NULL, reason TEXT NOT NULL, delivered_at INTEGER,
   maybe_duplicate INTEGER NOT NULL, until_recovery INTEGER NOT NULL, pending_since INTEGER,
   failing_since INTEGER, stuck_since INTEGER, refusals INTEGER NOT NULL DEFAULT 0,
+  asked_at INTEGER,
   request INTEGER,              -- the frozen request that carries it, NULL before its first attempt
   changed_at INTEGER NOT NULL,
   UNIQUE (destination, event_id)
@@ -69,6 +70,9 @@ CREATE TABLE lost (             -- dead letters that made room for newer ones, o
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
+TIMES = (
+    "created_at", "next_at", "delivered_at", "pending_since", "failing_since", "stuck_since", "asked_at",
+)  # fmt: skip
 #: The columns of a `Delivery`, in the order of its fields.
 COLUMNS = ", ".join(Delivery.__struct_fields__)
 
@@ -96,7 +100,7 @@ def time_of(stored: int) -> datetime:
 def delivery_of(row: Sequence[Any]) -> Delivery:
     """Return the delivery in a row of `COLUMNS`."""
     fields = dict(zip(Delivery.__struct_fields__, row, strict=True))
-    for name in ("created_at", "next_at", "delivered_at", "pending_since", "failing_since", "stuck_since"):
+    for name in TIMES:
         fields[name] = None if fields[name] is None else time_of(fields[name])
     for name in ("urgent", "maybe_duplicate", "until_recovery"):
         fields[name] = bool(fields[name])
