@@ -2,8 +2,9 @@
 
 A kind is one class. What it offers:
 
-* `Settings`: the pydantic model of its block in the configuration (strict, no unknown keys, secrets with a
-  `_file` twin); `example`: such a block, valid as it stands, used by the docs and the tests;
+* `Settings`: the pydantic model of its block in the configuration, a `credentials.DestinationSettings` (strict,
+  no unknown keys, secrets with a `_file` twin);
+* `example`: such a block, valid as it stands, used by the docs and the tests;
 * `caps`: what holds for the kind's usual settings (an object's own is the truth, see `ports.Connector`);
 * `Kind(settings)`: the connector itself, made from validated settings; it does no I/O.
 

@@ -25,6 +25,7 @@ from connectors.credentials import (
     CA_FILE,
     KIND,
     SMALLEST_BYTES,
+    CaFile,
     DestinationSettings,
     SecretUrl,
     SecretUrlFromFile,
@@ -57,7 +58,7 @@ class CallbackSettings(DestinationSettings):
         ge=SMALLEST_BYTES,
         description="Largest request in bytes; a larger event loses texts and alerts first.",
     )
-    ca_file: str = pydantic.Field(default="", description=CA_FILE)
+    ca_file: CaFile = pydantic.Field(default="", description=CA_FILE)
 
 
 class Callback(Connector):

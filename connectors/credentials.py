@@ -103,6 +103,9 @@ def _split(url: str) -> SplitResult:
         raise ValueError("an URL has no white space")
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
         raise ValueError("expected http://host... or https://host...")
+    if "@" in parts.netloc:
+        # It would be stored and shown with the address, and no kind signs in that way.
+        raise ValueError("an URL holds no user and password; take them out")
     return parts
 
 
@@ -116,6 +119,29 @@ def _check_secret_url(url: Secret) -> Secret:
     return url
 
 
+def _check_origin(url: str) -> str:
+    parts = _split(url)
+    if parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise ValueError("expected scheme, host and port only, such as https://host.example.com:8088")
+    return url
+
+
+def _check_certificates(path: str) -> str:
+    if not path:
+        return path
+    try:
+        text = Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    if b"-----BEGIN" not in text or b"CERTIFICATE-----" not in text:
+        raise ValueError(f"{path} holds no certificate in PEM form")
+    return path
+
+
+#: The file of the authorities to trust; "" is the system's own.
+CaFile = Annotated[str, AfterValidator(_check_certificates)]
+#: An address to which the kind adds its own paths.
+OriginUrl = Annotated[str, AfterValidator(_check_origin)]
 HttpUrl = Annotated[str, AfterValidator(_check_url)]
 SecretUrl = Annotated[Secret, AfterValidator(_check_secret_url)]
 SecretUrlFromFile = Annotated[Secret, BeforeValidator(_read), AfterValidator(_check_secret_url)]
@@ -152,6 +178,10 @@ class DestinationSettings(pydantic.BaseModel):
         given = [key for key in (field, twin) if getattr(self, key) is not None]
         if len(given) > 1 or (not given and field in self.required()):
             raise ValueError(f"give exactly one of {field} and {twin}")
+
+    def faults(self, data_dir: Path) -> dict[str, str]:  # noqa: ARG002 (for those who override it)
+        """Return what is wrong with settings beside a store in `data_dir`: by key, what to write instead."""
+        return {}
 
     def required(self) -> frozenset[str]:
         """Return the secrets that must be given, in either form; all, unless a kind says otherwise."""

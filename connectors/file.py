@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
@@ -19,6 +20,10 @@ from bridge.ports import Append, Appended, Caps, Connector, Memory, Rendered, Re
 from connectors.common import first_that_fit, fit, judge_unreached
 from connectors.credentials import KIND, DestinationSettings
 
+#: What Tocsin itself keeps in its storage directory; SQLite puts its journals beside its files.
+OWN_NAMES = frozenset({"troubles.json"})
+OWN_ENDS = frozenset({".db", ".db-wal", ".db-shm", ".db-journal", ".lock"})
+
 
 class FileSettings(DestinationSettings):
     """Where the lines go."""
@@ -27,6 +32,18 @@ class FileSettings(DestinationSettings):
     path: Annotated[str, pydantic.Field(min_length=1)] = pydantic.Field(
         description="File that lines are appended to; a relative path starts at the working directory."
     )
+
+    @override
+    def faults(self, data_dir: Path) -> dict[str, str]:
+        path = Path(self.path)
+        if self.path.endswith("/") or path.is_dir():
+            return {"path": "is a directory; write the path of a file in it"}
+        is_beside = path.resolve().parent == data_dir.resolve()
+        if is_beside and (path.name in OWN_NAMES or OWN_ENDS.intersection(path.suffixes)):
+            return {
+                "path": "is one of Tocsin's own stores; choose another path, such as ./data/incidents.jsonl"
+            }
+        return {}
 
 
 class File(Connector):

@@ -19,9 +19,11 @@ Source: developer.pagerduty.com, "Events API v2": 202 accepted, 400 invalid, 429
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 import pydantic
@@ -34,6 +36,7 @@ from connectors.credentials import (
     CA_FILE,
     KIND,
     SMALLEST_BYTES,
+    CaFile,
     DestinationSettings,
     FromFile,
     HttpUrl,
@@ -43,6 +46,7 @@ from connectors.wording import alert_text, label, links, name_of, place_of, susp
 
 ACCEPTED, INVALID, TOO_MANY = 202, 400, 429
 ROUTING_KEY = (b"routing_key", b"routing key")
+PAGERDUTY = "pagerduty.com"
 WAIT_S = 120.0  # "a few minutes", where PagerDuty does not say how long
 SUMMARY_CHARACTERS, FIELD_CHARACTERS, DETAIL_CHARACTERS = 1024, 255, 2000
 LINE_CHARACTERS, LINK_CHARACTERS, LISTED, LABELS = 300, 2000, 20, 50
@@ -75,7 +79,17 @@ class PagerDutySettings(DestinationSettings):
         ge=SMALLEST_BYTES,
         description="Largest request in bytes; PagerDuty takes no more.",
     )
-    ca_file: str = pydantic.Field(default="", description=CA_FILE)
+    ca_file: CaFile = pydantic.Field(default="", description=CA_FILE)
+
+    @pydantic.model_validator(mode="after")
+    def _key_of_a_service(self) -> PagerDutySettings:
+        host, key = urlsplit(self.url).hostname or "", self.needed("routing_key").reveal()
+        # Others speak the same protocol and have keys of their own form.
+        if (host == PAGERDUTY or host.endswith(f".{PAGERDUTY}")) and not re.fullmatch("[A-Za-z0-9]{32}", key):
+            raise ValueError(
+                "routing_key: must be the 32 letters and digits of an `Events API v2` integration of a service"
+            )
+        return self
 
 
 class PagerDuty(Connector):

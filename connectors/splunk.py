@@ -40,9 +40,10 @@ from connectors.credentials import (
     CA_FILE,
     KIND,
     SMALLEST_BYTES,
+    CaFile,
     DestinationSettings,
     FromFile,
-    HttpUrl,
+    OriginUrl,
     Secret,
 )
 from connectors.wording import host_of, name_of
@@ -79,7 +80,7 @@ class SplunkSettings(DestinationSettings):
     """Which collector, and what the events are called there."""
 
     kind: Literal["splunk"] = pydantic.Field(default="splunk", description=KIND)
-    url: HttpUrl = pydantic.Field(description="Scheme, host and port of the collector, usually 8088.")
+    url: OriginUrl = pydantic.Field(description="Scheme, host and port of the collector, usually 8088.")
     token: Secret | None = pydantic.Field(default=None, description="Token of the HTTP Event Collector.")
     token_file: FromFile | None = pydantic.Field(
         default=None, description="File that holds the token, instead of `token`."
@@ -95,7 +96,7 @@ class SplunkSettings(DestinationSettings):
     max_bytes: int = pydantic.Field(
         default=1_000_000, ge=SMALLEST_BYTES, description="Largest request in bytes; Splunk Cloud takes 1 MB."
     )
-    ca_file: str = pydantic.Field(default="", description=CA_FILE)
+    ca_file: CaFile = pydantic.Field(default="", description=CA_FILE)
 
 
 class Splunk(Connector):

@@ -49,7 +49,7 @@ from connectors.common import (
     ten_severity,
     utf8_size,
 )
-from connectors.credentials import CA_FILE, KIND, DestinationSettings
+from connectors.credentials import CA_FILE, KIND, CaFile, DestinationSettings
 from connectors.wording import alert_line, host, suspect
 
 DOCUMENTATION_NUMBER = 32473  # RFC 5612: for those without a private enterprise number
@@ -93,7 +93,7 @@ class SyslogSettings(DestinationSettings):
         le=1_000_000,
         description="Longest message in bytes; rsyslog takes 8096 unless told otherwise.",
     )
-    ca_file: str = pydantic.Field(default="", description=CA_FILE)
+    ca_file: CaFile = pydantic.Field(default="", description=CA_FILE)
 
 
 class Syslog(Connector):

@@ -230,6 +230,47 @@ def test_a_destination_without_a_route_is_noted_and_not_a_fault(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("path", "what"),
+    [
+        ("./data/state.db", "Tocsin's own stores"),
+        ("data/inbox.db-wal", "Tocsin's own stores"),
+        ("./data/../data/front.lock", "Tocsin's own stores"),
+        ("./data/troubles.json", "Tocsin's own stores"),
+        ("./data", "is a directory"),
+        ("./elsewhere/", "is a directory"),
+        ("./data/incidents.jsonl", None),
+        ("./elsewhere/state.db", None),
+    ],
+)
+def test_a_file_destination_stays_out_of_tocsins_own_stores(tmp_path, monkeypatch, path, what):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    text = yaml.safe_dump({"destinations": [{"name": "a", "kind": "file", "path": path}]})
+    if what is None:
+        assert load(tmp_path, text).destinations
+    else:
+        [fault] = faults(tmp_path, text)
+        assert "destinations.a.path: " in fault
+        assert what in fault
+
+
+def test_a_list_without_destinations_is_noted(tmp_path):
+    assert "incidents go nowhere" in load(tmp_path, "destinations: []").notes[0]
+    assert load(tmp_path, "listen: 127.0.0.1:1").notes == ()
+
+
+def test_a_reminder_that_reaches_only_pagers_is_noted(tmp_path):
+    text = (
+        f"destinations: [{{name: pager, kind: pagerduty, routing_key: {TOKEN}}}, {{name: file, kind: file, path: ./x}}]\n"
+        "routes:\n"
+        "  - {to: [pager, file], repeat: 4h}\n"
+        "  - {to: [pager], repeat: 4h}\n"
+    )
+    [note] = load(tmp_path, text).notes
+    assert note.startswith("routes[1].repeat: reminds nobody")
+
+
 def test_the_command_line_goes_before_the_file(tmp_path):
     text = "listen: 127.0.0.1:1\nstorage: {path: ./there}\n"
     settings = load(tmp_path, text, listen="127.0.0.1:2", data_dir=Path("here"))

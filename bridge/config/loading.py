@@ -135,7 +135,7 @@ def _settings(parts: Parts, document: Document, kinds: Mapping[str, DestinationK
     if not parts.has("destinations"):
         path = f"{storage.path.removesuffix('/')}/incidents.jsonl"
         document.data["destinations"] = [{"name": "file", "kind": "file", "path": path}]
-    destinations = parts.destinations(kinds)
+    destinations = parts.destinations(kinds, Path(storage.path))
     tenants = parts.entries("tenants", Tenant)
     tokens = _tokens(tenants)
     listen = parts.plain("listen")
@@ -161,7 +161,7 @@ def _settings(parts: Parts, document: Document, kinds: Mapping[str, DestinationK
         incidents_s=retention.incidents_s,
         quarantine_s=retention.quarantine_s,
         log_level=parts.section("log", Log).level,
-        notes=checks.notes(),
+        notes=checks.notes(kinds),
     )
 
 
@@ -279,15 +279,34 @@ class _Checks:
             return tuple(_route(entry) for _, entry in entries)
         return (Route(to=tuple(self._destinations)),) if self._destinations else ()
 
-    def notes(self) -> tuple[str, ...]:
+    def notes(self, kinds: Mapping[str, DestinationKind]) -> tuple[str, ...]:
         """Return what is allowed and still looks like a mistake."""
+        if not self._destinations:
+            return (
+                "destinations: there is none, so incidents go nowhere; leave the key out for a file of them",
+            )
         if not self._parts.has("routes"):
             return ()
         used = {name for _, name in self._parts.mentioned("routes", "to")}
-        return tuple(
+        unused = tuple(
             f"destinations.{name}: no route leads here, so it gets nothing; name it in routes[].to"
             for name in self._destinations
             if name not in used
+        )
+        return unused + self._vain_reminders(kinds)
+
+    def _vain_reminders(self, kinds: Mapping[str, DestinationKind]) -> tuple[str, ...]:
+        names = {place[:2]: name for place, name in self._parts.mentioned("destinations", "name")}
+        pagers = {
+            names.get(place[:2])
+            for place, kind in self._parts.mentioned("destinations", "kind")
+            if kind in kinds and kinds[kind].caps.pages
+        }
+        return tuple(
+            f"routes[{place[1]}].repeat: reminds nobody, since a pager is not sent reminders (it has its own); "
+            "add a chat to `to`, or take it out"
+            for place, entry in self._parts.entries("routes", RouteEntry)
+            if entry.repeat_s and set(entry.to) <= pagers
         )
 
     def _known(self, key: str, word: str, known: Sequence[str], what: str) -> None:

@@ -7,6 +7,7 @@ on with what is good.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -59,9 +60,9 @@ class Parts:
         found = [(place, self._validated(model, place)) for place in self._places(key)]
         return [Entry(place, value) for place, value in found if value is not None]
 
-    def destinations(self, kinds: Mapping[str, DestinationKind]) -> list[DestinationSettings]:
-        """Return the good destinations."""
-        found = [self._destination(place, kinds) for place in self._places("destinations")]
+    def destinations(self, kinds: Mapping[str, DestinationKind], data_dir: Path) -> list[DestinationSettings]:
+        """Return the good destinations; some kinds must not touch what lies in `data_dir`."""
+        found = [self._destination(place, kinds, data_dir) for place in self._places("destinations")]
         return [destination for destination in found if destination is not None]
 
     def mentioned(self, key: str, word: str) -> list[tuple[Place, str]]:
@@ -86,7 +87,9 @@ class Parts:
             self._document.fault((key,), "must be a list of entries; each begins with `- `")
         return []
 
-    def _destination(self, place: Place, kinds: Mapping[str, DestinationKind]) -> DestinationSettings | None:
+    def _destination(
+        self, place: Place, kinds: Mapping[str, DestinationKind], data_dir: Path
+    ) -> DestinationSettings | None:
         head = self._validated(DestinationHead, place)
         if head is None:
             return None
@@ -96,6 +99,8 @@ class Parts:
         settings = self._validated(kinds[head.kind].Settings, place)
         if settings is None:
             return None
+        for key, what in settings.faults(data_dir).items():
+            self._document.fault((*place, key), what)
         return DestinationSettings(name=head.name, kind=head.kind, settings=settings)
 
     def _validated(self, model: type[Model], place: Place) -> Model | None:

@@ -18,7 +18,10 @@ from bridge.ports import Caps
 
 
 class DestinationKind(Protocol):
-    """What a configuration must know of a destination kind: its block's model, and its usual `wait`."""
+    """What a configuration must know of a destination kind: its block's model, and what usually holds for it.
+
+    The model has a method `faults(data_dir)`: by key, what is wrong beside a store in that directory.
+    """
 
     Settings: ClassVar[type[Any]]
     caps: Caps

@@ -17,6 +17,7 @@ from connectors.credentials import (
     CA_FILE,
     KIND,
     SMALLEST_BYTES,
+    CaFile,
     DestinationSettings,
     FromFile,
     HttpUrl,
@@ -57,7 +58,7 @@ class SlackSettings(DestinationSettings):
     max_bytes: int = pydantic.Field(
         default=64 * 1024, ge=SMALLEST_BYTES, description="Largest request in bytes."
     )
-    ca_file: str = pydantic.Field(default="", description=CA_FILE)
+    ca_file: CaFile = pydantic.Field(default="", description=CA_FILE)
 
     @override
     def required(self) -> frozenset[str]:

@@ -282,6 +282,25 @@ def test_the_size_of_a_request_can_be_set(case):
         build(case, max_bytes=4095)
 
 
+@OVER_HTTP
+def test_an_url_with_a_password_in_it_is_refused_and_not_repeated(case):
+    key = "api_url" if case == "slack" else "url"
+
+    with pytest.raises(ValidationError, match="no user and password") as caught:
+        build(case, **{key: "https://user:hunter2@host.example.com:8088/"})
+
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if OF_KIND[case] != "file"])
+def test_certificates_that_are_not_there_are_a_fault_that_names_the_file(case, tmp_path):
+    with pytest.raises(ValidationError, match=r"cannot read .*/none\.pem: No such file"):
+        build(case, ca_file=str(tmp_path / "none.pem"))
+    (tmp_path / "key.pem").write_text("-----BEGIN PRIVATE KEY-----")
+    with pytest.raises(ValidationError, match=r"key\.pem holds no certificate"):
+        build(case, ca_file=str(tmp_path / "key.pem"))
+
+
 def parse(case: str, sent: bytes) -> None:
     """Read what was sent as its receiver does."""
     text = sent.decode()
@@ -329,6 +348,8 @@ def test_a_corrected_address_heals_what_is_frozen(case):
         changed = {"address": "right.example.com:7"}
     elif case == "slack":
         changed = {"api_url": "https://right.example.com/api"}
+    elif case == "splunk":
+        changed = {"url": "https://right.example.com:8088"}
     elif case != "file":
         changed = {"url": "https://right.example.com/x"}
     rendered = wrong.render(batch(case), None, "")

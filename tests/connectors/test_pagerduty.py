@@ -9,6 +9,7 @@ from builders import START, episode, event
 from destinations import build, nasty_event
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from bridge.model import Blocked, Delivered, EventKind, IncidentState, Reject, Retry
 from bridge.ports import HttpResponse
@@ -57,6 +58,25 @@ class Service:
                 self.open.discard(key)
             case "acknowledge":
                 self.acknowledged |= {key} & self.open
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "good"),
+    [
+        ("https://events.pagerduty.com/v2/enqueue", "R0" + "A" * 30, True),
+        ("https://events.pagerduty.com/v2/enqueue", "a" * 31, False),
+        ("https://events.eu.pagerduty.com/v2/enqueue", "u+aBc" * 4, False),  # a REST key
+        ("https://pages.example.com/v2/enqueue", "another-form", True),
+        ("https://notpagerduty.com/v2/enqueue", "another-form", True),
+    ],
+)
+def test_a_key_of_another_form_is_noticed_when_the_configuration_is_read(url, key, good):
+    if good:
+        build("pagerduty", url=url, routing_key=key)
+    else:
+        with pytest.raises(ValidationError, match="routing_key: must be the 32 letters") as caught:
+            build("pagerduty", url=url, routing_key=key)
+        assert key not in str(caught.value)
 
 
 def test_an_incident_pages_once_until_it_escalates_and_all_is_resolved_on_close():

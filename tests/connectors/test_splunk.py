@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from builders import START, episode, event
 from destinations import build
+from pydantic import ValidationError
 
 from bridge.model import Blocked, Delivered, EventKind, Reject, Retry, Split
 from bridge.ports import HttpResponse, Rendered
@@ -99,6 +100,14 @@ def test_a_batch_is_json_objects_back_to_back():
         text = text[end:].lstrip("\n")
 
     assert tuple(ids) == rendered(3).event_ids
+
+
+@pytest.mark.parametrize(
+    "url", ["https://h:8088/services/collector", "https://h:8088/?a=1", "https://h:8088/#x"]
+)
+def test_an_address_is_scheme_host_and_port(url):
+    with pytest.raises(ValidationError, match="scheme, host and port only"):
+        build("splunk", url=url)
 
 
 def test_without_an_index_the_tokens_own_is_used():
