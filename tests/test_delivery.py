@@ -25,6 +25,7 @@ from bridge.delivery import (
     Told,
     coalesce,
     dropped,
+    may_wait,
     move,
     next_step,
     overdue,
@@ -570,6 +571,27 @@ def test_what_was_refused_and_rejected_counts_until_something_is_taken() -> None
     assert taking.after([Delivered()], refused(), at(3)) == Taking(accepted_at=at(3))
     # A slow answer does not make the newest acceptance older.
     assert Taking(accepted_at=at(9)).after([Delivered()], refused(), at(3)) == Taking(accepted_at=at(9))
+
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("free_bytes", "waiting", "destinations", "most", "allowed"),
+    [
+        (4 * MIB, 0, 1, 10**6, 1024),  # a quarter, a KiB each
+        (4 * MIB, 0, 4, 10**6, 256),  # shared equally
+        (4 * MIB, 0, 4, 100, 100),  # never more than this
+        (0, 4096, 1, 10**6, 1024),  # what waits already is room, too: nothing swings
+        (3 * MIB, 1024, 1, 10**6, 1024),
+        (0, 0, 3, 10**6, 0),
+        (MIB, 0, 0, 10**6, 256),
+    ],
+)
+def test_a_backlog_has_its_share_of_the_disk(
+    free_bytes: int, waiting: int, destinations: int, most: int, allowed: int
+) -> None:
+    assert may_wait(free_bytes, waiting, destinations, most) == allowed
 
 
 def test_a_batch_halves_when_too_large_and_grows_by_one() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -1077,6 +1077,73 @@ async def test_old_deliveries_and_too_many_dead_letters_make_room(make: Make) ->
         await world.run(3 * 3600)
     assert set(world.states("siem")) == {("bad2", 1), ("bad3", 1)}
     assert world.meter.backlogs["siem"].lost == 1
+
+
+def small_disk(world: World, events: int) -> None:
+    """Leave room for so many waiting events of one destination."""
+
+    async def free_bytes() -> int:
+        waiting = sum(each.waiting for each in (await world.store.backlog()).values())
+        return (4 * events - waiting) * 1024
+
+    world.store.free_bytes = free_bytes  # type: ignore[method-assign]
+
+
+async def test_a_backlog_that_would_take_the_disk_gives_up_its_oldest_and_says_so(make: Make) -> None:
+    world = make(siem=ONE)
+    world.answers["siem"] = lambda _: 503 if world.seconds < 300 else 200
+    small_disk(world, 20)
+    for number in range(50):
+        world.emit(f"i{number}", OPENED)
+        world.now += timedelta(seconds=0.1)
+    async with world.running():
+        await world.run(60)
+        waiting = {key for key, state in world.states("siem").items() if state == "waiting"}
+        assert len(waiting) == 20
+        # The oldest are gone, but for those that were tried and may have arrived.
+        assert {(f"i{number}", 1) for number in range(35, 50)} <= waiting
+        assert ("dead_letters", "siem") in {(kind, name) for _, name, kind, _ in world.troubles}
+        assert world.meter.results["siem", "dead"] == 30
+        await world.until(world.is_done, within_s=600)
+    assert len(set(world.taken("siem"))) == 20
+    reasons = {each["reason"] for each in world.shown("siem") if each["state"] == "dead"}
+    assert reasons == {"given up to make room: more than 20 events waited"}
+
+
+async def test_where_the_newest_state_goes_a_backlog_makes_room_without_loss(make: Make) -> None:
+    world = make(chat=CHAT)
+    world.answers["chat"] = lambda _: 503 if world.seconds < 300 else 200
+    small_disk(world, 10)
+    async with world.running():
+        for _ in range(5):
+            for number in range(8):
+                world.emit(f"i{number}", UPDATED)
+            await world.run(2)
+        await world.run(30)
+        assert world.store.counts("default") | {"dead": 0} == world.store.counts("default")
+        assert world.store.counts("default")["waiting"] <= 10
+        await world.until(world.is_done, within_s=600)
+    newest = {(f"i{number}", 5) for number in range(8)}
+    assert newest <= set(world.taken("chat"))
+
+
+async def test_an_attempt_that_ends_in_a_bug_of_ours_is_made_again_and_holds_nothing(make: Make) -> None:
+    world = make(siem=ONE)
+    world.emit("i1", OPENED)
+    world.emit("i1", CLOSED)
+    async with world.running() as dispatcher:
+        standing = dispatcher.workers["siem"]._standing
+        learn, broken = standing.learn, iter([True])
+
+        def learning(*given: Any) -> bool:
+            if next(broken, False):
+                raise KeyError("a bug")
+            return learn(*given)
+
+        standing.learn = learning  # type: ignore[method-assign]
+        await world.until(world.is_done, within_s=90)
+    assert world.taken("siem") == [("i1", 1), ("i1", 1), ("i1", 2)]
+    assert world.shown("siem")[0]["maybe_duplicate"]
 
 
 async def test_events_for_a_destination_that_is_not_configured_wait_for_it_and_are_told_of(

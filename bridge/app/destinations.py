@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 
+from msgspec.structs import replace
+
 import connectors
 from bridge.config import DestinationSettings, Settings
-from bridge.delivery import Policy
+from bridge.delivery import Policy, Retention
 from bridge.dispatch import DispatchSettings
 from bridge.ports import Append, Connector, Frames, Http, Sender
 from connectors.transport.files import FileSender
@@ -42,16 +44,24 @@ def dispatch_settings(
     settings: Settings, made: Mapping[str, Connector], *, stop_s: float
 ) -> DispatchSettings:
     """Return how the dispatcher is to treat the destinations of `settings`, made into the connectors `made`."""
+    told = settings.delivery
     return DispatchSettings(
         stop_s=stop_s,
-        policies={name: policy_of(connector) for name, connector in made.items()},
+        policies={
+            name: policy_of(connector, told.retry_horizons.get(name, told.retry_horizon_s))
+            for name, connector in made.items()
+        },
         marks=marks_of(settings.destinations),
+        retention=Retention(dead_s=told.dead_s, max_dead=told.max_dead),
+        max_waiting=told.max_waiting,
+        attempt_timeout_s=told.timeout_s,
     )
 
 
-def policy_of(connector: Connector) -> Policy:
+def policy_of(connector: Connector, horizon_s: float | None) -> Policy:
     """Return how patient a destination is waited for; somebody who is to be woken is not left alone for long."""
-    return Policy(backoff_cap_s=PAGING_CAP_S) if connector.caps.pages else Policy()
+    usual = Policy(retry_horizon_s=horizon_s)
+    return replace(usual, backoff_cap_s=PAGING_CAP_S) if connector.caps.pages else usual
 
 
 def senders() -> dict[type, Sender]:

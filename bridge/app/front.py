@@ -361,7 +361,7 @@ class Front:
         self.troubles.move_to(settings.tenants[0])
         logging.getLogger("bridge").setLevel(settings.log_level.upper())
         await self.telling.tell_settings()
-        if settings.destinations != old.destinations:
+        if (settings.destinations, settings.delivery) != (old.destinations, old.delivery):
             self._change_destinations(old, made)
         self.telemetry.set("tocsin_config_reload_ok", 1)
         logger.info(

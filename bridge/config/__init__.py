@@ -11,9 +11,10 @@ are handed in, so that this room knows no connector.
 from __future__ import annotations
 
 from bridge.config.loading import default, is_loopback, load, schema
-from bridge.config.settings import DestinationKind, DestinationSettings, Settings, Token
+from bridge.config.settings import DeliverySettings, DestinationKind, DestinationSettings, Settings, Token
 
 __all__ = [
+    "DeliverySettings",
     "DestinationKind",
     "DestinationSettings",
     "Settings",

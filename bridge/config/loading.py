@@ -25,6 +25,7 @@ from bridge.config.faults import path_of, unknown
 from bridge.config.models import (
     Analysis,
     Configuration,
+    Delivery,
     HeartbeatEntry,
     Limits,
     Log,
@@ -35,7 +36,7 @@ from bridge.config.models import (
     Tenant,
 )
 from bridge.config.parts import Entry, Parts
-from bridge.config.settings import DestinationKind, DestinationSettings, Settings, Token
+from bridge.config.settings import DeliverySettings, DestinationKind, DestinationSettings, Settings, Token
 from bridge.errors import ConfigError
 from bridge.model import OWN_SOURCE
 
@@ -156,12 +157,25 @@ def _settings(parts: Parts, document: Document, kinds: Mapping[str, DestinationK
         tokens=tokens,
         analysis=_analysis(parts, checks, _told(destinations, kinds), retention),
         destinations=tuple(destinations),
+        delivery=_delivery(parts),
         raw_s=retention.raw_s,
         history_s=retention.history_s,
         incidents_s=retention.incidents_s,
         quarantine_s=retention.quarantine_s,
         log_level=parts.section("log", Log).level,
         notes=checks.notes(kinds),
+    )
+
+
+def _delivery(parts: Parts) -> DeliverySettings:
+    given = parts.section("delivery", Delivery)
+    return DeliverySettings(
+        retry_horizon_s=given.retry_horizon_s,
+        retry_horizons=given.retry_horizons,
+        timeout_s=given.timeout_s,
+        max_waiting=given.max_waiting,
+        max_dead=given.max_dead,
+        dead_s=given.dead_s,
     )
 
 
@@ -227,6 +241,10 @@ class _Checks:
         for key in ("sources", "routes"):
             self._known(key, "tenant", self.tenants, "tenant")
         self._known("routes", "to", self._destinations, "destination")
+        horizons = self._parts.keys_of("delivery", "retry_horizons")
+        for place, name in horizons:
+            if name not in self._destinations:
+                self._document.fault(place, unknown(name, self._destinations, "destination"))
         for place, name in self._parts.mentioned("sources", "name"):
             if name == OWN_SOURCE:
                 what = f"`{OWN_SOURCE}` is the source of Tocsin's own troubles; choose another name"

@@ -346,6 +346,32 @@ class RouteEntry(Section):
     tenant: Name | None = Field(default=None, description="Only incidents of this tenant; null for all.")
 
 
+class Delivery(Section):
+    """How long and how much is kept for a destination that does not take it."""
+
+    retry_horizon_s: LongerDuration | None = Field(
+        default=None,
+        alias="retry_horizon",
+        description="An event is given up so long after it was made; null for never.",
+    )
+    retry_horizons: dict[str, LongerDuration] = Field(
+        default={}, description="The same for single destinations, by their name."
+    )
+    timeout_s: LongerDuration = Field(
+        default=30.0, alias="timeout", description="A request and its answer may take so long."
+    )
+    max_waiting: Annotated[int, Field(ge=1)] = Field(
+        default=1_000_000,
+        description="Events that wait for one destination; fewer where the disk is small, the oldest make room.",
+    )
+    max_dead: Annotated[int, Field(ge=0)] = Field(
+        default=10_000, description="Dead letters of one destination; the oldest make room."
+    )
+    dead_s: LongerDuration = Field(
+        default=30 * 86400.0, alias="dead", description="Dead letters are kept for so long."
+    )
+
+
 class Retention(Section):
     """How long things are kept."""
 
@@ -404,6 +430,10 @@ class Configuration(Section):
     routes: list[RouteEntry] = Field(
         default=[],
         description="Which incident events go where; every route that matches applies. None: all to all.",
+    )
+    delivery: Delivery = Field(
+        default=Delivery(),
+        description="How long and how much is kept for a destination that does not take it.",
     )
     retention: Retention = Field(default=Retention(), description="How long things are kept.")
     log: Log = Field(default=Log(), description="What is written to standard error.")

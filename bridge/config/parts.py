@@ -79,6 +79,12 @@ class Parts:
             found += [((*place, word), value)] if isinstance(value, str) else []
         return [(place, text) for place, text in found if isinstance(text, str)]
 
+    def keys_of(self, section: str, word: str) -> list[tuple[Place, str]]:
+        """Return each key of the mapping under `word` in a section, with its place."""
+        block = self._data.get(section)
+        value = block.get(word) if isinstance(block, dict) else None
+        return [((section, word, key), key) for key in value] if isinstance(value, dict) else []
+
     def _places(self, key: str, *, quiet: bool = False) -> list[Place]:
         given = self._data.get(key, [])
         if isinstance(given, list):

@@ -46,6 +46,18 @@ class DestinationSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeliverySettings:
+    """How long and how much is kept for a destination that does not take it."""
+
+    retry_horizon_s: float | None  # None: nothing is given up for its age
+    retry_horizons: dict[str, float]  # by destination, seconds
+    timeout_s: float
+    max_waiting: int
+    max_dead: int
+    dead_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that was configured."""
 
@@ -59,6 +71,7 @@ class Settings:
     tokens: tuple[Token, ...]  # none: loopback peers only, as tenant `default`
     analysis: AnalysisSettings
     destinations: tuple[DestinationSettings, ...]
+    delivery: DeliverySettings
     raw_s: float
     history_s: float
     incidents_s: float

@@ -2,7 +2,8 @@
 
 Rules: pure; the time and the luck of the draw are arguments, every value is frozen, and what a value becomes
 is a new value. `steps` is about one delivery, `coalescing` about the deliveries of one incident, `flow` about
-one whole destination. Nothing is waited for here: a wait is a `next_at` or a `resume_at` in the future.
+one whole destination, `bounds` about all that waits. Nothing is waited for here: a wait is a `next_at` or a
+`resume_at` in the future.
 
 Decision: a delivery's state lives in the store and not in an object of a worker, so that a process that is
 killed between any two lines loses nothing but time.
@@ -10,6 +11,7 @@ killed between any two lines loses nothing but time.
 
 from __future__ import annotations
 
+from bridge.delivery.bounds import may_wait
 from bridge.delivery.coalescing import Coalesced, Line, LineKey, Told, coalesce, told_after
 from bridge.delivery.flow import BatchSize, Concurrency, Gate, Taking
 from bridge.delivery.settling import settle
@@ -30,6 +32,7 @@ from bridge.delivery.work import (
     Claim,
     Due,
     Frozen,
+    GivenUp,
     LineChange,
     OutboxRow,
     Retention,
@@ -51,6 +54,7 @@ __all__ = [
     "Due",
     "Frozen",
     "Gate",
+    "GivenUp",
     "Line",
     "LineChange",
     "LineKey",
@@ -65,6 +69,7 @@ __all__ = [
     "Told",
     "coalesce",
     "dropped",
+    "may_wait",
     "move",
     "next_step",
     "overdue",

@@ -121,6 +121,13 @@ class Retention(Word, frozen=True, kw_only=True):
     memory_s: float = 90 * 86400.0  # of an incident that nothing was sent about
 
 
+class GivenUp(Word, frozen=True, kw_only=True):
+    """What made room: `events` became dead letters, `lost` older dead letters were deleted."""
+
+    events: int
+    lost: int
+
+
 class Tidied(Word, frozen=True, kw_only=True):
     """What was deleted. `lost` counts dead letters per destination, which nobody can retry any more."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime, timedelta
 
-from bridge.delivery import Backlog, OutboxRow
+from bridge.delivery import Backlog, OutboxRow, may_wait
 from bridge.dispatch.alarms import Alarms
 from bridge.dispatch.surroundings import (
     Book,
@@ -188,7 +188,9 @@ class Dispatcher:
             try:
                 if now >= measure_at:
                     measure_at = now + timedelta(seconds=settings.measure_every_s)
-                    self._measure(await self._around.book.backlog(), now)
+                    backlogs = await self._around.book.backlog()
+                    self._measure(backlogs, now)
+                    await self._make_room(backlogs)
                 if now >= tidy_at:
                     tidy_at = await self._tidy(now)
             except StorageError as error:
@@ -211,6 +213,16 @@ class Dispatcher:
         self._unconfigured |= backlogs.keys() - self.workers.keys()
         for name in self._unconfigured:
             self._wait_for(name, backlogs.get(name, Backlog()))
+
+    async def _make_room(self, backlogs: Mapping[str, Backlog]) -> None:
+        """Let no backlog take the disk from the intake; see `bridge.delivery.bounds`."""
+        waiting = sum(each.waiting for each in backlogs.values())
+        free_bytes = await self._around.book.free_bytes()
+        allowed = may_wait(free_bytes, waiting, len(self.workers), self._around.settings.max_waiting)
+        for name, worker in self.workers.items():
+            too_many = backlogs.get(name, Backlog()).waiting - allowed
+            if too_many > 0:
+                await worker.shed(too_many, f"given up to make room: more than {allowed} events waited")
 
     def _why_stuck(self, name: str, backlog: Backlog, now: datetime) -> str:
         stuck = backlog.stuck

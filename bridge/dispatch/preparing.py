@@ -105,6 +105,17 @@ class Preparing:
             ready=tuple(ready[:requests]), settled=tuple(ended.deliveries), lines=tuple(ended.lines)
         )
 
+    def leave_out(self, lines: Sequence[Line], now: datetime) -> Prepared:
+        """Return what of these lines needs no request, and nothing to send.
+
+        Raises:
+            StorageError: The events cannot be read.
+        """
+        ended = _Ended()
+        for line in lines:
+            self._choose(line, now, 1, ended, _Left(1))
+        return Prepared(settled=tuple(ended.deliveries), lines=tuple(ended.lines))
+
     def _choose(self, line: Line, now: datetime, at_most: int, ended: _Ended, left: _Left) -> list[_Chosen]:
         known: dict[str, Event | None] = {}
 

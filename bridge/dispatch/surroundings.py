@@ -17,6 +17,8 @@ from bridge.delivery import (
     Backlog,
     Claim,
     Due,
+    GivenUp,
+    Line,
     LineChange,
     OutboxRow,
     Policy,
@@ -89,6 +91,10 @@ class Book(Protocol):
         """Mark a frozen request as under way again; False if it is gone."""
         ...
 
+    async def unclaim(self, request: int, due_at: datetime) -> None:
+        """Let a request whose attempt broke off here go again at `due_at`."""
+        ...
+
     async def thaw(self, request: int) -> None:
         """Forget a frozen request; what is open of it is rendered anew."""
         ...
@@ -103,6 +109,22 @@ class Book(Protocol):
 
     async def backlog(self) -> dict[str, Backlog]:
         """Return what each destination does not have yet."""
+        ...
+
+    async def free_bytes(self) -> int:
+        """Return how much room the disk of the store has."""
+        ...
+
+    async def thaw_overtaken(self, destination: str) -> None:
+        """Forget frozen requests that a newer event of the same incident waits behind."""
+        ...
+
+    async def crowded(self, destination: str, limit: int) -> Sequence[Line]:
+        """Return lines in which several deliveries wait, those with the most first."""
+        ...
+
+    async def give_up(self, destination: str, count: int, reason: str, retention: Retention) -> GivenUp:
+        """Make dead letters of the oldest events that wait, at most so many."""
         ...
 
     async def tidy(self, retention: Retention) -> Tidied:
@@ -164,6 +186,9 @@ class DispatchSettings(Word, frozen=True, kw_only=True):
     #: By destination, something that changes when its settings do. Without one its settings never change.
     marks: dict[str, str] = msgspec.field(default_factory=dict)
     retention: Retention = Retention()
+    max_waiting: int = (
+        1_000_000  # events of one destination; fewer where the disk is small (`delivery.bounds`)
+    )
     attempt_timeout_s: float = 30.0  # one request and its answer
     poll_s: float = 0.25  # how often the outbox is looked at without being told
     look_every_s: float = 1.0  # how often a worker looks for what a person sent off again

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from bridge.delivery import Settlement
+from bridge.delivery import GivenUp, Settlement
 from bridge.dispatch.sending import Answer
 from bridge.dispatch.surroundings import DispatchMeter
 from bridge.errors import StorageError
@@ -63,6 +63,23 @@ class Telling:
                         "reason": delivery.reason,
                     },
                 )
+
+    def given_up(self, given_up: GivenUp, reason: str) -> None:
+        """Tell of events that were given up to make room, all in one line."""
+        if given_up.events:
+            self._count(Counter({"dead": given_up.events}))
+            _LOG.error(
+                "Waiting events were given up to make room.",
+                extra={
+                    "event": "delivery_dead", "destination": self._name, "count": given_up.events,
+                    "reason": reason,
+                },
+            )  # fmt: skip
+        if given_up.lost:
+            _LOG.error(
+                "Dead letters were dropped to make room.",
+                extra={"event": "dead_letters_lost", "destination": self._name, "count": given_up.lost},
+            )
 
     def store_failed(self, error: StorageError) -> None:
         """Tell that the store failed."""

@@ -31,8 +31,11 @@ FOLLOW = 8
 ROUND_EVENTS = 500
 #: What is urgent goes first, but one request in so many that are taken is the oldest: warnings still go, too.
 TURNS = 4
+#: How many lines are gone through at once when a backlog has to make room.
+SHED_LINES = 200
 #: How long to wait before trying again what failed for our own reasons.
 OWN_WAIT = timedelta(seconds=1)
+BUG_WAIT = timedelta(seconds=60)
 
 
 class Attempt(Word, frozen=True, kw_only=True):
@@ -96,6 +99,29 @@ class Worker:
             await self._around.pause(self._signal, deadline)
         for task in self._under_way:
             task.cancel()
+
+    async def shed(self, count: int, reason: str) -> None:
+        """Let `count` waiting events make room, as far as that goes at once.
+
+        Where the newest state of an incident goes, older ones are left out first; then the oldest events are
+        given up.
+
+        Raises:
+            StorageError: The store, or the events, cannot be read or written.
+        """
+        around = self._around
+        if self._connector.caps.mode == "newest":
+            await around.book.thaw_overtaken(self.name)
+            lines = await around.book.crowded(self.name, SHED_LINES)
+            prepared = await asyncio.get_running_loop().run_in_executor(
+                around.thread, self._prepare.leave_out, lines, around.clock()
+            )
+            if prepared.settled:
+                await around.book.claim(prepared.settled, [], prepared.lines)
+                self._telling.settled(prepared.settled)
+                return
+        given_up = await around.book.give_up(self.name, count, reason, around.settings.retention)
+        self._telling.given_up(given_up, reason)
 
     # ---- starting ----------------------------------------------------------------------------------------
 
@@ -218,8 +244,9 @@ class Worker:
     async def _attempt(self, attempt: Attempt) -> None:
         try:
             await self._try(attempt)
-        except Exception:  # noqa: BLE001 (as above; the request stays claimed and goes again at the next start)
+        except Exception:  # noqa: BLE001 (as above)
             self._telling.bug("An attempt ended in an error.")
+            await self._let_go(attempt)
 
     async def _try(self, attempt: Attempt) -> None:
         started_at = self._around.clock()
@@ -269,6 +296,13 @@ class Worker:
                 await self._around.pause(never, self._around.clock() + OWN_WAIT)
             else:
                 return
+
+    async def _let_go(self, attempt: Attempt) -> None:
+        """Let a request that a bug of ours has cut off go again; claimed, it would hold its lines for ever."""
+        try:
+            await self._around.book.unclaim(attempt.request, self._around.clock() + BUG_WAIT)
+        except StorageError as error:
+            self._telling.store_failed(error)  # then it goes at the next start
 
     async def _hasten(self) -> None:
         try:

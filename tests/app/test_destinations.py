@@ -10,6 +10,7 @@ from bridge import config
 from bridge.app.destinations import connectors_of, dispatch_settings, marks_of
 from bridge.app.kinds import known_kinds
 from bridge.config import Settings
+from bridge.errors import ConfigError
 
 PAGER = "{name: pager, kind: pagerduty, routing_key: '%s'}"
 CHAT = "{name: chat, kind: slack, token: xoxb-0, channel: '%s'}"
@@ -44,3 +45,26 @@ def test_a_pager_is_not_left_alone_as_long_as_others(folder: Path) -> None:
 
     assert (told.policy("pager").backoff_cap_s, told.policy("chat").backoff_cap_s) == (30.0, 300.0)
     assert (told.stop_s, set(told.marks)) == (3.0, {"pager", "chat"})
+
+
+def test_how_long_and_how_much_is_kept_is_handed_on(folder: Path) -> None:
+    more = (
+        "delivery: {retry_horizon: 7d, retry_horizons: {chat: 24h}, timeout: 5s, max_waiting: 100, max_dead: 7,"
+        " dead: 1d}\n"
+    )
+    settings = load(folder, CHAT % "#a", PAGER % ("a" * 32), more=more)
+    told = dispatch_settings(settings, connectors_of(settings.destinations), stop_s=3.0)
+
+    assert (told.policy("chat").retry_horizon_s, told.policy("pager").retry_horizon_s) == (
+        86400.0,
+        7 * 86400.0,
+    )
+    assert (told.attempt_timeout_s, told.max_waiting) == (5.0, 100)
+    assert (told.retention.max_dead, told.retention.dead_s) == (7, 86400.0)
+
+
+def test_a_horizon_for_a_destination_that_does_not_exist_is_a_fault(folder: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"delivery.retry_horizons.chatt: unknown destination; did you mean `chat`"
+    ):
+        load(folder, CHAT % "#a", more="delivery: {retry_horizons: {chatt: 1h}}\n")

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from bridge.delivery import (
     Backlog,
     Claim,
+    GivenUp,
     LineKey,
     OutboxRow,
     Policy,
@@ -626,6 +627,61 @@ async def test_dead_letters_are_bounded_by_count_and_age_and_the_loss_is_counted
     assert [each["incident"] for each in store.listed("default").items] == ["i5", "i4", "i3"]
     assert (await store.tidy(Retention(dead_s=25))).lost == {"d": 1}
     assert await store.backlog() == {"d": Backlog(dead=2, lost=3)}
+
+
+async def test_to_make_room_the_oldest_are_given_up_and_what_may_have_arrived_is_not(
+    store: DeliveryStore,
+) -> None:
+    await store.take_in([row(n, f"i{n}", at=at(10 - n)) for n in range(1, 7)])
+    (*_, frozen) = await heads(store)  # i6, the oldest
+    assert frozen.incident == "i6"
+    number = await claimed(store, frozen)
+    await answered(store, number, [frozen], Retry(reason="503", after_s=99))
+    given_up = await store.give_up("d", 3, "too many", Retention(max_dead=2))
+    assert given_up == GivenUp(events=3, lost=1)
+    assert {each["incident"]: each["state"] for each in store.listed("default").items} == {
+        "i1": "waiting", "i2": "waiting", "i3": "dead", "i4": "dead", "i6": "waiting",
+    }  # fmt: skip
+    assert (await store.backlog())["d"].lost == 1
+    assert [line.key.incident for line in (await due(store)).lines] == ["i1", "i2"]
+
+
+async def test_lines_that_are_crowded_are_found_the_fullest_first_due_or_not(store: DeliveryStore) -> None:
+    await store.take_in(
+        [row(1, "a", 1), row(2, "b", 1, not_before=at(99)), row(3, "b", 2, not_before=at(99))]
+    )
+    await store.take_in([row(n, "c", n, not_before=at(99)) for n in range(4, 7)])
+    found = await store.crowded("d", 10)
+    assert [(line.key.incident, len(line.waiting)) for line in found] == [("c", 3), ("b", 2)]
+    assert [line.key.incident for line in await store.crowded("d", 1)] == ["c"]
+
+
+async def test_what_is_remembered_of_an_open_page_is_kept_as_long_as_it_is_open(
+    store: DeliveryStore, clock: Clock
+) -> None:
+    kinds = {"open": EventKind.UPDATED, "over": EventKind.CLOSED, "empty": EventKind.UPDATED}
+    memories = {"open": {"open": "0"}, "over": {"ts": "1"}, "empty": {}}
+    for number, (name, kind) in enumerate(kinds.items(), 1):
+        await store.take_in([row(number, name, kind=kind)])
+        (head,) = await heads(store)
+        await answered(store, await claimed(store, head), [head], Delivered(memory=memories[name]))
+    clock.forward(100 * 86400)
+    await store.tidy(Retention())
+    for number, name in enumerate(kinds, 11):
+        await store.take_in([row(number, name, 2)])
+    remembered = {line.key.incident: line.memory for line in (await due(store)).lines}
+    assert remembered == {"open": {"open": "0"}, "over": None, "empty": None}
+
+
+async def test_a_request_whose_attempt_broke_off_is_let_go_and_may_be_a_repeat(store: DeliveryStore) -> None:
+    await store.take_in([row(1)])
+    (head,) = await heads(store)
+    number = await claimed(store, head)
+    await store.unclaim(number, at(60))
+    assert (await due(store)).next_at == at(60)
+    store._clock.forward(60)  # type: ignore[attr-defined]
+    (frozen,) = (await due(store)).frozen
+    assert (frozen.id, frozen.deliveries[0].maybe_duplicate) == (number, True)
 
 
 async def test_what_waits_is_never_tidied_away(store: DeliveryStore, clock: Clock) -> None:

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from bridge.delivery import Claim, LineChange, Settlement
+from bridge.delivery import Claim, LineChange, Settlement, unanswered
 from bridge.model import Delivery, DeliveryState
 from bridge.storage.deliveries.lines import CHANGES, members, refresh_all, write
 from bridge.storage.deliveries.rows import microseconds, pack, values_of
@@ -75,11 +75,36 @@ def reclaim(connection: sqlite3.Connection, request: int, now: datetime) -> bool
     return True
 
 
+def unclaim(connection: sqlite3.Connection, request: int, due_at: datetime, now: datetime) -> None:
+    """Let a request whose attempt broke off here go again at `due_at`; it may be a repeat then."""
+    for delivery in members(connection, request):
+        again = replace(unanswered(delivery, now), next_at=due_at)
+        write(connection, again, now, "AND request = :request", request)
+    connection.execute(
+        "UPDATE request SET claimed = 0, due_at = ? WHERE id = ? AND claimed = 1",
+        (microseconds(due_at), request),
+    )
+
+
 def thaw(connection: sqlite3.Connection, request: int) -> None:
     """Forget a frozen request that is not under way; what is open of it waits in its lines again."""
     taken = connection.execute("DELETE FROM request WHERE id = ? AND claimed = 0", (request,))
     if taken.rowcount:
         _release(connection, request)
+
+
+def thaw_overtaken(connection: sqlite3.Connection, destination: str) -> None:
+    """Forget frozen requests behind whose first event a newer one of the same incident waits."""
+    overtaken = connection.execute(
+        "SELECT DISTINCT request.id FROM request JOIN delivery AS old ON old.request = request.id"
+        " JOIN delivery AS new ON new.destination = old.destination AND new.tenant = old.tenant"
+        " AND new.incident = old.incident AND new.seq > old.seq AND new.request IS NULL"
+        " AND new.state IN ('waiting', 'pending')"
+        " WHERE request.destination = ? AND claimed = 0 AND request.step = '' AND old.state = 'waiting'",
+        (destination,),
+    ).fetchall()
+    for (request,) in overtaken:
+        thaw(connection, request)
 
 
 def adopt(connection: sqlite3.Connection, marks: Mapping[str, str]) -> int:

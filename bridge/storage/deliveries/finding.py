@@ -38,6 +38,10 @@ _LINES = (
     "SELECT due_at, tenant, incident, told_seq, told_kind, told_maybe, memory FROM line"
     " WHERE destination = ? AND due_at <= ? AND urgent <= ? ORDER BY due_at LIMIT ?"
 )
+_ONE_LINE = (
+    "SELECT due_at, tenant, incident, told_seq, told_kind, told_maybe, memory FROM line"
+    " WHERE destination = ? AND tenant = ? AND incident = ?"
+)
 #: As a constant, so that the index of urgent lines serves it.
 _URGENT_LINES = _LINES.replace("urgent <= ?", "urgent = 1")
 
@@ -133,3 +137,21 @@ def _line(connection: sqlite3.Connection, destination: str, row: Sequence[Any], 
         told=told_of(*told),
         memory=None if memory is None else msgspec.json.decode(memory, type=dict[str, str]),
     )
+
+
+def crowded(connection: sqlite3.Connection, *, destination: str, limit: int) -> tuple[Line, ...]:
+    """Return lines in which several deliveries wait, those with the most first, whether due or not.
+
+    Cost: all that waits for the destination is looked at.
+    """
+    connection.execute("BEGIN")
+    try:
+        crowd = connection.execute(
+            f"SELECT tenant, incident FROM delivery WHERE destination = ? AND {IS_OPEN}"  # noqa: S608
+            " AND request IS NULL GROUP BY tenant, incident HAVING count(*) > 1 ORDER BY count(*) DESC LIMIT ?",
+            (destination, limit),
+        ).fetchall()
+        rows = [connection.execute(_ONE_LINE, (destination, *key)).fetchone() for key in crowd]
+        return tuple(_line(connection, destination, row, None) for row in rows)
+    finally:
+        connection.execute("ROLLBACK")

@@ -31,6 +31,7 @@ CREATE TABLE delivery (
   UNIQUE (destination, event_id)
 ) STRICT;
 CREATE INDEX delivery_in_line ON delivery (destination, tenant, incident, seq) WHERE {IS_OPEN};
+CREATE INDEX delivery_by_age ON delivery (destination, created_at) WHERE {IS_OPEN};
 CREATE INDEX delivery_of_request ON delivery (request) WHERE request IS NOT NULL;
 CREATE INDEX delivery_ended ON delivery (state, changed_at);
 CREATE INDEX delivery_dead ON delivery (destination, changed_at) WHERE state = 'dead';

@@ -7,6 +7,7 @@ API's questions are waited for.
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,8 @@ from bridge.delivery import (
     Backlog,
     Claim,
     Due,
+    GivenUp,
+    Line,
     LineChange,
     OutboxRow,
     Retention,
@@ -29,6 +32,7 @@ from bridge.delivery import (
     Stuck,
     Tidied,
 )
+from bridge.errors import StorageError
 from bridge.model import Delivery
 from bridge.storage.deliveries import claiming, finding, moving, rows, tidying
 from bridge.storage.deliveries.committing import GroupCommit
@@ -54,6 +58,9 @@ class DeliveryStore(DeliveryReader):
         self._writer.start()
         self._reading = open_reader(path)
         self._thread = ThreadPoolExecutor(1, "delivery-reader")
+        # What looks at a whole backlog takes its time, and must not keep a destination from its next event.
+        self._counting = open_reader(path)
+        self._counter = ThreadPoolExecutor(1, "delivery-counter")
         self._asked = 0
 
     @property
@@ -64,8 +71,9 @@ class DeliveryStore(DeliveryReader):
     def close(self) -> None:
         """Finish what was asked for and close the file."""
         self._writer.close()
-        self._thread.shutdown()
-        self._reading.close()
+        for thread, connection in ((self._thread, self._reading), (self._counter, self._counting)):
+            thread.shutdown()
+            connection.close()
 
     # ---- what the dispatcher asks ------------------------------------------------------------------------
 
@@ -104,6 +112,11 @@ class DeliveryStore(DeliveryReader):
         """Mark a frozen request as under way again; False if it is gone."""
         return await self._writer.do(partial(claiming.reclaim, request=request, now=self._clock()))
 
+    async def unclaim(self, request: int, due_at: datetime) -> None:
+        """Let a request whose attempt broke off here go again at `due_at`."""
+        job = partial(claiming.unclaim, request=request, due_at=due_at, now=self._clock())
+        await self._writer.do(job)
+
     async def thaw(self, request: int) -> None:
         """Forget a frozen request; what is open of it is rendered anew."""
         await self._writer.do(partial(claiming.thaw, request=request))
@@ -118,7 +131,28 @@ class DeliveryStore(DeliveryReader):
 
     async def backlog(self) -> dict[str, Backlog]:
         """Return what each destination does not have yet; those that lack nothing may be missing."""
-        return await self._read(_backlog)
+        return await self._count(_backlog)
+
+    async def free_bytes(self) -> int:
+        """Return how much room the disk of the store has."""
+        return await self._count(lambda _: _free_bytes(self._path))
+
+    async def thaw_overtaken(self, destination: str) -> None:
+        """Forget frozen requests that a newer event of the same incident waits behind."""
+        await self._writer.do(partial(claiming.thaw_overtaken, destination=destination))
+
+    async def crowded(self, destination: str, limit: int) -> tuple[Line, ...]:
+        """Return lines in which several deliveries wait, those with the most first."""
+        return await self._count(partial(finding.crowded, destination=destination, limit=limit))
+
+    async def give_up(self, destination: str, count: int, reason: str, retention: Retention) -> GivenUp:
+        """Make dead letters of the oldest events that wait, at most so many; return what became of them."""
+        return await self._writer.do(
+            partial(
+                tidying.give_up, destination=destination, count=count, reason=reason, retention=retention,
+                now=self._clock(),
+            )
+        )  # fmt: skip
 
     async def tidy(self, retention: Retention) -> Tidied:
         """Delete what has ended long enough ago. Call again while there is `more`."""
@@ -145,13 +179,31 @@ class DeliveryStore(DeliveryReader):
         return await self._writer.do(lambda connection: act(connection, now))
 
     async def _read(self, ask: Callable[[sqlite3.Connection], Answer]) -> Answer:
+        return await self._in(self._thread, ask, self._reading)
+
+    async def _count(self, ask: Callable[[sqlite3.Connection], Answer]) -> Answer:
+        return await self._in(self._counter, ask, self._counting)
+
+    async def _in(
+        self,
+        thread: ThreadPoolExecutor,
+        ask: Callable[[sqlite3.Connection], Answer],
+        connection: sqlite3.Connection,
+    ) -> Answer:
         self._asked += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, ask, self._reading)
+            return await asyncio.get_running_loop().run_in_executor(thread, ask, connection)
         except sqlite3.Error as error:
             raise storage_error(error, f"{self._path.name} cannot be read") from error
         finally:
             self._asked -= 1
+
+
+def _free_bytes(path: Path) -> int:
+    try:
+        return shutil.disk_usage(path.parent).free
+    except OSError as error:
+        raise StorageError(f"the disk of {path.name} cannot be measured: {error.strerror}") from error
 
 
 def _backlog(connection: sqlite3.Connection) -> dict[str, Backlog]:
