@@ -26,10 +26,8 @@ class Caps(Word, frozen=True, kw_only=True):
     mode: Literal["every", "newest"]  # every event, or the newest state per incident (chat, paging)
     max_events: int  # in one request
     max_bytes: int  # of one request's body
-    idempotency: Literal["native", "window", "none"]
     delivery_class: Literal["exactly-once effect", "at least once, deduplicate on event_id", "best effort"]
     updates: bool = False  # can change a message it already sent
-    acks: Literal["sync", "async", "none"] = "sync"
     atomic: bool = False  # a batch is taken whole or not at all, in order
     pages: bool = False  # wakes people: an incident that opened and closed unseen is not told
     wait_s: float = 0.0  # the route's default `wait` for this kind

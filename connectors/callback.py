@@ -75,7 +75,6 @@ class Callback(Connector):
         mode="every",
         max_events=1,
         max_bytes=256 * 1024,
-        idempotency="none",
         delivery_class="at least once, deduplicate on event_id",
     )
 

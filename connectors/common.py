@@ -199,15 +199,6 @@ def clip(text: str, characters: int) -> str:
     return text if len(text) <= characters else text[: max(0, characters - 1)] + ELLIPSIS[:characters]
 
 
-def clip_bytes(text: str, size_bytes: int) -> str:
-    """Return as much of `text` as UTF-8 puts into `size_bytes`, never half a character."""
-    encoded = text.encode()
-    if len(encoded) <= size_bytes:
-        return text
-    room = size_bytes - len(ELLIPSIS.encode())
-    return "" if room < 0 else encoded[:room].decode("utf-8", "ignore") + ELLIPSIS
-
-
 def clip_escaped(
     text: str, limit: int, escape: Callable[[str], str], size: Callable[[str], int] = len
 ) -> str:

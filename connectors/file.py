@@ -55,7 +55,6 @@ class File(Connector):
         mode="every",
         max_events=500,
         max_bytes=16 * 2**20,
-        idempotency="none",
         delivery_class="at least once, deduplicate on event_id",
         atomic=True,
     )

@@ -105,7 +105,6 @@ class PagerDuty(Connector):
         mode="newest",
         max_events=1,
         max_bytes=512 * 1024,
-        idempotency="native",
         delivery_class="exactly-once effect",
         updates=True,
         pages=True,

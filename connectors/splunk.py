@@ -114,7 +114,6 @@ class Splunk(Connector):
         mode="every",
         max_events=100,
         max_bytes=1_000_000,
-        idempotency="none",
         delivery_class="at least once, deduplicate on event_id",
     )
 

@@ -111,7 +111,6 @@ class Syslog(Connector):
         mode="every",
         max_events=100,
         max_bytes=2**20,
-        idempotency="none",
         delivery_class="best effort",
     )
 

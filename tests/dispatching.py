@@ -43,7 +43,7 @@ from bridge.storage.sqlite import open_writer
 from bridge.storage.state import STATE_SCHEMA
 from connectors.common import judge_http
 
-EVERY = Caps(mode="every", max_events=10, max_bytes=1 << 20, idempotency="none", delivery_class="best effort")
+EVERY = Caps(mode="every", max_events=10, max_bytes=1 << 20, delivery_class="best effort")
 ONE = msgspec.structs.replace(EVERY, max_events=1)
 CHAT = msgspec.structs.replace(ONE, mode="newest", updates=True)
 PAGER = msgspec.structs.replace(CHAT, pages=True)

@@ -52,8 +52,8 @@ from bridge.ports import Caps
 S = DeliveryState
 NOW = at(1000)
 POLICY = Policy()
-EVERY = Caps(mode="every", max_events=10, max_bytes=10_000, idempotency="none", delivery_class="best effort")
-CHAT = Caps(mode="newest", max_events=1, max_bytes=10_000, idempotency="none", delivery_class="best effort")
+EVERY = Caps(mode="every", max_events=10, max_bytes=10_000, delivery_class="best effort")
+CHAT = Caps(mode="newest", max_events=1, max_bytes=10_000, delivery_class="best effort")
 PAGER = replace(CHAT, pages=True)
 KEY = LineKey("default", "i1")
 

@@ -86,7 +86,6 @@ class Slack(Connector):
         mode="newest",
         max_events=1,
         max_bytes=64 * 1024,
-        idempotency="none",
         delivery_class="at least once, deduplicate on event_id",
         updates=True,
         wait_s=30.0,

@@ -14,7 +14,6 @@ from bridge.model import EventKind
 from bridge.ports import HttpResponse
 from connectors.common import (
     clip,
-    clip_bytes,
     clip_escaped,
     excerpt,
     first_that_fit,
@@ -79,12 +78,6 @@ def test_an_excerpt_is_one_short_printable_line():
 def test_clipping_by_characters_keeps_the_limit(text, limit):
     assert len(clip(text, limit)) <= limit or not text
     assert clip(text, len(text)) == text
-
-
-@given(st.text(), st.integers(0, 20))
-def test_clipping_by_bytes_keeps_the_limit_and_tears_no_character(text, limit):
-    assert len(clip_bytes(text, limit).encode()) <= limit
-    assert clip_bytes(text, len(text.encode())) == text
 
 
 @given(st.text(alphabet="&<>aé🔥\n", max_size=60), st.integers(0, 40), st.sampled_from([len, utf8_size]))
