@@ -567,7 +567,7 @@ def test_what_was_refused_and_rejected_counts_until_something_is_taken() -> None
     assert (taking.refused, taking.rejected) == (
         {LineKey("default", "i0")}, {LineKey("default", "i1")},
     )  # fmt: skip
-    assert taking.after([Retry(reason="503")], refused(), at(3)) == taking
+    assert taking.after([Retry(reason="503")], refused(), at(3)).failed == {LineKey("default", "i0")}
     assert taking.after([Delivered()], refused(), at(3)) == Taking(accepted_at=at(3))
     # A slow answer does not make the newest acceptance older.
     assert Taking(accepted_at=at(9)).after([Delivered()], refused(), at(3)) == Taking(accepted_at=at(9))

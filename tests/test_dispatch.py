@@ -420,6 +420,20 @@ async def test_a_destination_that_takes_nothing_is_told_of_whatever_it_answers(
     assert str(status) in reason
 
 
+@pytest.mark.parametrize("status", [500, 503])
+async def test_a_destination_that_fails_for_all_gets_one_request_at_a_time(make: Make, status: int) -> None:
+    """Fifty critical incidents, each tried every half minute, would be kicking somebody who is down."""
+    world = make(HOURS, pager=PAGER)
+    world.answers["pager"] = lambda _: status
+    for number in range(50):
+        world.emit(f"i{number}", OPENED, severity="critical")
+    async with world.running():
+        await world.run(600)
+        soon = len(world.sent)
+        await world.run(3000)
+    assert (len(world.sent) - soon) < 3000 / 10
+
+
 @pytest.mark.parametrize("status", [500, 502, 503, 504, "reset", "connect"])
 async def test_after_an_outage_everything_goes_within_half_a_minute_or_so(
     make: Make, status: int | str

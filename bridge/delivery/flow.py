@@ -156,6 +156,7 @@ class Taking(Word, frozen=True, kw_only=True):
     accepted_at: datetime | None = None  # when the newest attempt of which something was taken had begun
     refused: frozenset[LineKey] = frozenset()  # incidents of which something was refused since
     rejected: frozenset[LineKey] = frozenset()  # incidents of which something was rejected since
+    failed: frozenset[LineKey] = frozenset()  # incidents of which something failed since
 
     def attributed(self, verdicts: Sequence[Verdict], deliveries: Sequence[Delivery]) -> tuple[Verdict, ...]:
         """Return the verdicts with each refusal and failure laid at the door of event or destination.
@@ -178,7 +179,13 @@ class Taking(Word, frozen=True, kw_only=True):
         told = list(zip(verdicts, lines, strict=True))
         refused = {line for verdict, line in told if isinstance(verdict, Blocked)}
         rejected = {line for verdict, line in told if isinstance(verdict, Reject)}
-        return replace(self, refused=self.refused | refused, rejected=self.rejected | rejected)
+        failed = {line for verdict, line in told if isinstance(verdict, Retry)}
+        return replace(
+            self,
+            refused=self.refused | refused,
+            rejected=self.rejected | rejected,
+            failed=self.failed | failed,
+        )
 
     def _attributed(self, verdict: Verdict, delivery: Delivery) -> Verdict:
         is_own = self._took_others_since(delivery.failing_since)

@@ -161,6 +161,11 @@ class Standing:
         self._alarms.over(self.name, "blocked")
         return True
 
+    def _fails_for_all(self, now: datetime) -> bool:
+        """Return whether events of several incidents fail and nothing has been taken for a while."""
+        silent_s = 0.0 if self.silent_since is None else (now - self.silent_since).total_seconds()
+        return len(self.taking.failed) > 1 and silent_s >= SILENCE_S
+
     @property
     def _is_in_trouble(self) -> bool:
         return self.gate.tripped or self.gate.blocked != ""
@@ -174,7 +179,7 @@ class Standing:
         now: datetime,
     ) -> None:
         shared = [each for each in retries if each.whole_destination]
-        is_whole = bool(shared) or isinstance(answer.response, Unreached)
+        is_whole = bool(shared) or isinstance(answer.response, Unreached) or self._fails_for_all(now)
         # One event that fails again and again says nothing about the destination; many that fail at once do.
         if not is_whole and all(each.attempts > 1 for each in deliveries):
             return
