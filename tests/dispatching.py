@@ -209,6 +209,11 @@ class World:
             state.execute("COMMIT")
         return made.event_id
 
+    def forget(self, event_id: str) -> None:
+        """Delete an event as retention does."""
+        with closing(open_writer(self.folder / "state.db")) as state:
+            state.execute("DELETE FROM event WHERE event_id = ?", (event_id,))
+
     # ---- what destinations do ----------------------------------------------------------------------------
 
     async def send(self, request: Request, *, timeout_s: float) -> Response:

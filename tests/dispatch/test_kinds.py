@@ -17,8 +17,9 @@ from bridge.dispatch import DispatchSettings
 from bridge.model import EventKind
 from bridge.ports import Append, Appended, Frames, FramesResponse, HttpResponse, Response, Unreached
 
-OPENED, CLOSED = EventKind.OPENED, EventKind.CLOSED
-Make = Callable[..., World]
+OPENED = EventKind.OPENED
+#: For stories of hours: looks around less often, so that there is less to go through.
+HOURS = DispatchSettings(poll_s=20, look_every_s=20, measure_every_s=20)
 
 
 @pytest.fixture
@@ -138,6 +139,7 @@ async def test_a_configuration_that_was_corrected_while_it_was_refused_delivers_
 
 async def test_a_full_disk_is_one_trouble_not_one_a_minute(world: World) -> None:
     """An empty line still fits where no event does: the probe is well, and proves nothing."""
+    world.settings = HOURS
     world.foreign["d"] = build("file", path="/d/right")
     full = Unreached(reason="No space left on device", maybe_sent=True, kind="local")
     world.answers["d"] = lambda body: full if body["request"].lines and world.seconds < 1800 else Appended()
@@ -146,11 +148,12 @@ async def test_a_full_disk_is_one_trouble_not_one_a_minute(world: World) -> None
         await world.run(1790)
         assert [(kind, reason is None) for _, _, kind, reason in world.troubles] == [("blocked", False)]
         await world.until(world.is_done, within_s=120)
-        await world.run(2)
+        await world.run(25)
     assert [(kind, reason is None) for _, _, kind, reason in world.troubles][1:] == [("blocked", True)]
 
 
 async def test_a_message_that_relp_refuses_is_tried_again_before_it_is_given_up(world: World) -> None:
+    world.settings = HOURS
     world.foreign["d"] = build("syslog_json", address="d:1")
     refused = FramesResponse(accepted=0, refused="RELP 500 the disk is full", answered=True)
     world.answers["d"] = lambda _: FramesResponse(accepted=1) if world.seconds >= 100 else refused
