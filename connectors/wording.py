@@ -140,15 +140,6 @@ def is_web(url: str) -> bool:
     return url.startswith(("http://", "https://")) and url.isprintable() and not set(url) & set(' <>|"')
 
 
-def merged_into(event: Event) -> Link | None:
-    """Return the incident that this one went into; its URL is "" where there is no public address."""
-    view = event.incident
-    if view.merged_into is None:
-        return None
-    stem = view.url.removesuffix(view.id)
-    return Link(view.merged_into, stem + view.merged_into if view.url and stem != view.url else "")
-
-
 def lasted(time: timedelta) -> str:
     """Return a length of time as people say it: "40 s", "25 min", "3 h 20 min", "2 d 4 h"."""
     seconds = max(time.total_seconds(), 0.0)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from bridge.model import SEVERITY_RANK, Event, EventKind, IncidentState
 from bridge.ports import Memory
-from connectors.wording import alert_line, lasted, merged_into
+from connectors.wording import alert_line, lasted
 
 KNOWN_CHARACTERS = 8  # the last of a fingerprint; enough to tell a hundred alerts apart
 NAMED = 3  # alerts that joined, by name
@@ -64,8 +64,7 @@ def _parts(event: Event, kind: EventKind, memory: Memory) -> Iterator[str]:
     view = event.incident
     head = "Still open" if kind is EventKind.REMINDER else kind.value.capitalize()
     if kind is EventKind.MERGED:
-        into = merged_into(event)
-        yield f"Merged into incident {into.text}" if into else head
+        yield f"Merged into incident {view.merged_into}" if view.merged_into else head
     elif kind is EventKind.CLOSED and view.closed_at is not None:
         yield f"{head} after {lasted(view.closed_at - view.opened_at)}"
     elif kind is EventKind.SPLIT and view.split_from is not None:

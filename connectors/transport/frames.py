@@ -22,6 +22,7 @@ from connectors.transport.names import Names, is_address
 from connectors.transport.relp import RelpError, RelpSession
 
 UNASKED_BYTES = 64 * 1024
+CLOSE_S = 1.0  # how long the end waits for a farewell
 
 Key = tuple[str, str, str]  # address, transport, ca_file
 
@@ -118,11 +119,16 @@ class FramesSender(Sender):
 
     @override
     async def close(self) -> None:
-        for key in tuple(self._links):
-            async with self._turns.setdefault(key, asyncio.Lock()):
-                link = self._links.pop(key, None)
+        """Close what is kept open, all at once; what does not end in a moment is cut off."""
+        await asyncio.gather(*(self._close(key) for key in tuple(self._links)))
+
+    async def _close(self, key: Key) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S), self._turns.setdefault(key, asyncio.Lock()):
+                link = self._links.get(key)
                 if link is not None:
                     await link.close()
+        self._drop(key)
 
 
 async def _opened(
@@ -179,12 +185,11 @@ class _Link:
 
     async def close(self) -> None:
         try:
-            async with asyncio.timeout(CONNECT_S):
-                if self._relp is not None and await self.is_usable():
-                    await self._relp.close()
-                self._writer.close()
-                await self._writer.wait_closed()
-        except (OSError, EOFError, RelpError, TimeoutError):
+            if self._relp is not None and await self.is_usable():
+                await self._relp.close()
+            self._writer.close()
+            await self._writer.wait_closed()
+        except (OSError, EOFError, RelpError):
             self.abort()
 
 

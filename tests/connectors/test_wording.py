@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from builders import START, at, episode, event
 
-from bridge.model import EventKind, RootSuspect
+from bridge.model import RootSuspect
 from connectors import wording
 
 
@@ -59,19 +59,6 @@ def test_what_is_no_web_address_is_not_linked(url):
     bare = event(episodes=(episode(annotations=annotations, generator_url=url),), url="")
 
     assert wording.links(bare) == []
-
-
-@pytest.mark.parametrize(
-    ("url", "link"),
-    [
-        ("https://t.example.com/x/3f1c9a7d52e84b06", "https://t.example.com/x/77aa77aa77aa77aa"),
-        ("https://t.example.com/elsewhere", ""),
-        ("", ""),
-    ],
-)
-def test_the_incident_that_this_one_went_into_is_linked_as_this_one_is(url, link):
-    assert wording.merged_into(event(EventKind.MERGED, 2, url=url)) == ("77aa77aa77aa77aa", link)
-    assert wording.merged_into(event()) is None
 
 
 def test_an_alert_that_flaps_says_how_often():

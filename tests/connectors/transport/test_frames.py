@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 import tenacity
@@ -305,6 +305,21 @@ async def test_a_session_that_is_refused_sent_nothing(sender):
     assert (response.kind, response.maybe_sent) == ("connect", False)
     assert "500 no" in response.reason
     assert receiver.taken == []
+
+
+async def test_receivers_that_say_no_farewell_do_not_hold_up_the_end(sender):
+    """RELP ends with a question of its own; five that do not answer cost no more than one."""
+    receivers = [Relp() for _ in range(5)]
+    for each in receivers:
+        each._answer = lambda command, data, it=each: (  # type: ignore[method-assign]
+            b"hang" if command == b"close" else Relp._answer(it, command, data)
+        )
+    async with AsyncExitStack() as stack:
+        for each in receivers:
+            address = await stack.enter_async_context(listening(each.serve))
+            await sender.send(frames(address, b"a", transport="relp"), timeout_s=5)
+        async with asyncio.timeout(3):
+            await sender.close()
 
 
 async def test_no_frames_only_connect(sender):
