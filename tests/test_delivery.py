@@ -537,6 +537,12 @@ BLOCKED = Blocked(reason="HTTP 403")
         (Taking(accepted_at=at(6)), refused(1, 5), [BLOCKED], [Reject(reason="HTTP 403", final=False)]),
         # One that is refused for the first time proves nothing, whatever was taken before.
         (Taking(accepted_at=at(6)), refused(), [BLOCKED], [BLOCKED]),
+        # A failure is laid at its door, too, unless it is certainly the destination's.
+        (Taking(accepted_at=at(6)), refused(1, 5), [Retry(reason="500")], [Retry(reason="500", of_event=True)]),
+        (
+            Taking(accepted_at=at(6)), refused(1, 5),
+            [Retry(reason="503", whole_destination=True)], [Retry(reason="503", whole_destination=True)],
+        ),
         # In a batch it is looked for.
         (Taking(), refused(2), [BLOCKED] * 2, [Split(reason="HTTP 403")] * 2),
         (Taking(), refused(2), [Delivered(), BLOCKED], [Delivered(), Split(reason="HTTP 403")]),
@@ -558,6 +564,13 @@ def test_whose_fault_a_refusal_is(
     taking: Taking, deliveries: list[Delivery], verdicts: list[Verdict], expected: list[Verdict]
 ) -> None:
     assert list(taking.attributed(verdicts, deliveries)) == expected
+
+
+def test_what_blocks_without_an_answer_is_no_fault_of_an_event() -> None:
+    taking = Taking(accepted_at=at(6))
+    for count in (1, 2):
+        blocked = [Blocked(reason="No space left on device")] * count
+        assert list(taking.attributed(blocked, refused(count, 5), answered=False)) == blocked
 
 
 def test_what_was_refused_and_rejected_counts_until_something_is_taken() -> None:

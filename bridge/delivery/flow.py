@@ -158,15 +158,21 @@ class Taking(Word, frozen=True, kw_only=True):
     rejected: frozenset[LineKey] = frozenset()  # incidents of which something was rejected since
     failed: frozenset[LineKey] = frozenset()  # incidents of which something failed since
 
-    def attributed(self, verdicts: Sequence[Verdict], deliveries: Sequence[Delivery]) -> tuple[Verdict, ...]:
+    def attributed(
+        self, verdicts: Sequence[Verdict], deliveries: Sequence[Delivery], *, answered: bool = True
+    ) -> tuple[Verdict, ...]:
         """Return the verdicts with each refusal and failure laid at the door of event or destination.
 
-        Of several that were refused together nobody knows which one it was; smaller requests find it.
+        Of several that were refused together nobody knows which one it was; smaller requests find it. Without
+        an answer (`answered` is false) nobody has looked at an event: what blocks then is our own side.
         """
         if len(verdicts) > 1:
             return tuple(
-                Split(reason=each.reason) if isinstance(each, Blocked) else each for each in verdicts
+                Split(reason=each.reason) if isinstance(each, Blocked) and answered else each
+                for each in verdicts
             )
+        if isinstance(verdicts[0], Blocked) and not answered:
+            return tuple(verdicts)
         return tuple(map(self._attributed, verdicts, deliveries))
 
     def after(
@@ -191,7 +197,7 @@ class Taking(Word, frozen=True, kw_only=True):
         is_own = self._took_others_since(delivery.failing_since)
         if isinstance(verdict, Blocked) and is_own:
             return Reject(reason=verdict.reason, final=False)
-        if isinstance(verdict, Retry) and is_own:
+        if isinstance(verdict, Retry) and is_own and not verdict.whole_destination:
             return replace(verdict, of_event=True)
         if isinstance(verdict, Reject) and verdict.final:
             rejected = self.rejected | {LineKey(delivery.tenant, delivery.incident)}

@@ -24,6 +24,8 @@ from bridge.ports import Unreached
 _LOG = logging.getLogger(__name__)
 #: After so long without anything taken, the first that is brings all that failed meanwhile with it.
 SILENCE_S = 10.0
+#: So many incidents that fail in a row are not each at fault.
+MAX_SUSPECTS = 8
 
 
 class Standing:
@@ -50,6 +52,14 @@ class Standing:
     def is_trying(self, now: datetime) -> bool:
         """Return whether one event alone finds out how things are."""
         return self.needs_trial or self.gate.room(now) != "all"
+
+    def wants_another(self, now: datetime) -> bool:
+        """Return whether the one event that is tried is to be one that did not fail yet.
+
+        It may be those few that are at fault. But each one that is tried is frozen, so a destination that is
+        dead does not get ever new ones.
+        """
+        return self.is_trying(now) and len(self.taking.failed) < MAX_SUSPECTS
 
     @property
     def _has_one_suspect(self) -> bool:
@@ -179,7 +189,9 @@ class Standing:
         now: datetime,
     ) -> None:
         shared = [each for each in retries if each.whole_destination]
-        is_whole = bool(shared) or isinstance(answer.response, Unreached) or self._fails_for_all(now)
+        is_own = all(each.of_event for each in retries)
+        is_unheard = isinstance(answer.response, Unreached) or self._fails_for_all(now)
+        is_whole = bool(shared) or (is_unheard and not is_own)
         # One event that fails again and again says nothing about the destination; many that fail at once do.
         if not is_whole and all(each.attempts > 1 for each in deliveries):
             return

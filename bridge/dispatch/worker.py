@@ -148,13 +148,13 @@ class Worker:
     ) -> tuple[bool, datetime | None]:
         """Start up to `room` attempts; return whether there may be more, and when the next thing is due."""
         size = 1 if self._standing.is_trying(now) else self._standing.size.limit
-        due = await self._around.book.due(self.name, self._room(room, size))
+        due = await self._around.book.due(self.name, self._room(room, size, now))
         for frozen in due.frozen:
             room -= await self._start_again(attempts, frozen)
         has_new = room > 0 and bool(due.lines) and await self._start_new(attempts, due.lines, room, size)
         return bool(due.frozen) or has_new, due.next_at
 
-    def _room(self, requests: int, size: int) -> Room:
+    def _room(self, requests: int, size: int, now: datetime) -> Room:
         """Return how much of the backlog to look at for `requests` attempts of `size` events."""
         caps, events = self._connector.caps, min(requests * size, ROUND_EVENTS)
         if caps.mode == "newest":
@@ -164,9 +164,11 @@ class Worker:
         else:
             follow, deliveries = FOLLOW, None
         is_turn_of_all = self._standing.accepted % TURNS == TURNS - 1
+        is_fresh = self._standing.wants_another(now)
         return Room(
-            requests=requests, lines=events, follow=follow, deliveries=deliveries, by_age=is_turn_of_all
-        )
+            requests=requests, lines=events, follow=follow, deliveries=deliveries, fresh=is_fresh,
+            by_age=is_turn_of_all and not is_fresh,
+        )  # fmt: skip
 
     def _probes(self, attempts: asyncio.TaskGroup, now: datetime) -> bool:
         """Start a probe if that is how a destination that refuses us is asked."""
@@ -252,8 +254,10 @@ class Worker:
         started_at = self._around.clock()
         answer = await self._answer(attempt)
         now = self._around.clock()
-        if not attempt.asks and not isinstance(answer.response, Unreached):
-            verdicts = self._standing.taking.attributed(answer.verdicts, attempt.deliveries)
+        if not attempt.asks:
+            verdicts = self._standing.taking.attributed(
+                answer.verdicts, attempt.deliveries, answered=not isinstance(answer.response, Unreached)
+            )
             answer = replace(answer, verdicts=verdicts)
         settlement = settle(
             attempt.request, attempt.deliveries, attempt.told, answer.verdicts, now,

@@ -84,6 +84,27 @@ async def test_an_event_that_fails_again_and_again_does_not_hold_up_new_ones_and
     assert world.troubles[-1][2:] == ("stuck", None)
 
 
+async def test_an_event_that_breaks_every_connection_does_not_open_the_breaker_for_the_others(
+    make: Make,
+) -> None:
+    world = make(HOURS, siem=ONE)
+    reset = Unreached(reason="reset", maybe_sent=True, kind="reset")
+    world.answers["siem"] = lambda body: reset if body["events"][0][0] == "poison" else 200
+    world.emit("poison", OPENED)
+    async with world.running() as dispatcher:
+        await world.run(30)
+        late = []
+        for number in range(20):
+            emitted_s = world.seconds
+            world.emit(f"i{number}", OPENED)
+            dispatcher.wake()
+            await world.until(lambda n=number: (f"i{n}", 1) in world.taken("siem"), within_s=40)
+            late.append(world.seconds - emitted_s)
+            await world.run(300)
+    # The first finds the breaker open: until then nobody could know whose fault it was.
+    assert max(late[1:]) < 1
+
+
 @pytest.mark.parametrize("status", [500, 502, 504, 503, "reset"])
 async def test_a_destination_that_takes_nothing_is_told_of_whatever_it_answers(
     make: Make, status: int | str

@@ -327,6 +327,8 @@ async def test_what_is_urgent_goes_before_what_is_older_until_it_is_everybodys_t
     assert await found(store, 3, 3) == (["hot frozen-1", "frozen-1"], ["hot", "old", "warm"])
     assert await found(store, 1, 1, by_age=True) == ([], ["old"])
     assert await found(store, 2, 1, by_age=True) == (["frozen-1"], ["old"])
+    assert await found(store, 1, 1, fresh=True) == ([], ["hot"])
+    assert await found(store, 2, 1, fresh=True) == (["hot frozen-1"], ["hot"])
 
 
 async def test_an_incident_that_becomes_critical_takes_its_line_to_the_front(store: DeliveryStore) -> None:

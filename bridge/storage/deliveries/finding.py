@@ -76,6 +76,8 @@ def _found(connection: sqlite3.Connection, destination: str, now_us: int, room: 
     left = max(0, room.requests - len(requests) - needed)
     requests += connection.execute(_REQUESTS, (*at, 0, left)).fetchall()
     lines += connection.execute(_LINES, (*at, 0, room.lines - len(lines))).fetchall()
+    if room.fresh and lines:
+        del requests[room.requests - 1 :]
     return requests, lines
 
 
