@@ -29,11 +29,16 @@ KINDS = {kind: connectors.load(kind) for kind in connectors.KINDS}
 EXPOSURE = 2.5
 
 
+def run(*command: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, as if from a shell: a `make` in here is not part of the one that runs the tests."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    words = [str(part) for part in command]
+    return subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, timeout=50, check=False)
+
+
 def output_of(*command: str | Path, cwd: Path = ROOT) -> str:
     """Run a command that must succeed and return what it said."""
-    done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=50, check=False
-    )
+    done = run(*command, cwd=cwd)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -186,8 +191,7 @@ def test_make_install_makes_what_the_unit_starts_and_documents():
 
 def test_make_install_leaves_a_directory_alone_that_is_not_its_own(tmp_path):
     (tmp_path / "precious").touch()
-    words = [require_server("make"), "install", f"PREFIX={tmp_path}"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    done = run(require_server("make"), "install", f"PREFIX={tmp_path}")
     assert done.returncode != 0
     assert f"{tmp_path} holds something else" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
@@ -305,15 +309,9 @@ def bench(tmp_path: Path, *, fails: str = "", **variables: str) -> tuple[int, li
     python.write_text(f'#!/bin/sh\necho "$@"\n[ "$1" != "{fails}" ]\n')
     python.chmod(0o755)
     given = {"BIN": tmp_path / "bin", "STAMPS": tmp_path / "stamps"} | variables
-    words = [
-        require_server("make"),
-        "-o",
-        stamp,
-        "bench",
-        *(f"{name}={value}" for name, value in given.items()),
-    ]
     stamp.touch()
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    variables_of_make = (f"{name}={value}" for name, value in given.items())
+    done = run(require_server("make"), "-o", stamp, "bench", *variables_of_make)
     return done.returncode, done.stdout.splitlines()
 
 

@@ -95,5 +95,5 @@ def test_a_message_is_shown_without_slacks_markup() -> None:
     )
     lines = list(as_in_chat(shown))
     assert lines[:3] == ["🔴 <b> & co", "one", "two"]
-    assert "open in Tocsin" in lines[-1]
+    assert "· Source ·" in lines[-1]
     assert not any("date^" in line or "https:" in line or "*" in line for line in lines)

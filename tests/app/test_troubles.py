@@ -75,7 +75,7 @@ async def test_a_trouble_is_raised_once_and_resolved_as_the_same_alert(tmp_path:
             "TocsinDestinationUnreachable",
             "{braces} and a full stop.",
             {"destination": "chat"},
-            "Destination chat does not answer: {braces} and a full stop. Everything is kept and goes out later.",
+            "Destination chat takes nothing: {braces} and a full stop. Everything is kept for it.",
         ),
         (
             "TocsinDiskFilling",
