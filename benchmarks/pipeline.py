@@ -23,6 +23,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bridge.analysis.settings import AnalysisSettings, Destination, Route
+from bridge.app.garbage import collect_seldom
 from bridge.model import InboxRow, RowKind
 from bridge.pipeline import Common, Outcome, State, advance
 from bridge.storage.state import StateStore
@@ -148,6 +149,7 @@ def main() -> None:
         "--profile", action="store_true", help="where the time goes (slower: the profiler costs)"
     )
     given = parser.parse_args()
+    collect_seldom()  # as the analyst does
     world = World(given.seed)
     with tempfile.TemporaryDirectory() as folder:
         store = StateStore(Path(folder) / "state.db")

@@ -24,6 +24,7 @@ from bridge.analysis.linking import Features, Link, burst, probability, worth
 from bridge.model import IncidentState, Origin, Word
 
 JOIN_AT = 0.5
+LIVELY = (IncidentState.OPEN, IncidentState.QUIET)  # states in which an incident takes alerts in
 #: An alert speaks for a merge when the second-best incident would have taken it, too, and not by a hair.
 BRIDGE_AT = 0.55
 MERGE_EVIDENCE = 3  # alerts that fit both, at least
@@ -124,9 +125,11 @@ def choose(
     """
     named = _Named(newcomer, index, rarity)
     links: list[tuple[float, str, Features]] = []
+    since = newcomer.at - timedelta(seconds=window_s)
     for incident in _candidates(named, index):
         group = groups[incident]
-        if _joinable(group, newcomer, window_s):
+        head = group.head
+        if head.active_at >= since and head.state in LIVELY and head.origin == newcomer.origin:
             features = _features(named, group, likeness)
             if features is not None:
                 links.append((probability(features, sensitivity), incident, features))
@@ -144,32 +147,35 @@ def choose(
 class _Named:
     """What a newcomer names, each thing with what sharing it is worth."""
 
-    __slots__ = ("newcomer", "speaking", "terms", "total")
+    __slots__ = ("family_rare", "group_rare", "newcomer", "terms", "total")
 
     def __init__(self, newcomer: Newcomer, index: Index, rarity: Callable[[str], float]) -> None:
         self.newcomer = newcomer
         valued = worth(newcomer.tokens, rarity)
         self.total = sum(token.weight for token in newcomer.tokens)
         #: What is shared counts less where several open incidents hold it.
-        self.terms = [(token, value, value / (index.spread(token.key) or 1)) for token, value in valued]
-        marks = ((key, rarity(key)) for key in (newcomer.group, newcomer.family) if key)
-        #: Group and family, where they say anything.
-        self.speaking = {key: rare for key, rare in marks if rare >= GENERIC_WEIGHT}
+        self.terms = [(token.key, value, value / (index.spread(token.key) or 1)) for token, value in valued]
+        #: How rare its group and its family are, 0 where they say nothing.
+        self.group_rare, self.family_rare = (
+            rare if key and (rare := rarity(key)) >= GENERIC_WEIGHT else 0.0
+            for key in (newcomer.group, newcomer.family)
+        )
 
 
 def _candidates(named: _Named, index: Index) -> list[str]:
     """Return the incidents that share most with a newcomer at a glance, at most `MAX_SCORED`."""
+    newcomer = named.newcomer
+    keys = [(newcomer.group, named.group_rare), (newcomer.family, named.family_rare)]
+    keys += [(key, value) for key, value, _ in named.terms if value >= GENERIC_WEIGHT]
     shared: dict[str, float] = {}
-    for key, rare in named.speaking.items():
-        for incident in index.newest(key):
-            shared[incident] = shared.get(incident, 0.0) + rare
-    for token, value, _ in named.terms:
-        if value >= GENERIC_WEIGHT:
-            for incident in index.newest(token.key):
+    for key, value in keys:
+        if value:
+            for incident in index.newest(key):
                 shared[incident] = shared.get(incident, 0.0) + value
     if len(shared) <= MAX_SCORED:
         return list(shared)
-    return sorted(shared, key=lambda incident: (-shared[incident], incident))[:MAX_SCORED]
+    ranked = sorted([(-value, incident) for incident, value in shared.items()])
+    return [incident for _, incident in ranked[:MAX_SCORED]]
 
 
 def _features(named: _Named, group: Group, likeness: Callable[[str, Group], float | None]) -> Features | None:
@@ -179,19 +185,18 @@ def _features(named: _Named, group: Group, likeness: Callable[[str, Group], floa
     near = _Nearness(newcomer.at)
     shared = 0.0
     names = []
-    for token, value, term in named.terms:
-        found = held.get(token.key)
-        if found is not None:
-            share = found[0] / size
+    for key, value, term in named.terms:
+        if key in held:
+            number, last = held[key]
+            share = number / size
             shared += term * share
             if value >= SAID_FROM:
-                names.append(token.key)
+                names.append(key)
             if value >= GENERIC_WEIGHT:
-                near.see(share, found[1])
-    of_group, of_family = (
-        near.see_key(held, key, size) * named.speaking[key] if key in named.speaking else 0.0
-        for key in (newcomer.group, newcomer.family)
-    )
+                near.see(share, last)
+    group_rare, family_rare = named.group_rare, named.family_rare
+    of_group = near.see_key(held, newcomer.group, size) * group_rare if group_rare else 0.0
+    of_family = near.see_key(held, newcomer.family, size) * family_rare if family_rare else 0.0
     if near.lag_s is None:
         return None
     return Features(
@@ -230,14 +235,6 @@ class _Nearness:
             return 0.0
         self.see(found[0] / size, found[1])
         return found[0] / size
-
-
-def _joinable(group: Group, newcomer: Newcomer, window_s: float) -> bool:
-    return (
-        group.head.origin == newcomer.origin
-        and group.head.state in {IncidentState.OPEN, IncidentState.QUIET}
-        and newcomer.at - group.head.active_at <= timedelta(seconds=window_s)
-    )
 
 
 def by_age(one: Group, other: Group) -> tuple[Group, Group]:

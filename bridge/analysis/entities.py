@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
+from operator import itemgetter
 
 from bridge.model import Word
 
@@ -92,17 +94,16 @@ class Token(Word, frozen=True, kw_only=True):
 def tokens_of(labels: Mapping[str, str]) -> tuple[Token, ...]:
     """Return what the labels name, heaviest first, at most `MAX_TOKENS`."""
     hidden = _of_the_exporter(labels)
-    found: dict[str, Token] = {}
+    found: dict[str, tuple[tuple[float, str], Token]] = {}
     for name in sorted(labels):
         value = labels[name]
         if name in SILENT_LABELS or name in hidden or not value:
             continue
-        kind, weight = ENTITY_LABELS.get(name, (name, OTHER_WEIGHT))
-        key = f"{kind}={_bare(name, kind, value)}"
-        if key not in found or weight > found[key].weight:
-            found[key] = Token(key=key, weight=weight, said=value)
-    ranked = sorted(found.values(), key=lambda token: (-token.weight, token.key))
-    return tuple(ranked[:MAX_TOKENS])
+        ranked = _ranked(name, value)
+        key = ranked[1].key
+        if key not in found or ranked[0] < found[key][0]:
+            found[key] = ranked
+    return tuple(token for _, token in sorted(found.values(), key=itemgetter(0))[:MAX_TOKENS])
 
 
 def subject_of(labels: Mapping[str, str]) -> Token | None:
@@ -113,7 +114,7 @@ def subject_of(labels: Mapping[str, str]) -> Token | None:
 
 def _of_the_exporter(labels: Mapping[str, str]) -> frozenset[str]:
     """Return the labels that name who scraped, not what is broken."""
-    own = {name for name in _SCRAPED if name in labels and _EXPORTER.fullmatch(labels[name])}
+    own = {name for name in _SCRAPED if name in labels and _is_exporter(labels[name])}
     if not own:
         return frozenset()
     namespace = labels.get("namespace", "")
@@ -123,6 +124,19 @@ def _of_the_exporter(labels: Mapping[str, str]) -> frozenset[str]:
     if any(_STATE_METRICS.fullmatch(labels[name]) for name in own & {"service", "job", "container", "pod"}):
         own.add("instance")
     return frozenset(own)
+
+
+@lru_cache(maxsize=16_384)
+def _is_exporter(value: str) -> bool:
+    return _EXPORTER.fullmatch(value) is not None
+
+
+@lru_cache(maxsize=65_536)
+def _ranked(name: str, value: str) -> tuple[tuple[float, str], Token]:
+    """Return what one label names, with its place among others; labels come again and again."""
+    kind, weight = ENTITY_LABELS.get(name, (name, OTHER_WEIGHT))
+    token = Token(key=f"{kind}={_bare(name, kind, value)}", weight=weight, said=value)
+    return (-weight, token.key), token
 
 
 def _bare(name: str, kind: str, value: str) -> str:

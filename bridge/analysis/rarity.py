@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterable
+from functools import lru_cache
 from zlib import crc32
 
 CELLS = 4096
@@ -26,6 +27,7 @@ HALVE_AT = 1024
 PRIOR_INCIDENTS = 20
 #: What stands in this share of incidents, or fewer, is as rare as anything.
 RARE_SHARE = 0.05
+_RAREST = math.log(RARE_SHARE)
 
 
 class Rarity:
@@ -56,14 +58,21 @@ class Rarity:
     def count(self, keys: Iterable[str]) -> None:
         """Count that an incident names each of `keys` for the first time."""
         for key in keys:
-            cell = crc32(key.encode()) % CELLS
+            cell = _cell(key)
             if self._cells[cell] < HALVE_AT:
                 self._cells[cell] += 1
 
     def of(self, key: str) -> float:
         """Return how rare `key` is, 0 (in nearly every incident) to 1 (in hardly any)."""
-        count = self._cells[crc32(key.encode()) % CELLS]
+        count = self._cells[_cell(key)]
         if count == 0:
             return 1.0
-        share = min(1.0, count / (self._incidents + PRIOR_INCIDENTS))
-        return min(1.0, math.log(share) / math.log(RARE_SHARE))
+        share = count / (self._incidents + PRIOR_INCIDENTS)
+        if share <= RARE_SHARE:
+            return 1.0
+        return math.log(share) / _RAREST if share < 1.0 else 0.0
+
+
+@lru_cache(maxsize=65_536)
+def _cell(key: str) -> int:
+    return crc32(key.encode()) % CELLS

@@ -29,6 +29,7 @@ from typing import Any
 
 from bridge import pipeline
 from bridge.analyst import Analyst, Work
+from bridge.app.garbage import collect_seldom
 from bridge.app.locks import Lock
 from bridge.app.mind import LateModels, Mind
 from bridge.app.models import ModelsProcess
@@ -113,6 +114,7 @@ def run(options: argparse.Namespace, pipe: Pipe) -> None:
             work=Work(skips=frozenset(options.skip), careful_through=options.careful_through),
         )
         analyst.load()
+        collect_seldom()
         check_inbox(inbox.newest_id(), analyst.cursor)
         work(analyst, models, pipe)
 

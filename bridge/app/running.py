@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import uvloop
 
 from bridge import config
 from bridge.app.front import Front
+from bridge.app.garbage import collect_seldom
 from bridge.app.kinds import known_kinds
 from bridge.app.recovery import Patience
 from bridge.errors import ConfigError, ListenError, StorageError
@@ -20,8 +20,6 @@ from bridge.telemetry import set_up_logging
 
 logger = logging.getLogger(__name__)
 
-#: More young objects than by default before the collector looks: bodies in flight are no garbage.
-GC_THRESHOLD = 50_000
 #: For the tests of a silent analyst, which cannot wait for 15 s.
 SILENCE_VARIABLE = "TOCSIN_TEST_SILENCE_S"
 
@@ -48,8 +46,7 @@ def serve(path: Path | None, *, listen: str | None = None, data: Path | None = N
 
     settings = load()
     set_up_logging(level=settings.log_level.upper())
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD)
+    collect_seldom()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(settings, load_again))

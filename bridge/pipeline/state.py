@@ -185,7 +185,7 @@ def forgotten(progress: Progress, now: datetime) -> bool:
 
 def rungs_of(labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """Return what two alerts share that differ in their severity alone."""
-    return tuple(sorted((name, value) for name, value in labels.items() if name != "severity"))
+    return tuple(sorted([item for item in labels.items() if item[0] != "severity"]))
 
 
 def _leave(homes: dict[Any, dict[str, None]], key: tuple[str, ...], incident: str) -> None:
