@@ -50,6 +50,7 @@ LETTER = {
 ASIDE = {
     "id": 3, "tenant": "default", "source": "am", "received_at": "2026-01-05T03:00:00Z", "inbox_id": 9,
     "what": "alert", "reason": "labels are no mapping", "body_bytes": 4,
+    "replayed_at": "2026-01-05T03:10:00Z",
 }  # fmt: skip
 
 
@@ -457,7 +458,8 @@ def test_one_refusal_does_not_keep_the_others_and_exits_1(sidecar: Sidecar) -> N
 
 
 def test_the_quarantine_is_listed_shown_and_replayed(sidecar: Sidecar) -> None:
-    assert "labels are no mapping" in run("quarantine", "list", "--url", sidecar.url).output
+    told = run("quarantine", "list", "--url", sidecar.url).output
+    assert re.search(r"SENT AGAIN +REASON\n3 .* 2026-01-05 03:10:00Z +labels are no mapping", told)
     assert '{"labels": 7}' in run("quarantine", "show", "3", "--url", sidecar.url).output
     assert run("quarantine", "show", "3", "--raw", "--url", sidecar.url).stdout_bytes == b'{"labels": 7}'
     assert run("quarantine", "replay", "3", "--url", sidecar.url).exit_code == 0

@@ -204,11 +204,11 @@ def quarantine_table(items: Sequence[Mapping[str, Any]]) -> str:
     if not items:
         return "Nothing is in quarantine."
     return table(
-        ("id", "received", "what", "source", "bytes", "reason"),
+        ("id", "received", "what", "source", "bytes", "sent again", "reason"),
         [
             (
-                item["id"], when(item["received_at"]), item["what"], item["source"],
-                item["body_bytes"], item["reason"],
+                item["id"], when(item["received_at"]), item["what"], item["source"], item["body_bytes"],
+                when(item["replayed_at"]), item["reason"],
             )
             for item in items
         ],

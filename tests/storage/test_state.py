@@ -17,9 +17,7 @@ from desks import FRONT, SETTINGS, TABLES, Desk, host, kept, mixed, trigger, unt
 from bridge.errors import StorageError
 from bridge.model import IncidentState, RowKind
 from bridge.pipeline import Common, State, advance
-from bridge.storage.sqlite import Schema, open_writer
 from bridge.storage.state import StateStore, micros
-from bridge.storage.state.schema import first_schema
 
 
 @pytest.fixture
@@ -75,27 +73,6 @@ def test_a_store_opened_again_goes_on_where_it_was(path: Path) -> None:
     with closing(StateStore(path)) as store:
         assert store.cursor(FRONT) == newest
         assert store.cursor("front-2") == 0
-
-
-def test_a_store_of_the_first_tables_is_taken_over(path: Path) -> None:
-    """As release 0.1 wrote it: its rows are all there, and history is in the order of the inbox."""
-    old = path.with_name("old.db")
-    with closing(StateStore(path)) as store:
-        desk = mixed(store)
-    with closing(open_writer(old, Schema("state.db", [first_schema]))) as db:
-        db.execute("attach ? as new", (str(path),))
-        for table in TABLES:
-            columns = ", ".join(row[1] for row in db.execute(f"pragma main.table_info({table})"))
-            if table == "history":
-                db.execute(f"insert into main.history select inbox_id, {columns[4:]} from new.history")  # noqa: S608
-            else:
-                db.execute(f"insert into main.{table} ({columns}) select {columns} from new.{table}")  # noqa: S608
-    with closing(StateStore(old)) as store:
-        assert store.load().picture() == desk.state.picture()
-    tables, before = kept(old), kept(path)
-    for table in set(TABLES) - {"quarantine"}:
-        assert tables[table] == before[table]
-    assert [row[:7] for row in tables["quarantine"]] == [row[:7] for row in before["quarantine"]]
 
 
 # ---- committing --------------------------------------------------------------------------------------------

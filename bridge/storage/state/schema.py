@@ -1,4 +1,4 @@
-"""The tables of `state.db`, and how they became what they are.
+"""The tables of `state.db`.
 
 Rules: times are microseconds since the epoch. Bodies are msgpack of the words themselves beside the few columns that
 are searched.
@@ -10,6 +10,9 @@ Decision: tables whose rows hold bodies have a rowid, and pages have 8 KiB. In a
 quarter of a page goes to pages of its own: 20,000 episodes of 1.3 kB took 89 MiB at 4 KiB, 3.4 times their size, and
 8.8 s to commit; now it is 31 MiB, 1.2 times, and 4.1 s. Pages of 16 KiB would save another tenth and cost a lone alert
 a third more time. Rows of a hundred bytes stay WITHOUT ROWID, which saves them an index.
+
+History has the order in which rows were thought, which is not that of the inbox: a mode begins where the analyst
+began with it. Bodies in quarantine may be packed.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from bridge.storage.sqlite import Schema
 
 PAGE_BYTES = 8 << 10
 
-_FIRST = """
+_TABLES = """
 create table common (id integer primary key check (id = 1), body blob not null);
 create table cursor (front text primary key, id integer not null, at integer not null);
 create table tenant_state (tenant text primary key, body blob not null) without rowid;
@@ -30,14 +33,14 @@ create table incident (
     tenant text not null, id text not null, opened_at integer not null, changed_at integer not null,
     state text not null, severity text not null, origin text not null, anomaly real,
     body blob not null, work blob not null, primary key (tenant, id)
-) without rowid;
+);
 create index incident_opened on incident (tenant, opened_at);
 create index incident_state on incident (state, changed_at);
 create table episode (
     tenant text not null, source text not null, fingerprint text not null, starts_at integer not null,
     incident text not null, ends_at integer, body blob not null,
     primary key (tenant, source, fingerprint, starts_at)
-) without rowid;
+);
 create index episode_incident on episode (tenant, incident);
 create table event (
     tenant text not null, incident text not null, seq integer not null, event_id text not null unique,
@@ -51,13 +54,15 @@ create table outbox (
 create table quarantine (
     id integer primary key autoincrement, tenant text not null, source text not null,
     received_at integer not null, inbox_id integer not null, what text not null, reason text not null,
-    body blob not null
+    body blob not null, size integer not null default 0, packed integer not null default 0, replayed_at integer
 );
+create index quarantine_tenant on quarantine (tenant, id, size);
 create table history (
-    id integer primary key, received_at integer not null, tenant text not null, source text not null,
-    kind text not null, body blob not null
+    seq integer primary key autoincrement, inbox_id integer not null, received_at integer not null,
+    tenant text not null, source text not null, kind text not null, body blob not null
 );
 create index history_received on history (received_at);
+create index history_in_force on history (kind, seq) where kind in ('settings', 'mode');
 create table watch (
     tenant text not null, source text not null, fingerprint text not null, body blob not null,
     primary key (tenant, source, fingerprint)
@@ -66,79 +71,25 @@ create table beat (
     tenant text not null, source text not null, fingerprint text not null, body blob not null,
     primary key (tenant, source, fingerprint)
 ) without rowid;
-create table template (
-    tenant text not null, id text not null, body blob not null, primary key (tenant, id)
-) without rowid;
+create table template (tenant text not null, id text not null, body blob not null, primary key (tenant, id));
 create table habit (
     tenant text not null, family text not null, body blob not null, primary key (tenant, family)
 ) without rowid;
 create table rarity (tenant text primary key, body blob not null);
 """
 
-#: Bodies get a rowid. History gets the order in which rows were thought, which is not that of the inbox: a mode begins
-#: where the analyst began with it. Bodies in quarantine may be packed, and know whether they were sent again.
-_SECOND = """
-alter table incident rename to old_incident;
-alter table episode rename to old_episode;
-alter table template rename to old_template;
-alter table history rename to old_history;
-create table incident (
-    tenant text not null, id text not null, opened_at integer not null, changed_at integer not null,
-    state text not null, severity text not null, origin text not null, anomaly real,
-    body blob not null, work blob not null, primary key (tenant, id)
-);
-create table episode (
-    tenant text not null, source text not null, fingerprint text not null, starts_at integer not null,
-    incident text not null, ends_at integer, body blob not null,
-    primary key (tenant, source, fingerprint, starts_at)
-);
-create table template (tenant text not null, id text not null, body blob not null, primary key (tenant, id));
-create table history (
-    seq integer primary key autoincrement, inbox_id integer not null, received_at integer not null,
-    tenant text not null, source text not null, kind text not null, body blob not null
-);
-insert into incident select * from old_incident;
-insert into episode select * from old_episode;
-insert into template select * from old_template;
-insert into history (inbox_id, received_at, tenant, source, kind, body)
-    select id, received_at, tenant, source, kind, body from old_history order by id;
-drop table old_incident;
-drop table old_episode;
-drop table old_template;
-drop table old_history;
-create index incident_opened on incident (tenant, opened_at);
-create index incident_state on incident (state, changed_at);
-create index episode_incident on episode (tenant, incident);
-create index history_received on history (received_at);
-create index history_in_force on history (kind, seq) where kind in ('settings', 'mode');
-alter table quarantine add column size integer not null default 0;
-alter table quarantine add column packed integer not null default 0;
-alter table quarantine add column replayed_at integer;
-update quarantine set size = length(body);
-create index quarantine_tenant on quarantine (tenant, id, size);
-"""
-
 
 def first_schema(db: Any) -> None:
     """Create the tables."""
-    _run(db, _FIRST)
+    for statement in _TABLES.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
 
 
-def rows_in_order(db: Any) -> None:
-    """Give bodies a rowid and history an order of its own."""
-    _run(db, _SECOND)
-
-
-STATE_SCHEMA = Schema("state.db", [first_schema, rows_in_order])
+STATE_SCHEMA = Schema("state.db", [first_schema])
 
 
 def micros(at: datetime) -> int:
     """Return microseconds since the epoch, exactly."""
     elapsed = at - EPOCH
     return (elapsed.days * 86_400 + elapsed.seconds) * 1_000_000 + elapsed.microseconds
-
-
-def _run(db: Any, statements: str) -> None:
-    for statement in statements.split(";\n"):
-        if statement.strip():
-            db.execute(statement)
