@@ -13,8 +13,15 @@ from bridge.model import Delivery, EventKind, Word
 from bridge.ports import Memory
 
 
+class OutboxPlace(Word, frozen=True, kw_only=True):
+    """A place in an outbox. A state that is begun anew has another outbox, whose ids begin again."""
+
+    outbox: str  # its identity; "" before any was read
+    id: int = 0  # of a row; 0 before the first
+
+
 class OutboxRow(Word, frozen=True, kw_only=True):
-    """One event for one destination as the analyst wrote it. `id` never goes back."""
+    """One event for one destination as the analyst wrote it. `id` never goes back within one outbox."""
 
     id: int
     tenant: str

@@ -7,8 +7,12 @@ import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
 
-from bridge.delivery import Backlog, OutboxRow, may_wait
+from msgspec.structs import replace
+
+from bridge.delivery import Backlog, OutboxPlace, OutboxRow, may_wait
 from bridge.dispatch.alarms import Alarms
 from bridge.dispatch.surroundings import (
     Book,
@@ -27,6 +31,7 @@ from bridge.errors import StorageError
 from bridge.ports import Connector, Request, Sender
 
 _LOG = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
 
 
 class Dispatcher:
@@ -132,17 +137,16 @@ class Dispatcher:
     # ---- the outbox --------------------------------------------------------------------------------------
 
     async def _take_in(self) -> None:
-        cursor: int | None = None
+        place: OutboxPlace | None = None
         while not self._stopped.is_set():
             self._signal.clear()
             wait = timedelta(seconds=self._around.settings.poll_s)
             try:
-                if cursor is None:
-                    cursor = await self._first_cursor()
-                rows = await self._read(cursor)
-                if rows:
-                    await self._take(rows)
-                    cursor = rows[-1].id
+                end = await self._ask(self._around.outbox.end)
+                if end is not None and (place is None or end.outbox != place.outbox):
+                    place = await self._resumed(end)
+                if place is not None and (rows := await self._take(place.id)):
+                    place = replace(place, id=rows[-1].id)
                     continue
             except StorageError as error:
                 _LOG.warning(
@@ -153,30 +157,30 @@ class Dispatcher:
             if not self._stopped.is_set():
                 await self._around.pause(self._signal, self._around.clock() + wait)
 
-    async def _first_cursor(self) -> int:
-        """Return where to go on; from the beginning if the outbox is not the one that was read before."""
-        cursor = await self._around.book.cursor()
-        newest = await asyncio.get_running_loop().run_in_executor(
-            self._around.thread, self._around.outbox.newest_id
-        )
-        if newest is None or newest >= cursor:
-            return cursor
-        _LOG.warning(
-            "The state was restored or begun anew; its outbox is read from the beginning.",
-            extra={"event": "outbox_rewound", "cursor": cursor, "newest": newest},
-        )
-        await self._around.book.rewind()
-        return 0
+    async def _resumed(self, end: OutboxPlace) -> OutboxPlace:
+        """Return where to go on in the outbox that ends there; at its beginning if it was not read before."""
+        known = await self._around.book.cursor()
+        if known.outbox == end.outbox and known.id <= end.id:
+            return known
+        if known.outbox:
+            _LOG.warning(
+                "The state was restored or begun anew; its outbox is read from the beginning.",
+                extra={"event": "outbox_rewound", "cursor": known.id, "newest": end.id},
+            )
+        await self._around.book.rewind(end.outbox)
+        return OutboxPlace(outbox=end.outbox)
 
-    async def _read(self, cursor: int) -> list[OutboxRow]:
-        return await asyncio.get_running_loop().run_in_executor(
-            self._around.thread, self._around.outbox.read, cursor, self._around.settings.take_in_rows
-        )
-
-    async def _take(self, rows: list[OutboxRow]) -> None:
-        for destination in await self._around.book.take_in(rows):
+    async def _take(self, after_id: int) -> list[OutboxRow]:
+        """Take in what is next in the outbox, and return it."""
+        most = self._around.settings.take_in_rows
+        rows = await self._ask(partial(self._around.outbox.read, after_id, most))
+        for destination in await self._around.book.take_in(rows) if rows else ():
             if destination in self.workers:
                 self.workers[destination].wake()
+        return rows
+
+    async def _ask(self, question: Callable[[], Answer]) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(self._around.thread, question)
 
     # ---- looking after -----------------------------------------------------------------------------------
 

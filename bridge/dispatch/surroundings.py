@@ -20,6 +20,7 @@ from bridge.delivery import (
     GivenUp,
     Line,
     LineChange,
+    OutboxPlace,
     OutboxRow,
     Policy,
     Retention,
@@ -45,8 +46,8 @@ class Outbox(Protocol):
         """Return up to `limit` rows with an id above `after_id`, in order."""
         ...
 
-    def newest_id(self) -> int | None:
-        """Return the highest id ever given out, None while there is no outbox."""
+    def end(self) -> OutboxPlace | None:
+        """Return the highest id ever given out and in which outbox, None while there is none."""
         ...
 
     def event(self, event_id: str) -> bytes | None:
@@ -65,12 +66,12 @@ class Book(Protocol):
         """Thaw what was frozen under other settings of its destination; return how many requests."""
         ...
 
-    async def cursor(self) -> int:
-        """Return the id of the last outbox row taken in."""
+    async def cursor(self) -> OutboxPlace:
+        """Return the last outbox row taken in."""
         ...
 
-    async def rewind(self) -> None:
-        """Read the outbox from its beginning again."""
+    async def rewind(self, outbox: str) -> None:
+        """Read `outbox` from its beginning."""
         ...
 
     async def take_in(self, outbox_rows: Sequence[OutboxRow]) -> frozenset[str]:

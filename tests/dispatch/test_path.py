@@ -489,6 +489,34 @@ async def test_after_a_restored_state_pages_still_go_and_are_resolved(pager: Wor
     assert pages(pager) == [("trigger", "e0"), ("trigger", "e1"), ("resolve", "e1"), ("resolve", "e0")]
 
 
+@pytest.mark.parametrize("is_running", [True, False], ids=["while it runs", "while it does not"])
+async def test_the_outbox_of_a_state_that_was_begun_anew_is_read_from_its_beginning(
+    make: Make, *, is_running: bool
+) -> None:
+    """Its numbers may have grown past those that were read in the old one; nothing below them is passed over."""
+    world = make(siem=ONE)
+
+    def begin_anew() -> None:
+        (world.folder / "state.db").unlink()
+        for number in range(5):
+            world.emit(f"new{number}", OPENED)
+
+    async with world.running():
+        world.emit("old0", OPENED)
+        world.emit("old1", OPENED)
+        await world.until(world.is_done)
+        if is_running:
+            begin_anew()
+            await world.until(lambda: len(world.sent) == 7)
+    if not is_running:
+        begin_anew()
+        async with world.running():
+            await world.until(lambda: len(world.sent) == 7)
+    assert {incident for incident, _ in world.taken("siem")} == {
+        "old0", "old1", *(f"new{number}" for number in range(5)),
+    }  # fmt: skip
+
+
 async def test_a_state_that_is_no_longer_stored_replaces_nothing(make: Make) -> None:
     world = make(chat=CHAT)
     world.emit("i1", OPENED, wait_s=5)

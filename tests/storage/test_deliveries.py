@@ -21,6 +21,7 @@ from bridge.delivery import (
     Claim,
     GivenUp,
     LineKey,
+    OutboxPlace,
     OutboxRow,
     Policy,
     Retention,
@@ -138,7 +139,7 @@ async def heads(store: DeliveryStore) -> list[Delivery]:
 async def test_rows_are_taken_in_once_and_the_cursor_goes_with_them(store: DeliveryStore) -> None:
     assert await store.take_in([row(1), row(2, "i2")]) == {"d"}
     assert await store.take_in([row(2, "i2"), row(3, "i2")]) == frozenset()  # the same events again
-    assert await store.cursor() == 3
+    assert await store.cursor() == OutboxPlace(outbox="", id=3)
     assert [each.event_id for each in await heads(store)] == ["i1-1", "i2-1"]
 
 
@@ -548,7 +549,7 @@ async def test_a_full_disk_is_told_and_passes(store: DeliveryStore) -> None:
     rows = [row(n, f"i{n}") for n in range(2, 500)]
     with pytest.raises(StoreFullError):
         await store.take_in(rows)
-    assert await store.cursor() == 1
+    assert (await store.cursor()).id == 1
     assert store.counts("default")["waiting"] == 1
     connection.execute("PRAGMA max_page_count = 1000000")
     await store.take_in(rows)
@@ -701,9 +702,9 @@ async def test_what_waits_is_never_tidied_away(store: DeliveryStore, clock: Cloc
 
 def test_an_outbox_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
     outbox = OutboxReader(tmp_path / "state.db")
-    assert (outbox.read(0, 10), outbox.newest_id(), outbox.event("x")) == ([], None, None)
+    assert (outbox.read(0, 10), outbox.end(), outbox.event("x")) == ([], None, None)
     with closing(open_writer(tmp_path / "state.db")):
-        assert (outbox.read(0, 10), outbox.newest_id(), outbox.event("x")) == ([], None, None)
+        assert (outbox.read(0, 10), outbox.end(), outbox.event("x")) == ([], None, None)
     outbox.close()
 
 
@@ -734,7 +735,7 @@ def test_a_file_that_took_the_place_of_another_is_read(tmp_path: Path) -> None:
         (tmp_path / f"{name}.db").replace(tmp_path / "state.db")
         assert [each.incident for each in outbox.read(0, 10)] == [name]
     assert outbox.event("second-1") == b"{}"
-    assert outbox.newest_id() == 1
+    assert outbox.end() == OutboxPlace(outbox="second", id=1)
     assert outbox.read(1, 10) == []
     outbox.close()
 
@@ -747,6 +748,8 @@ def make_outbox(path: Path, incident: str) -> None:
             "CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, tenant, destination, event_id, incident,"
             " seq, kind, at, not_before)"
         )
+        state.execute("CREATE TABLE outbox_identity (id)")
+        state.execute("INSERT INTO outbox_identity VALUES (?)", (incident,))
         state.execute("CREATE TABLE event (event_id, body)")
         state.execute(
             "INSERT INTO outbox VALUES (1, 'default', 'd', ?, ?, 1, 'opened', 0, 0)",

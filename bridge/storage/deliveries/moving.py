@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 
-from bridge.delivery import OPEN, LineKey, OutboxRow, dropped, retried, unanswered
+from bridge.delivery import OPEN, LineKey, OutboxPlace, OutboxRow, dropped, retried, unanswered
 from bridge.model import DeliveryState, EventKind
 from bridge.storage.deliveries.claiming import thaw
 from bridge.storage.deliveries.lines import IN_LINE, members, one, refresh, refresh_all, write
@@ -73,28 +73,24 @@ def _reopen(connection: sqlite3.Connection, row: OutboxRow, first: int) -> None:
     refresh(connection, row.destination, LineKey(row.tenant, row.incident))
 
 
-def cursor(connection: sqlite3.Connection) -> int:
-    """Return the id of the last outbox row that was taken in; 0 at first."""
-    row = connection.execute("SELECT id FROM outbox_cursor WHERE name = 'outbox'").fetchone()
-    return int(row[0]) if row else 0
+def cursor(connection: sqlite3.Connection) -> OutboxPlace:
+    """Return the last outbox row that was taken in."""
+    row = connection.execute("SELECT outbox, id FROM outbox_cursor").fetchone()
+    return OutboxPlace(outbox=row[0], id=row[1])
 
 
 def set_cursor(connection: sqlite3.Connection, row_id: int) -> None:
     """Remember the last outbox row that was taken in."""
-    connection.execute(
-        "INSERT INTO outbox_cursor (name, id) VALUES ('outbox', ?)"
-        " ON CONFLICT (name) DO UPDATE SET id = excluded.id",
-        (row_id,),
-    )
+    connection.execute("UPDATE outbox_cursor SET id = ?", (row_id,))
 
 
-def rewind(connection: sqlite3.Connection) -> None:
-    """Begin the outbox anew; it is another one than was read before.
+def rewind(connection: sqlite3.Connection, outbox: str) -> None:
+    """Begin at the first row of `outbox`; it is another one than was read before.
 
     Its events are numbered from the beginning, so what was told says nothing about them any more but that
     something may have been: an end still goes, and a page is not held back by the numbers of another state.
     """
-    set_cursor(connection, 0)
+    connection.execute("UPDATE outbox_cursor SET outbox = ?, id = 0", (outbox,))
     connection.execute("UPDATE line SET told_seq = 0, told_kind = NULL, told_maybe = 1 WHERE told_seq > 0")
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from bridge.delivery import OutboxRow
+from bridge.delivery import OutboxPlace, OutboxRow
 from bridge.model import EventKind
 from bridge.storage.deliveries.rows import time_of
 from bridge.storage.sqlite import open_reader, storage_error
@@ -69,13 +69,15 @@ class OutboxReader:
         except msgspec.MsgspecError:  # whoever delivers it will say so
             return False
 
-    def newest_id(self) -> int | None:
-        """Return the highest id that was ever given out, None while there is no outbox.
+    def end(self) -> OutboxPlace | None:
+        """Return the highest id that was ever given out and in which outbox, None while there is none.
 
-        A cursor above it belongs to another file: the state was restored or begun anew.
+        A place above it, or in another outbox, was read in another file: the state was restored or begun anew.
         """
-        rows = self._ask("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'", ())
-        return int(rows[0][0]) if rows else None
+        rows = self._ask(
+            "SELECT id, (SELECT seq FROM sqlite_sequence WHERE name = 'outbox') FROM outbox_identity", ()
+        )
+        return OutboxPlace(outbox=rows[0][0], id=rows[0][1] or 0) if rows else None
 
     def event(self, event_id: str) -> bytes | None:
         """Return an event as JSON, None if it is no longer kept.

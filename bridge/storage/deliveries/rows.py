@@ -62,7 +62,9 @@ CREATE TABLE destination (      -- those a dispatcher has worked for
   name TEXT PRIMARY KEY,
   mark TEXT NOT NULL            -- of the settings that frozen requests were rendered with
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE outbox_cursor (name TEXT PRIMARY KEY, id INTEGER NOT NULL) STRICT;
+CREATE TABLE outbox_cursor (    -- the only row: which outbox was read last, and how far
+  outbox TEXT NOT NULL, id INTEGER NOT NULL
+) STRICT;
 CREATE TABLE lost (             -- dead letters that made room for newer ones, or grew too old
   destination TEXT PRIMARY KEY, count INTEGER NOT NULL
 ) STRICT;
@@ -79,10 +81,11 @@ COLUMNS = ", ".join(Delivery.__struct_fields__)
 
 
 def first_schema(database: Any) -> None:
-    """Create the tables of release 0.1."""
+    """Create the tables."""
     for statement in _TABLES.split(";\n"):
         if statement.strip():
             database.execute(statement)
+    database.execute("INSERT INTO outbox_cursor VALUES ('', 0)")
 
 
 SCHEMA = Schema("delivery.db", [first_schema])

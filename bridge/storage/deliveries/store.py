@@ -25,6 +25,7 @@ from bridge.delivery import (
     GivenUp,
     Line,
     LineChange,
+    OutboxPlace,
     OutboxRow,
     Retention,
     Room,
@@ -85,13 +86,13 @@ class DeliveryStore(DeliveryReader):
         """Remember what each destination's settings look like; thaw what was frozen under others."""
         return await self._writer.do(partial(claiming.adopt, marks=marks))
 
-    async def cursor(self) -> int:
-        """Return the id of the last outbox row taken in."""
+    async def cursor(self) -> OutboxPlace:
+        """Return the last outbox row taken in."""
         return await self._writer.do(moving.cursor)
 
-    async def rewind(self) -> None:
-        """Read the outbox from its beginning again: known rows change nothing, new ones count anew."""
-        await self._writer.do(moving.rewind)
+    async def rewind(self, outbox: str) -> None:
+        """Read `outbox` from its beginning: known events change nothing, new ones count anew."""
+        await self._writer.do(partial(moving.rewind, outbox=outbox))
 
     async def take_in(self, outbox_rows: Sequence[OutboxRow]) -> frozenset[str]:
         """Add outbox rows and move the cursor, at once; return the destinations that have new work."""

@@ -11,6 +11,9 @@ quarter of a page goes to pages of its own: 20,000 episodes of 1.3 kB took 89 Mi
 8.8 s to commit; now it is 31 MiB, 1.2 times, and 4.1 s. Pages of 16 KiB would save another tenth and cost a lone alert
 a third more time. Rows of a hundred bytes stay WITHOUT ROWID, which saves them an index.
 
+Each file has an outbox of its own, with an identity: whoever remembers how far it was read must notice that another
+file, whose numbers begin again, took its place.
+
 History has the order in which rows were thought, which is not that of the inbox: a mode begins where the analyst
 began with it. Bodies in quarantine may be packed.
 """
@@ -51,6 +54,8 @@ create table outbox (
     event_id text not null, incident text not null, seq integer not null, kind text not null,
     at integer not null, not_before integer not null
 );
+create table outbox_identity (id text not null);
+insert into outbox_identity values (lower(hex(randomblob(16))));
 create table quarantine (
     id integer primary key autoincrement, tenant text not null, source text not null,
     received_at integer not null, inbox_id integer not null, what text not null, reason text not null,
