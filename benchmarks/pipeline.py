@@ -46,7 +46,7 @@ STAGES = {
     "anomaly: learn": ("anomaly.py", "learn"),
     "anomaly: score": ("events.py", "_score"),
     "event, title, summary": ("incidents.py", "event_of"),
-    "commit": ("state.py", "commit"),
+    "commit": ("store.py", "commit"),
 }
 
 

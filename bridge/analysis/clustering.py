@@ -89,10 +89,6 @@ class Index:
         """Return how many active incidents hold `key`."""
         return len(self._by_key.get(key, ()))
 
-    def has(self, incident: str, key: str) -> bool:
-        """Say whether an active incident holds `key`."""
-        return key in self._keys_of.get(incident, ())
-
     def holds(self, incident: str) -> bool:
         """Say whether the incident can be found."""
         return incident in self._keys_of

@@ -10,8 +10,7 @@ seconds apart need something in common; minutes apart they need a lot. Labels ar
 
 What an incident holds counts by the share of its alerts that hold it, nearness in time included: the time feature
 is that of the alerts with something in common, multiplied by their share. Otherwise a large incident, which has
-seen every namespace and is never more than a second old, draws in whatever comes (a stream of 20,000 unrelated
-alerts became a dozen incidents that way; it is about a thousand now).
+seen every namespace and is never more than a second old, draws in whatever comes.
 
 Decision: what a thing is worth is also divided by the number of incidents that are open *now* and name it: where
 three incidents hold one service, its name does not say which of them an alert belongs to. A host, a service or a

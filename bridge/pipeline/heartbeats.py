@@ -56,7 +56,6 @@ class Heartbeats:
         missing_after_s = self._missing_after_s(alert.labels)
         if missing_after_s is None:
             return False
-        self._desk.out.count("heartbeats")
         if alert.firing:
             self._beat(tenant, alert, missing_after_s)
         return True

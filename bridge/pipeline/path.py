@@ -127,7 +127,6 @@ class Path:
             self._desk.quarantine(row, "body", Fault(reason=str(error), body=row.body))
             return
         tenant = self._desk.tenant(row.tenant)
-        self._desk.out.count("notifications")
         for fault in notification.faults:
             self._desk.quarantine(row, "alert", fault)
         for alert in notification.alerts:
