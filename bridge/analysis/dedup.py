@@ -178,9 +178,9 @@ def silence(watch: Watch, now: datetime) -> Decision:
     return Decision(change=change, watch=replace(watch, state=state, heard_at=now), ends=now)
 
 
-def believed_until(heard_at: datetime, *, repeat_interval_s: float, group_interval_s: float) -> datetime:
-    """Return when silence since `heard_at` stops being ordinary: two full repeats of its Alertmanager."""
-    return heard_at + timedelta(seconds=2 * (repeat_interval_s + group_interval_s))
+def patience(*, repeat_interval_s: float, group_interval_s: float) -> timedelta:
+    """Return how much silence about an alert is ordinary: two full repeats of its Alertmanager."""
+    return timedelta(seconds=2 * (repeat_interval_s + group_interval_s))
 
 
 def _signal(watch: Watch | None, alert: Alert, peer: str) -> Signal:

@@ -51,6 +51,7 @@ SILENT_LABELS = frozenset(
      "__name__", "endpoint", "metrics_path", "rule_group", "runbook_url"}
 )  # fmt: skip
 MAX_TOKENS = 24  # per alert: label sets beyond that are machine noise
+REMEMBERED = 256  # characters of a value that is remembered: caches count entries, not bytes
 
 _PORT = re.compile(r":\d{1,5}$")
 #: What Kubernetes generates has no vowels and no 0, 1 and 3 (k8s.io/apimachinery/pkg/util/rand); older
@@ -99,7 +100,7 @@ def tokens_of(labels: Mapping[str, str]) -> tuple[Token, ...]:
         value = labels[name]
         if name in SILENT_LABELS or name in hidden or not value:
             continue
-        ranked = _ranked(name, value)
+        ranked = (_remembered if len(value) <= REMEMBERED else _ranked)(name, value)
         key = ranked[1].key
         if key not in found or ranked[0] < found[key][0]:
             found[key] = ranked
@@ -131,12 +132,14 @@ def _is_exporter(value: str) -> bool:
     return _EXPORTER.fullmatch(value) is not None
 
 
-@lru_cache(maxsize=65_536)
 def _ranked(name: str, value: str) -> tuple[tuple[float, str], Token]:
-    """Return what one label names, with its place among others; labels come again and again."""
+    """Return what one label names, with its place among others."""
     kind, weight = ENTITY_LABELS.get(name, (name, OTHER_WEIGHT))
     token = Token(key=f"{kind}={_bare(name, kind, value)}", weight=weight, said=value)
     return (-weight, token.key), token
+
+
+_remembered = lru_cache(maxsize=65_536)(_ranked)  # labels come again and again
 
 
 def _bare(name: str, kind: str, value: str) -> str:

@@ -177,10 +177,10 @@ class Group:
         """Return the newest episode of each alert."""
         return [self.episodes[seen.newest] for seen in self.alerts.values()]
 
-    def hold(self, key: str, at: datetime, number: int = 1) -> None:
-        """Count `number` more episodes under a key that they can be found by."""
+    def hold(self, key: str, at: datetime) -> None:
+        """Count one more episode under a key that it can be found by."""
         known = self.held.get(key)
-        self.held[key] = (number, at) if known is None else (known[0] + number, max(known[1], at))
+        self.held[key] = (1, at) if known is None else (known[0] + 1, max(known[1], at))
 
     def name_families(self, family_of: Callable[[str], str]) -> None:
         """Count the episodes by family anew; families are not stored with them, because fits rename them."""
@@ -359,7 +359,10 @@ def _others_fire(group: Group, episode: Episode, name: str) -> bool:
 
 def note_call(group: Group, now: datetime) -> None:
     """Remember that people are called, and of which firing criticals they are told."""
-    criticals = [episode for episode in group.firing.values() if episode.severity == "critical"]
+    # In an order that a loaded group has, too: not all may find a place.
+    criticals = sorted(
+        (each for each in group.firing.values() if each.severity == "critical"), key=importance
+    )
     told = dict(group.progress.criticals_told)
     for episode in criticals:
         told.update(dict.fromkeys(_names_of(episode)[: 1 if len(told) >= MAX_TOLD else 2], now))
@@ -437,7 +440,7 @@ def merge(older: Group, younger: Group, at: datetime, why: str) -> None:
     younger.head = replace(younger.head, merged_into=older.head.id, closed_at=at)
     younger.episodes, younger.alerts, younger.firing, younger.held = {}, {}, {}, {}
     younger.templates, younger.kin, younger.common = {}, {}, None
-    younger.progress = replace(younger.progress, quiet_at=None, reminders={}, bridges={})
+    younger.progress = replace(younger.progress, quiet_at=None, ring_at=None, reminders={}, bridges={})
 
 
 def worst(episodes: Iterable[Episode]) -> Severity:

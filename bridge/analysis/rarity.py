@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterable
-from functools import lru_cache
 from zlib import crc32
 
 CELLS = 4096
@@ -58,13 +57,13 @@ class Rarity:
     def count(self, keys: Iterable[str]) -> None:
         """Count that an incident names each of `keys` for the first time."""
         for key in keys:
-            cell = _cell(key)
+            cell = _cell_of(key)
             if self._cells[cell] < HALVE_AT:
                 self._cells[cell] += 1
 
     def of(self, key: str) -> float:
         """Return how rare `key` is, 0 (in nearly every incident) to 1 (in hardly any)."""
-        count = self._cells[_cell(key)]
+        count = self._cells[_cell_of(key)]
         if count == 0:
             return 1.0
         share = count / (self._incidents + PRIOR_INCIDENTS)
@@ -73,6 +72,5 @@ class Rarity:
         return math.log(share) / _RAREST if share < 1.0 else 0.0
 
 
-@lru_cache(maxsize=65_536)
-def _cell(key: str) -> int:
+def _cell_of(key: str) -> int:
     return crc32(key.encode()) % CELLS

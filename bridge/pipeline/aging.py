@@ -88,13 +88,16 @@ class Aging:
         self._events.due(tenant, younger, EventKind.MERGED)
         rings = severity != "critical" and older.head.severity == "critical"
         self._events.due(tenant, older, EventKind.ESCALATED if rings else EventKind.UPDATED)
+        for episode_key in moved:  # a call that the younger still owed
+            self._events.call(tenant, older, older.episodes[episode_key])
 
     def _forget_later(self, tenant: Tenant, group: Group, closed_at: datetime) -> None:
         # A second more, so that it is never forgotten at the tick that closed it.
         due = closed_at + timedelta(seconds=self._desk.settings.reopen_within_s + 1.0)
         if incidents.gave_up(group):  # its ends may be told yet
             sources = {episode.source for episode in group.newest() if episode.expired}
-            due = max(due, *(self._desk.believed_until(tenant, source, closed_at) for source in sources))
+            # From the end on, whenever a front resumed: what is loaded is bounded by the same time.
+            due = max(due, *(closed_at + self._desk.patience(tenant, source) for source in sources))
         group.progress = replace(group.progress, forget_at=due)
         self._desk.arm(tenant, "forget", (group.head.id,), due)
 

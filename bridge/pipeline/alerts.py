@@ -14,12 +14,10 @@ from bridge.analysis import dedup, entities, linking
 from bridge.analysis.clustering import Newcomer
 from bridge.analysis.dedup import Watch, WatchState
 from bridge.analysis.incidents import AlertKey
-from bridge.model import Alert, Change, Episode, Notification, Origin
+from bridge.model import OWN_SOURCE, Alert, Change, Episode, Notification, Origin
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.gathering import Gathering
 from bridge.pipeline.state import Tenant
-
-TOCSIN_SOURCE = "tocsin"  # alerts about Tocsin itself
 
 
 class Alerts:
@@ -54,8 +52,7 @@ class Alerts:
         habit = tenant.record.habit
         if habit is None:
             return None
-        now = self._desk.now
-        since = now - (self._desk.believed_until(tenant, source, now) - now)
+        since = self._desk.now - self._desk.patience(tenant, source)
         return since if habit.since <= since else None
 
     def drop(self, tenant: Tenant, key: AlertKey) -> None:
@@ -75,7 +72,7 @@ class Alerts:
             severity=desk.severity_of(alert), template=template, incident="", why="",
             disputed=decision.disputed,
         )  # fmt: skip
-        origin: Origin = "tocsin" if alert.source == TOCSIN_SOURCE else "alerts"
+        origin: Origin = "tocsin" if alert.source == OWN_SOURCE else "alerts"
         newcomer = Newcomer(
             tokens=entities.tokens_of(alert.labels), origin=origin, template=template, at=desk.now,
             group=linking.group_token(alert.source, group_key),

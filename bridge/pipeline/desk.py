@@ -7,7 +7,7 @@ state. An alarm is never armed in the past: one that is overdue rings at the nex
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
@@ -50,6 +50,8 @@ class Desk:
         if common.settings is not self.settings:
             self.settings = common.settings
             self.state.router = Router(common.settings)
+            for tenant in self.state.tenants.values():
+                tenant.climb_by(common.settings.severity_label)
             self._sources = _sources_of(common.settings)
         self.state.common = self.out.common = common
         self.free = self._is_free()
@@ -148,11 +150,14 @@ class Desk:
 
         Time in which nobody listened does not count.
         """
+        return max(heard_at, self.state.common.resumed_at) + self.patience(tenant, source)
+
+    def patience(self, tenant: Tenant, source: str) -> timedelta:
+        """Return how long an alert of `source` is believed to fire without being named."""
         known = self._sources.get((tenant.name, source)) or Source(tenant=tenant.name, name=source)
-        return dedup.believed_until(
-            max(heard_at, self.state.common.resumed_at),
-            repeat_interval_s=known.repeat_interval_s, group_interval_s=known.group_interval_s,
-        )  # fmt: skip
+        return dedup.patience(
+            repeat_interval_s=known.repeat_interval_s, group_interval_s=known.group_interval_s
+        )
 
     def severity_of(self, alert: Alert) -> Severity:
         """Return what the alert's severity label means here."""

@@ -14,14 +14,13 @@ import msgspec
 from msgspec.structs import replace
 
 from bridge.analysis import anomaly
-from bridge.analysis.families import FitAsk, own_family
+from bridge.analysis.families import MIN_TEMPLATES, FitAsk, own_family
 from bridge.model import InboxRow
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.gathering import Gathering
 from bridge.pipeline.state import TemplateRecord, Tenant, tick_at, time_of
 
 FIT_EVERY_S = 600
-FIT_FROM = 200  # templates; below that HDBSCAN calls all of them noise
 FIT_GROWTH = 1.05
 
 
@@ -68,6 +67,10 @@ class Fits:
             return
         self._desk.keep_common(replace(self._desk.state.common, model_free=free))
         for tenant in self._desk.tenants():
+            # Models that join have no fit to predict from, so one is due; not if they are about to answer the last,
+            # or it was what took them down.
+            if not free and tenant.record.fit_done == tenant.record.fit_asked:
+                self._desk.keep_record(tenant, replace(tenant.record, fitted_templates=0))
             self._gathering.reindex(tenant)
             self.plan(tenant)
 
@@ -89,7 +92,7 @@ class Fits:
             self._desk.out.asks.append(fit_ask(tenant, ready))
 
     def _wanted(self, tenant: Tenant, ready: int) -> bool:
-        enough = ready >= FIT_FROM and ready >= tenant.record.fitted_templates * FIT_GROWTH
+        enough = ready >= MIN_TEMPLATES and ready >= tenant.record.fitted_templates * FIT_GROWTH
         return enough and not self._desk.free
 
 

@@ -21,7 +21,7 @@ import msgspec
 from bridge.analysis.anomaly import Experience, Habit
 from bridge.analysis.clustering import Index
 from bridge.analysis.dedup import Watch
-from bridge.analysis.families import EncodeAsk, FitAsk
+from bridge.analysis.families import EncodeAsk, FitAsk, own_family
 from bridge.analysis.incidents import AlertKey, EpisodeKey, Group, Kin, Progress, counted
 from bridge.analysis.rarity import Rarity
 from bridge.analysis.routing import Router
@@ -32,6 +32,8 @@ from bridge.model import Episode, Event, Word
 TICK_S = 5
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Ask = EncodeAsk | FitAsk
+#: Labels but for the one that tells the severity.
+Rungs = tuple[tuple[str, str], ...]
 
 
 class TemplateRecord(Word, frozen=True, kw_only=True):
@@ -183,11 +185,6 @@ def forgotten(progress: Progress, now: datetime) -> bool:
     return progress.forget_at is not None and time_of(tick_at(progress.forget_at)) <= now
 
 
-def rungs_of(labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Return what two alerts share that differ in their severity alone."""
-    return tuple(sorted([item for item in labels.items() if item[0] != "severity"]))
-
-
 def _leave(homes: dict[Any, dict[str, None]], key: tuple[str, ...], incident: str) -> None:
     """Let nothing under `key` lead to an incident any more."""
     found = homes.get(key)
@@ -200,7 +197,7 @@ def _leave(homes: dict[Any, dict[str, None]], key: tuple[str, ...], incident: st
 class Tenant:
     """One tenant's share of the state."""
 
-    def __init__(self, name: str, record: TenantRecord) -> None:
+    def __init__(self, name: str, record: TenantRecord, severity_label: str) -> None:
         self.name = name
         self.record = record
         self.watches: dict[AlertKey, Watch] = {}
@@ -211,7 +208,8 @@ class Tenant:
         #: What an alert is and what it is about -> the incidents in `groups` that have had one of that kin.
         self.kin: dict[Kin, dict[str, None]] = {}
         #: Labels but for the severity -> the firing alerts that have them: one thing at several thresholds.
-        self.ladders: dict[tuple[tuple[str, str], ...], dict[AlertKey, None]] = {}
+        self.ladders: dict[Rungs, dict[AlertKey, None]] = {}
+        self._severity_label = severity_label
         self.templates: dict[str, TemplateRecord] = {}
         self.habits: dict[str, Habit] = {}
         self.rarity = Rarity()
@@ -221,7 +219,7 @@ class Tenant:
     def family_of(self, template: str, *, model_free: bool) -> str:
         """Return the family of a template: HDBSCAN's, or the template itself."""
         record = self.templates.get(template)
-        return record.family if record and record.family and not model_free else f"t:{template}"
+        return record.family if record and record.family and not model_free else own_family(template)
 
     def adopt(self, group: Group) -> None:
         """Take in a group that was loaded, with what its episodes are found by."""
@@ -249,7 +247,7 @@ class Tenant:
         if episode.ends_at is None:
             self.firing[key] = (group.head.id, (*key, episode.starts_at))
             if group.head.origin == "alerts":
-                self.ladders.setdefault(rungs_of(episode.labels), {})[key] = None
+                self.ladders.setdefault(self._rungs_of(episode.labels), {})[key] = None
         if group.head.origin != "heartbeat":
             self.homes.setdefault(key, {})[group.head.id] = None
 
@@ -262,7 +260,7 @@ class Tenant:
         """Forget that an alert fires; return its incident and episode, None if it does not fire."""
         running = self.firing.pop(key, None)
         if running is not None:
-            rungs = rungs_of(self.groups[running[0]].episodes[running[1]].labels)
+            rungs = self._rungs_of(self.groups[running[0]].episodes[running[1]].labels)
             firing = self.ladders.get(rungs, {})
             firing.pop(key, None)
             if not firing:
@@ -271,8 +269,24 @@ class Tenant:
 
     def ladder_of(self, labels: Mapping[str, str]) -> str | None:
         """Return the incident of a firing alert that has these labels but for its severity, None if none fires."""
-        firing = self.ladders.get(rungs_of(labels))
+        firing = self.ladders.get(self._rungs_of(labels))
         return self.firing[min(firing)][0] if firing else None
+
+    def climb_by(self, severity_label: str) -> None:
+        """Let another label tell the severity from here on."""
+        if severity_label != self._severity_label:
+            self._severity_label = severity_label
+            self.ladders.clear()
+            for key, (incident, episode_key) in self.firing.items():
+                group = self.groups[incident]
+                if group.head.origin == "alerts":
+                    self.ladders.setdefault(self._rungs_of(group.episodes[episode_key].labels), {})[key] = (
+                        None
+                    )
+
+    def _rungs_of(self, labels: Mapping[str, str]) -> Rungs:
+        """Return what two alerts share that differ in their severity alone."""
+        return tuple(sorted([item for item in labels.items() if item[0] != self._severity_label]))
 
     def move_to(self, group: Group, episodes: Sequence[Episode], kins: Sequence[Kin], before: str) -> None:
         """Point to `group` for what came there from incident `before`: all of its episodes and kins."""
@@ -306,7 +320,7 @@ class State:
         """Return the tenant, made on its first alert."""
         found = self.tenants.get(name)
         if found is None:
-            found = self.tenants[name] = Tenant(name, TenantRecord())
+            found = self.tenants[name] = Tenant(name, TenantRecord(), self.common.settings.severity_label)
         return found
 
     def next_tick(self) -> int | None:

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from msgspec.structs import replace
+
 from bridge.analysis.anomaly import HALF_LIFE_S
 from bridge.analysis.families import own_family
 from bridge.pipeline.desk import Desk
@@ -32,6 +34,9 @@ def tidy(desk: Desk, tenant: Tenant) -> None:
         if (record.used_day < oldest or number < surplus) and record.id not in held:
             desk.drop_template(tenant, record.id)
             desk.drop_habit(tenant, own_family(record.id))
+    ready = sum(1 for record in tenant.templates.values() if record.vector)
+    if ready < tenant.record.fitted_templates:  # or the next fit would wait for what is gone
+        desk.keep_record(tenant, replace(tenant.record, fitted_templates=ready))
     faded = desk.now - timedelta(seconds=HABIT_S)
     for family in [family for family, habit in tenant.habits.items() if habit.updated_at < faded]:
         desk.drop_habit(tenant, family)

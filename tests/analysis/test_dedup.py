@@ -18,8 +18,8 @@ from bridge.analysis.dedup import (
     Watch,
     WatchState,
     annotations_crc,
-    believed_until,
     observe,
+    patience,
     settle,
     silence,
 )
@@ -279,7 +279,7 @@ def test_a_firing_that_began_at_the_known_end_is_disputed_and_one_a_moment_later
 def test_an_alert_is_believed_for_two_repeats_and_group_intervals() -> None:
     watch = after(FIRED, fires(300))
     assert watch is not None
-    until = believed_until(watch.heard_at, repeat_interval_s=14_400, group_interval_s=300)
+    until = watch.heard_at + patience(repeat_interval_s=14_400, group_interval_s=300)
     assert until == at(300) + timedelta(hours=8, minutes=10)
 
 
@@ -315,7 +315,7 @@ def _due(watch: Watch) -> tuple[datetime, Heard]:
         assert watch.disputed_at is not None
         due = watch.disputed_at + timedelta(seconds=30)
         return due, settled((due - at(0)).total_seconds())
-    due = believed_until(watch.heard_at, repeat_interval_s=14_400, group_interval_s=300)
+    due = watch.heard_at + patience(repeat_interval_s=14_400, group_interval_s=300)
     return due, silent((due - at(0)).total_seconds())
 
 

@@ -7,20 +7,24 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
 import msgspec
 import pytest
+from desks import mixed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from timelines import BASE, timelines
 
+from bridge.analysis.settings import AnalysisSettings
 from bridge.model import Event, InboxRow
 from bridge.pipeline import Common, State, advance, finish
-from bridge.pipeline.state import OutboxEntry, Tenant
+from bridge.pipeline.state import OutboxEntry, Tenant, TenantRecord
 from bridge.storage.state import StateStore
 
 FRONT = "front-1"
@@ -35,7 +39,7 @@ def examples(number: int) -> settings:
 @pytest.fixture(autouse=True, scope="module")
 def little_is_enough() -> Iterator[None]:
     """Let fits and merges happen among a handful of alerts."""
-    few = {"fits.FIT_FROM": 3}
+    few = {"fits.MIN_TEMPLATES": 3}
     near = {"clustering.MERGE_EVIDENCE": 1, "clustering.BRIDGE_AT": 0.5}
     with ExitStack() as stack:
         for name, number in few.items():
@@ -210,6 +214,32 @@ def test_hash_seeds_change_nothing() -> None:
     assert digests != {hashlib.sha256().hexdigest()}
 
 
-def test_a_picture_holds_all_that_is_stored() -> None:
-    fields = {field.name for field in msgspec.structs.fields(Common)}
-    assert fields == {"settings", "model_free", "clock", "resumed_at"}
+def _unset(name: str, state: State) -> None:
+    """Put another value in the place of one that all tenants share."""
+    others = {"settings": AnalysisSettings(sensitivity=0.123), "model_free": not state.common.model_free}
+    other = others.get(name, state.common.clock + timedelta(days=1))
+    state.common = msgspec.structs.replace(state.common, **{name: other})
+
+
+def _forget(things: str) -> Callable[[State], object]:
+    return lambda state: getattr(state.tenants["default"], things).popitem()
+
+
+CHANGES: dict[str, Callable[[State], object]] = {
+    **{f"common.{field.name}": partial(_unset, field.name) for field in msgspec.structs.fields(Common)},
+    **{things: _forget(things) for things in ("watches", "beats", "templates", "habits", "groups")},
+    "record": lambda state: setattr(state.tenants["default"], "record", TenantRecord()),
+    "rarity": lambda state: state.tenants["default"].rarity.count_incident(),
+    "episodes": lambda state: next(iter(state.tenants["default"].groups.values())).episodes.popitem(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_picture_shows_whatever_is_stored(tmp_path: Path, what: str) -> None:
+    """The tests of restarts compare pictures: what is not in them is not compared."""
+    with closing(StateStore(tmp_path / "state.db")) as store:
+        mixed(store)
+        state = store.load()
+        before = state.picture()
+        CHANGES[what](state)
+        assert state.picture() != before

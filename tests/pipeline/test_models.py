@@ -29,7 +29,7 @@ def thinking() -> Thinking:
 
 @pytest.fixture
 def fits_of_three() -> Iterator[None]:
-    with patch("bridge.pipeline.fits.FIT_FROM", 3):
+    with patch("bridge.pipeline.fits.MIN_TEMPLATES", 3):
         yield
 
 
@@ -106,6 +106,35 @@ def test_a_fit_that_was_due_without_models_comes_when_they_are_back(
     assert restarted.asks == thinking.asks
 
 
+@pytest.mark.usefixtures("fits_of_three")
+def test_models_that_join_anew_are_asked_for_a_fit_though_nothing_grew(
+    thinking: Thinking, tmp_path: Path
+) -> None:
+    """They have none to predict from: a new text would get no family until the templates had grown by a share."""
+    templates = hear_kinds(thinking)
+    thinking.vectors("1m", dict.fromkeys(templates.values(), vector(0.0)))
+    thinking.clock("11m")
+    thinking.families("12m", {})
+    thinking.mode("13m", model_free=True)
+    thinking.mode("14m", model_free=False)
+    thinking.clock("25m")
+    assert [ask.fit for ask in thinking.asks if isinstance(ask, FitAsk)] == [1, 2]
+    assert same(thinking, thinking.restarted(tmp_path))
+
+
+@pytest.mark.usefixtures("fits_of_three")
+def test_a_fit_that_was_never_answered_is_not_followed_by_another_of_the_same(thinking: Thinking) -> None:
+    """It may be what takes the models down, again and again."""
+    templates = hear_kinds(thinking)
+    thinking.vectors("1m", dict.fromkeys(templates.values(), vector(0.0)))
+    thinking.clock("11m")
+    for minute in range(12, 60, 2):
+        thinking.mode(f"{minute}m", model_free=True)
+        thinking.mode(f"{minute + 1}m", model_free=False)
+    thinking.clock("2h")
+    assert [ask.fit for ask in thinking.asks if isinstance(ask, FitAsk)] == [1]
+
+
 # ---- acting ----------------------------------------------------------------------------------------------
 
 
@@ -144,8 +173,8 @@ def test_families_act_on_incidents_that_are_open(thinking: Thinking, tmp_path: P
     thinking.families("1s", {templates["Alpha"]: "f:1.1", templates["Bravo"]: "f:1.1"})
     group = next(g for g in thinking.tenant.groups.values() if templates["Alpha"] in g.templates)
     assert "\0family f:1.1" in group.held
-    assert thinking.tenant.index.has(group.head.id, "\0family f:1.1")
-    assert not thinking.tenant.index.has(group.head.id, f"\0family t:{templates['Alpha']}")
+    assert group.head.id in thinking.tenant.index.newest("\0family f:1.1")
+    assert thinking.tenant.index.newest(f"\0family t:{templates['Alpha']}") == []
     assert same(thinking, thinking.restarted(tmp_path))
 
 

@@ -134,7 +134,6 @@ def test_a_body_that_is_no_webhook_is_set_aside_whole(bench: Bench) -> None:
     [aside] = outcome.quarantined
     assert (aside.what, aside.body, aside.received_at) == ("body", b"[1, 2]", timeline.START)
     assert not outcome.events
-    assert "notifications" not in outcome.counts
 
 
 def test_a_truncated_group_whose_status_lies_leaves_firing_what_it_does_not_name(bench: Bench) -> None:
@@ -510,3 +509,38 @@ def test_a_fit_that_was_not_answered_is_asked_for_again_after_a_restart(store: S
 
 def test_nothing_is_outstanding_at_the_beginning(store: StateStore) -> None:
     assert outstanding(store.load()) == []
+
+
+def test_a_call_that_is_owed_is_made_though_the_incident_is_merged_before(bench: Bench) -> None:
+    bench.fires("0s", host("DbDown", "db-1", "critical"))
+    bench.fires("2s", host("WebDown", "web-1", "critical"))
+    bench.fires("60s", host("QueueFull", "web-1", "critical"))
+    older, younger = bench.groups()
+    assert younger.progress.ring_at is not None
+    younger.progress = replace(younger.progress, bridges={older.head.id: 9})
+    bench.tenant.timers.arm("merge", (younger.head.id, older.head.id), timeline.after("65s"))
+    bench.clock("65s")
+    assert IncidentState.MERGED in bench.states()
+    before = len(bench.told)
+    bench.clock("2h")
+    assert "escalated" in [kind for kind, _ in bench.told[before:]]
+
+
+def test_of_more_criticals_than_are_remembered_a_restart_remembers_the_same(
+    bench: Bench, store: StateStore
+) -> None:
+    bench.store = store
+    bench.fires(
+        "0s", *(host("Down", f"n-{letters(number * 7919 % 3000)}", "critical") for number in range(300))
+    )
+    bench.clock("40s")
+    bench.fires("41s", host("Down", "another", "critical"))
+    bench.clock("3h")
+    loaded = store.load()
+    assert loaded.picture() == bench.state.picture()
+    for state in (loaded, bench.state):
+        row = timeline.row(
+            99, timeline.after("3h"), timeline.webhook([timeline.alert(host("Slow", "x", "critical"))])
+        )
+        advance(state, [row])
+    assert loaded.picture() == bench.state.picture()

@@ -222,3 +222,40 @@ def test_severity_and_models_follow_the_settings(thinking: Thinking) -> None:
     opened = [event for event in thinking.events if event.kind is EventKind.OPENED]
     assert [event.incident.severity for event in opened] == ["critical", "info"]
     assert all(event.degraded for event in opened)
+
+
+def test_the_end_of_memory_counts_from_the_end_of_the_incident_though_nobody_listened_meanwhile(
+    thinking: Thinking, tmp_path: Path
+) -> None:
+    """What is remembered in memory and what is loaded are bounded by the same time."""
+    thinking.hears("1s", fires("Gone", host="a-1"))
+    thinking.clock("9h")
+    assert thinking.told()[-1].endswith("closed warning")
+    thinking.started("12h")
+    thinking.settings("12h", AnalysisSettings(sensitivity=0.6))
+    thinking.clock("18h")
+    thinking.hears("18h", fires("Gone", host="a-1"))
+    assert same(thinking, thinking.restarted(tmp_path))
+
+
+def test_thresholds_of_one_alert_meet_whatever_label_tells_the_severity(
+    thinking: Thinking, tmp_path: Path
+) -> None:
+    thinking.settings(
+        "0s", AnalysisSettings(severity_label="priority", severities={"p1": "critical", "p3": "warning"})
+    )
+    thinking.hears("1s", fires("DiskFull", starts="1s", priority="p3", mountpoint="/"))
+    thinking.hears("40m", fires("DiskFull", starts="40m", priority="p1", mountpoint="/"))
+    assert thinking.told()[0] == "1s #1 opened warning"
+    assert {line.split()[1] for line in thinking.told()} == {"#1"}
+    assert same(thinking, thinking.restarted(tmp_path))
+
+
+def test_another_severity_label_builds_the_ladders_of_what_fires_anew(
+    thinking: Thinking, tmp_path: Path
+) -> None:
+    thinking.hears("1s", fires("DiskFull", starts="1s", priority="p3", mountpoint="/"))
+    thinking.settings("2s", AnalysisSettings(severity_label="priority"))
+    thinking.hears("40m", fires("DiskFull", starts="40m", priority="p1", mountpoint="/"))
+    assert {line.split()[1] for line in thinking.told()} == {"#1"}
+    assert same(thinking, thinking.restarted(tmp_path))
