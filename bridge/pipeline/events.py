@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from msgspec.structs import replace
 
-from bridge.analysis import anomaly, incidents
+from bridge.analysis import anomaly, calling, incidents
 from bridge.analysis.incidents import Group
 from bridge.analysis.wording import FLAPS_FROM
 from bridge.model import Episode, EventKind
@@ -48,7 +48,7 @@ class Events:
     def call(self, tenant: Tenant, group: Group, episode: Episode) -> None:
         """Call people for a critical alert that they were not told of: at once, or when they may be called again."""
         forget_after_s = self._desk.settings.reopen_within_s
-        due = incidents.call_at(group, episode, self._desk.now, forget_after_s=forget_after_s)
+        due = calling.call_at(group, episode, self._desk.now, forget_after_s=forget_after_s)
         if due is None:
             return
         ring_at = group.progress.ring_at
@@ -77,8 +77,8 @@ class Events:
             group = tenant.groups[incident]
             if kind in CALLS:
                 if kind is not EventKind.OPENED:
-                    incidents.note_escalation(group)
-                incidents.note_call(group, self._desk.now)
+                    calling.note_escalation(group)
+                calling.note_call(group, self._desk.now)
             self._score(tenant, group)
             self._publish(tenant, group, kind)
 

@@ -14,7 +14,7 @@ from heapq import nsmallest
 
 from msgspec.structs import replace
 
-from bridge.analysis import clustering, incidents, linking
+from bridge.analysis import calling, clustering, incidents, linking
 from bridge.analysis.clustering import Newcomer
 from bridge.analysis.families import own_family
 from bridge.analysis.incidents import AlertKey, Group, Signal
@@ -205,7 +205,7 @@ class Gathering:
         why = f"{episode.why}; given up: no resolve came" if expired else episode.why
         ended = replace(episode, ends_at=max(ends_at, episode.starts_at), expired=expired, why=why)
         group.add(ended)
-        incidents.note_end(group, ended, self._desk.now)
+        calling.note_end(group, ended, self._desk.now)
         self._desk.keep_episode(tenant, ended)
         if not group.firing:
             group.move(Signal.ALL_ENDED)

@@ -9,7 +9,7 @@ from groups import at, episode, group
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.analysis import incidents
+from bridge.analysis import calling, incidents
 from bridge.analysis.incidents import MOVES, Signal, event_of, incident_id, merge, split
 from bridge.model import EventKind, IncidentState
 
@@ -200,7 +200,7 @@ def joins(made: incidents.Group, one: incidents.Episode) -> incidents.Episode:
 
 
 def calls(made: incidents.Group, one: incidents.Episode, now: float) -> bool:
-    return incidents.call_at(made, joins(made, one), at(now), forget_after_s=FORGET_S) is not None
+    return calling.call_at(made, joins(made, one), at(now), forget_after_s=FORGET_S) is not None
 
 
 def test_a_rising_severity_raises_the_incident_and_a_lower_one_does_not_lower_it() -> None:
@@ -215,7 +215,7 @@ def test_a_rising_severity_raises_the_incident_and_a_lower_one_does_not_lower_it
 def test_people_are_called_for_critical_names_and_entities_that_they_were_not_told_of() -> None:
     made = group([episode("A", 0, "critical", host="h0")])
     assert calls(made, episode("A", 0, "critical", host="h0"), 0)
-    incidents.note_call(made, at(0))
+    calling.note_call(made, at(0))
     assert not calls(made, episode("A", 60, "critical", host="h0", changes={"fingerprint": "x"}), 60)
     assert not calls(made, episode("B", 60, "warning", host="h9"), 60), "not critical"
     assert not calls(made, episode("C", 60, "critical", host="h9", ended=70), 80), "it is over"
@@ -225,7 +225,7 @@ def test_people_are_called_for_critical_names_and_entities_that_they_were_not_to
 
 def test_all_that_fires_when_people_are_called_was_told() -> None:
     made = group([episode("A", n, "critical", host=f"h{n}") for n in range(3)])
-    incidents.note_call(made, at(5))
+    calling.note_call(made, at(5))
     assert set(made.progress.criticals_told) == {"A", "host=h0", "host=h1", "host=h2"}
     assert made.progress.rung_at == at(5)
 
@@ -233,12 +233,12 @@ def test_all_that_fires_when_people_are_called_was_told() -> None:
 def test_what_was_told_is_news_again_half_an_hour_after_it_ended_and_not_while_it_goes_on() -> None:
     down = episode("Down", 0, "critical", host="h0")
     made = group([down])
-    incidents.note_call(made, at(0))
+    calling.note_call(made, at(0))
     later = episode("Down", 9000, "critical", host="h0", changes={"fingerprint": "other"})
     assert not calls(made, later, 9000), "the first still fires"
     over = joins(made, incidents.replace(down, ends_at=at(9010)))
     made.add(incidents.replace(later, ends_at=at(9010)))
-    incidents.note_end(made, over, at(9010))
+    calling.note_end(made, over, at(9010))
     again = episode("Down", 9020, "critical", host="h0")
     assert not calls(made, again, 9010 + FORGET_S)
     assert calls(made, again, 9011 + FORGET_S)
@@ -249,21 +249,21 @@ def test_a_new_kind_is_told_a_quarter_of_an_hour_after_the_last_call_and_more_of
 ):
     made = group([episode("A", 0, "critical", host="h0")])
     host, kind = (joins(made, episode(name, 5, "critical", host="h1")) for name in ("A", "B"))
-    assert incidents.call_at(made, host, at(5), forget_after_s=FORGET_S) == at(5), "nobody was called before"
+    assert calling.call_at(made, host, at(5), forget_after_s=FORGET_S) == at(5), "nobody was called before"
     made.progress = incidents.replace(
         made.progress, rung_at=at(0), criticals_told={"A": at(0), "host=h0": at(0)}
     )
     for escalations, minutes in ((0, 15), (1, 30), (2, 60), (4, 240), (9, 240)):
         made.progress = incidents.replace(made.progress, escalations=escalations)
-        due = [incidents.call_at(made, one, at(5), forget_after_s=FORGET_S) for one in (host, kind)]
+        due = [calling.call_at(made, one, at(5), forget_after_s=FORGET_S) for one in (host, kind)]
         assert due == [at(60 * minutes), at(900)]
 
 
 def test_what_was_told_is_remembered_in_bounds_and_beyond_them_only_a_new_name_is_news() -> None:
     storm = [episode("Down", n, "critical", host=f"h{n}") for n in range(1000)]
     made = group(storm)
-    incidents.note_call(made, at(1000))
-    assert len(made.progress.criticals_told) <= incidents.MAX_TOLD + 1
+    calling.note_call(made, at(1000))
+    assert len(made.progress.criticals_told) <= calling.MAX_TOLD + 1
     assert not calls(made, episode("Down", 1001, "critical", host="new"), 1001)
     assert calls(made, episode("Fire", 1002, "critical", host="new"), 1002)
 
@@ -344,7 +344,7 @@ def test_a_closed_incident_says_whether_a_resolve_never_came() -> None:
 # ---- what goes where in a split and a merge ----------------------------------------------------------------
 
 
-def test_ids_are_what_they_were_in_the_release_before() -> None:
+def test_ids_stay_what_they_are_from_release_to_release() -> None:
     """Stored incidents, event ids and every destination's tickets hang on them."""
     assert incident_id(episode()) == "inc-3f9c270d7e78c8bc"
     assert incident_id(episode(), "inc-1", 1) == "inc-ff020458cd171bd9"
@@ -371,8 +371,8 @@ def test_an_id_names_the_alert_its_tenant_and_where_it_was_split_from() -> None:
 def test_a_split_leaves_what_was_told_with_what_stays() -> None:
     one, other = episode("A", 0, "critical"), episode("B", 5)
     whole = group([one, other])
-    incidents.note_escalation(whole)
-    incidents.note_call(whole, at(0))
+    calling.note_escalation(whole)
+    calling.note_call(whole, at(0))
     stays, leaves = split(whole, [key(other), key(other)], at(60))
     assert (stays.progress.escalations, list(stays.progress.criticals_told)) == (1, ["A"])
     assert leaves.progress == incidents.Progress()
@@ -384,7 +384,7 @@ def test_a_split_leaves_what_was_told_with_what_stays() -> None:
 def test_a_merge_keeps_what_was_told_and_drops_what_the_younger_was_to_say() -> None:
     older, younger = group([episode("A", 0, "critical")]), group([episode("B", 50, "critical")], opened=50)
     for one in (older, younger):
-        incidents.note_call(one, at(50))
+        calling.note_call(one, at(50))
     younger.progress = incidents.replace(younger.progress, reminders={0: at(900)}, bridges={older.head.id: 3})
     younger.head = incidents.replace(younger.head, degraded=True)
     merge(older, younger, at(70), "")
@@ -399,7 +399,7 @@ def test_a_merge_keeps_what_was_told_and_drops_what_the_younger_was_to_say() -> 
 
 def test_escalations_are_counted_so_that_the_next_page_has_its_own_key() -> None:
     made = group([episode()])
-    incidents.note_escalation(made)
-    incidents.note_escalation(made)
+    calling.note_escalation(made)
+    calling.note_escalation(made)
     event = event_of(made, EventKind.ESCALATED, at(20), degraded=False, external_url="")
     assert event.incident.escalations == 2
