@@ -1,7 +1,7 @@
 """kill -9 of the front, of the analyst and of both, under load; then incidents and deliveries against the ledger.
 
-The whole sidecar runs with a file destination. At random moments the front, the analyst or both are killed; a dead
-front is started again on the same files, a dead analyst by the front. At the end the sidecar is left alone until
+The whole sidecar runs with a file destination. At random moments the front, the analyst or both, in turn, are killed;
+a dead front is started again on the same files, a dead analyst by the front. At the end the sidecar is left alone until
 it has understood and delivered everything, and then:
 
 * every alert whose webhook was acknowledged is an episode of exactly one incident, once (lost, doubled effects);
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -33,8 +34,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from crash import Ledger, environment, free_port, load, start, webhook
 
+from benchmarks.crash import Ledger, environment, free_port, kill, load, start, webhook
 from bridge.model import Episode
 
 CONFIG = """
@@ -83,51 +84,68 @@ def stats(port: int) -> dict[str, Any]:
 
 
 def kill_loop(
-    data: Path, *, kills: int, draw: random.Random, env: dict[str, str]
+    data: Path, *, kills: int, draw: random.Random, env: dict[str, str], idle_s: float = 10.0
 ) -> tuple[Ledger, Counter[str]]:
     """Kill as often as asked, then let the sidecar finish; return the ledger and what was killed."""
     ledger, killed = Ledger(), Counter[str]()
     log = data / "sidecar.log"
+    victims = itertools.cycle(("front", "analyst", "both"))
+    victim = next(victims)
     port = free_port()
     process = start(command(data, port), port, env, log)
-    while sum(killed.values()) < kills:
-        with load(port, ledger, kinds):
-            while sum(killed.values()) < kills and process.poll() is None:
-                time.sleep(draw.uniform(0.2, 1.0))
-                victim = draw.choice(("front", "analyst", "both"))
-                analyst = analyst_of(process.pid)
-                if victim != "front" and analyst is None:
-                    continue
-                if victim != "front" and analyst is not None:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(analyst, signal.SIGKILL)
-                if victim != "analyst":
-                    process.kill()
-                    process.wait()
-                killed[victim] += 1
-                if killed.total() % 20 == 0:
-                    print(f"  {killed.total()} kills, {len(ledger.acknowledged):,} acknowledged", flush=True)
-        if process.poll() is not None:
-            port = free_port()
-            process = start(command(data, port), port, env, log)
-    drain(port)
-    process.terminate()
-    process.wait(30)
+    try:
+        while killed.total() < kills:
+            with load(port, ledger, kinds):
+                while killed.total() < kills and process.poll() is None:
+                    time.sleep(draw.uniform(0.2, 1.0))
+                    if not strike(victim, process):
+                        continue
+                    killed[victim] += 1
+                    victim = next(victims)
+                    if killed.total() % 20 == 0:
+                        print(
+                            f"  {killed.total()} kills, {len(ledger.acknowledged):,} acknowledged", flush=True
+                        )
+            if process.poll() is not None:
+                port = free_port()
+                process = start(command(data, port), port, env, log)
+        drain(port, idle_s)
+        process.terminate()
+        process.wait(30)
+    finally:
+        if process.poll() is None:
+            kill(process)
     return ledger, killed
 
 
-def drain(port: int) -> None:
-    """Wait until everything is understood and delivered."""
+def strike(victim: str, front: subprocess.Popen[bytes]) -> bool:
+    """Kill the victim; return False where it is an analyst that does not run yet."""
+    analyst = analyst_of(front.pid)
+    if victim != "front":
+        if analyst is None:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(analyst, signal.SIGKILL)
+    if victim != "analyst":
+        front.kill()
+        front.wait()
+    return True
+
+
+def drain(port: int, idle_s: float) -> None:
+    """Wait until everything is understood and delivered, the last update, too: nothing waits for `idle_s`."""
     until = time.monotonic() + DRAIN_S
-    told = 0
-    while time.monotonic() < until:
+    idle_since: float | None = None
+    while (now := time.monotonic()) < until:
         with contextlib.suppress(OSError):
             said = stats(port)
-            idle = not said["inbox_backlog"] and not said["deliveries"]["waiting"]
-            told = told + 1 if idle else 0
-            if told >= 20:  # idle for ten seconds: the last update has gone out, too
+            if said["inbox_backlog"] or said["deliveries"]["waiting"]:
+                idle_since = None
+            elif idle_since is None:
+                idle_since = now
+            elif now - idle_since >= idle_s:
                 return
-        time.sleep(0.5)
+        time.sleep(0.2)
     raise SystemExit(f"the sidecar did not finish within {DRAIN_S:.0f} s")
 
 
