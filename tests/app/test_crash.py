@@ -10,7 +10,7 @@ import pytest
 from benchmarks.crash import Ledger, environment
 from benchmarks.crash_sidecar import CONFIG, judge, kill_loop
 
-SLOW_US = 1_000
+SLOW_US = 4_000
 
 
 @pytest.fixture(scope="module")
