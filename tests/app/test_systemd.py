@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sidecars import PATIENCE_S, Sidecar
 
 from bridge.app.systemd import notify, watchdog_s
 
@@ -38,3 +40,17 @@ def test_nobody_listening_is_nothing_to_worry_about(environ: dict[str, str]):
 )
 def test_the_watchdog_is_fed_twice_as_often_as_it_asks(environ: dict[str, str], every_s: float | None):
     assert watchdog_s(environ, 7) == every_s
+
+
+def test_serve_says_that_it_is_ready_alive_and_stopping(make: Callable[..., Sidecar], tmp_path: Path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(PATIENCE_S)
+        sidecar = make(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="200000")
+        sidecar.start()
+        assert [listener.recv(100) for _ in range(3)] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
+        assert sidecar.end() == 0
+        said: list[bytes] = []
+        while b"STOPPING=1" not in said:
+            said.append(listener.recv(100))
+    assert set(said) <= {b"WATCHDOG=1", b"STOPPING=1"}
