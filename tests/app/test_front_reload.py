@@ -54,6 +54,23 @@ def test_a_good_file_is_in_force_without_a_restart(make: Callable[..., Sidecar])
     assert sidecar.end(signal.SIGINT) == 0
 
 
+def test_a_hangup_puts_a_good_file_in_force(make: Callable[..., Sidecar]):
+    sidecar = make()
+    sidecar.start()
+    other = sidecar.data / "other.jsonl"
+    sidecar.file.write_text(
+        NO_MODELS + f"destinations: [{{name: other, kind: file, path: {json.dumps(str(other))}}}]\n"
+        "routes: [{to: [other]}]\n",
+        "utf-8",
+    )
+    os.kill(sidecar.pid, signal.SIGHUP)
+    until(lambda: sidecar.logged("config_reloaded"), "the changed file is read")
+    assert sidecar.metric("tocsin_config_reload_ok") == 1
+    sidecar.send("AfterTheHangup")
+    until(lambda: sidecar.heard_of("AfterTheHangup", "other.jsonl"), "the incident in the other file")
+    assert sidecar.heard_of("AfterTheHangup") == []
+
+
 def test_what_needs_a_restart_and_what_looks_like_a_mistake_are_told_at_a_reload(
     make: Callable[..., Sidecar],
 ):
