@@ -73,3 +73,13 @@ HOPELESS: dict[str, tuple[bytes, str]] = {
         "nested deeper",
     ),
 }  # fmt: skip
+
+#: Bodies that are taken in, since what is wrong lies inside of one alert or does not matter.
+GOOD_WITH_FAULTS: dict[str, bytes] = {
+    "another version": body(alert(), version="5"),
+    "unknown fields": body(alert(mood="bad"), routeLabels={}),
+    "every alert is bad": body({"labels": 7}),
+    "a megabyte in a label": body(alert(labels={"a": "x" * 1_000_000})),
+    "1e400": body(alert(value=0)).replace(b'"value":0', b'"value":1e400'),
+    "a NUL as an escape": body(alert(annotations={"a": "\0"})),
+}

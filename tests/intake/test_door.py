@@ -7,7 +7,7 @@ import json
 
 import pytest
 from aiohttp import web
-from bodies import HOPELESS, alert, body
+from bodies import GOOD_WITH_FAULTS, HOPELESS, alert, body
 from doors import JSON, URL, status_line
 
 from bridge.auth import Grant, Keyring
@@ -55,16 +55,6 @@ async def test_any_number_of_alerts_is_received(doors, alerts):
     door = await doors()
     assert await door.post(body(*[alert()] * alerts)) == (200, {"received": alerts})
     assert door.intake.budget.held_bytes == 0
-
-
-GOOD_WITH_FAULTS = {
-    "another version": body(alert(), version="5"),
-    "unknown fields": body(alert(mood="bad"), routeLabels={}),
-    "every alert is bad": body({"labels": 7}),
-    "a megabyte in a label": body(alert(labels={"a": "x" * 1_000_000})),
-    "1e400": body(alert(value=0)).replace(b'"value":0', b'"value":1e400'),
-    "a NUL as an escape": body(alert(annotations={"a": "\0"})),
-}
 
 
 @pytest.mark.parametrize("sent", GOOD_WITH_FAULTS)
