@@ -17,6 +17,8 @@ from bridge.app.storm import END_S, PEERS, REPAIRED_AT_S, alarms, calls
 from bridge.pipeline.events import UPDATE_EVERY_S
 from bridge.webhooks import alertmanager, envelope
 
+README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+
 
 def test_the_storm_is_good_webhooks_of_a_realistic_size() -> None:
     script = calls(START)
@@ -78,6 +80,16 @@ def test_the_demo_plays_to_its_end_and_leaves_nothing(tmp_path: Path) -> None:
     assert "(76 alerts)" in out[2]
     assert "Came in:   87 webhooks with 233 alerts: 77 different ones" in result.stdout
     assert "Went out:  2 incidents in 4 messages" in result.stdout
+    sums = re.search(r"^Came in:.*?^Went out:.*?$", README, re.DOTALL | re.MULTILINE)
+    assert sums, "the README shows them"
+    assert sums[0] in result.stdout
+    for words in (
+        "At its height it said:",
+        "Probably came first:",
+        "Why they are one incident, for example:",
+    ):
+        assert words in README
+        assert words in result.stdout
     message = [line for line in result.stdout.splitlines() if line.startswith("  │ ")]
     assert message[0].startswith("  │ 🔴 ")
     assert any("76 of 76 alerts firing" in line for line in message)
