@@ -524,6 +524,7 @@ def refused(count: int = 1, failing_since: float | None = None, first: int = 0) 
 
 
 BLOCKED = Blocked(reason="HTTP 403")
+FULL = Reject(reason="disk full", final=False)
 
 
 @pytest.mark.parametrize(
@@ -558,6 +559,22 @@ BLOCKED = Blocked(reason="HTTP 403")
             Taking(rejected=frozenset(LineKey("default", f"i{number}") for number in range(4))),
             refused(), [Reject(reason="400")], [Reject(reason="400")],
         ),
+        # It is the same with those that the answer to a batch names, unless it took others of them ...
+        (
+            Taking(rejected=frozenset(LineKey("default", f"j{number}") for number in range(4))),
+            refused(2), [Reject(reason="400"), Retry(reason="not tried")],
+            [Blocked(reason="400; it rejected 5 incidents in a row and took none"), Retry(reason="not tried")],
+        ),
+        (
+            Taking(rejected=frozenset(LineKey("default", f"j{number}") for number in range(4))),
+            refused(2), [Reject(reason="400"), Delivered()], [Reject(reason="400"), Delivered()],
+        ),
+        # ... and a batch that is rejected whole says nothing about any of them.
+        (Taking(), refused(9), [Reject(reason="400")] * 9, [Split(reason="400")] * 9),
+        # What may pass counts against an event only while others are taken.
+        (Taking(), refused(1, 5), [FULL], [Retry(reason="disk full")]),
+        (Taking(accepted_at=at(6)), refused(1, 5), [FULL], [FULL]),
+        (Taking(), refused(2), [FULL, Retry(reason="x")], [Split(reason="disk full"), Retry(reason="x")]),
     ],
 )  # fmt: skip
 def test_whose_fault_a_refusal_is(

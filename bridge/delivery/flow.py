@@ -163,17 +163,21 @@ class Taking(Word, frozen=True, kw_only=True):
     ) -> tuple[Verdict, ...]:
         """Return the verdicts with each refusal and failure laid at the door of event or destination.
 
-        Of several that were refused together nobody knows which one it was; smaller requests find it. Without
-        an answer (`answered` is false) nobody has looked at an event: what blocks then is our own side.
+        Of several that were refused together nobody knows which one it was; smaller requests find it. So it is
+        with several that were rejected whole; the ones that an answer names are judged like one that was alone.
+        Without an answer (`answered` is false) nobody has looked at an event: what blocks then is our own side.
         """
-        if len(verdicts) > 1:
-            return tuple(
-                Split(reason=each.reason) if isinstance(each, Blocked) and answered else each
-                for each in verdicts
-            )
-        if isinstance(verdicts[0], Blocked) and not answered:
-            return tuple(verdicts)
-        return tuple(map(self._attributed, verdicts, deliveries))
+        is_alone = len(verdicts) == 1
+        if not is_alone and all(isinstance(each, Reject) and each.final for each in verdicts):
+            return tuple(Split(reason=each.reason) for each in verdicts if isinstance(each, Reject))
+        is_taken = any(isinstance(each, Delivered | Duplicate | Pending) for each in verdicts)
+        rejected = frozenset() if is_taken else self.rejected | _rejected(verdicts, deliveries)
+        return tuple(
+            verdict
+            if isinstance(verdict, Blocked) and not answered
+            else self._attributed(verdict, delivery, len(rejected), is_alone=is_alone)
+            for verdict, delivery in zip(verdicts, deliveries, strict=True)
+        )
 
     def after(
         self, verdicts: Sequence[Verdict], deliveries: Sequence[Delivery], started_at: datetime
@@ -184,7 +188,7 @@ class Taking(Word, frozen=True, kw_only=True):
         lines = [LineKey(each.tenant, each.incident) for each in deliveries]
         told = list(zip(verdicts, lines, strict=True))
         refused = {line for verdict, line in told if isinstance(verdict, Blocked)}
-        rejected = {line for verdict, line in told if isinstance(verdict, Reject)}
+        rejected = _rejected(verdicts, deliveries)
         failed = {line for verdict, line in told if isinstance(verdict, Retry)}
         return replace(
             self,
@@ -193,23 +197,38 @@ class Taking(Word, frozen=True, kw_only=True):
             failed=self.failed | failed,
         )
 
-    def _attributed(self, verdict: Verdict, delivery: Delivery) -> Verdict:
+    def _attributed(self, verdict: Verdict, delivery: Delivery, rejected: int, *, is_alone: bool) -> Verdict:
+        """Return one verdict attributed; `rejected` incidents were rejected since something was taken."""
         is_own = self._took_others_since(delivery.failing_since)
-        if isinstance(verdict, Blocked) and is_own:
-            return Reject(reason=verdict.reason, final=False)
-        if isinstance(verdict, Retry) and is_own and not verdict.whole_destination:
-            return replace(verdict, of_event=True)
-        if isinstance(verdict, Reject) and verdict.final:
-            rejected = self.rejected | {LineKey(delivery.tenant, delivery.incident)}
-            if len(rejected) >= MAX_REJECTED:
-                count = f"it rejected {len(rejected)} incidents in a row and took none"
-                return Blocked(reason=f"{verdict.reason}; {count}")
-        return verdict
+        match verdict:
+            case Reject(final=True, reason=reason) if rejected >= MAX_REJECTED:
+                return Blocked(reason=f"{reason}; it rejected {rejected} incidents in a row and took none")
+            case Reject(final=True):
+                return verdict
+            case Blocked(reason=reason) | Reject(reason=reason) if not is_alone:
+                return Split(reason=reason)
+            case Blocked(reason=reason) | Reject(reason=reason) if is_own:
+                return Reject(reason=reason, final=False)
+            case Reject(reason=reason):
+                # "My disk is full" is said to each event in turn; that counts against none of them.
+                return Retry(reason=reason)
+            case Retry(whole_destination=False) if is_alone and is_own:
+                return replace(verdict, of_event=True)
+            case _:
+                return verdict
 
     def _took_others_since(self, failing_since: datetime | None) -> bool:
         return (
             failing_since is not None and self.accepted_at is not None and self.accepted_at >= failing_since
         )
+
+
+def _rejected(verdicts: Sequence[Verdict], deliveries: Sequence[Delivery]) -> frozenset[LineKey]:
+    return frozenset(
+        LineKey(delivery.tenant, delivery.incident)
+        for verdict, delivery in zip(verdicts, deliveries, strict=True)
+        if isinstance(verdict, Reject) and verdict.final
+    )
 
 
 class BatchSize(Word, frozen=True, kw_only=True):

@@ -172,7 +172,7 @@ class _Link:
         self.is_idle = False
         if self._relp is not None:
             response = await self._relp.send(frames)
-            self.is_idle = not response.refused or response.answered
+            self.is_idle = not self._relp.is_broken
             return response
         for frame in frames:
             self._writer.write(b"%d %b" % (len(frame), frame))  # octet counting, RFC 6587 section 3.4.1

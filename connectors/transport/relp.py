@@ -30,6 +30,7 @@ class RelpSession:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
         self._transaction = 0
+        self.is_broken = False  # answers may be missing or out of step: nothing more is to be sent
 
     async def open(self) -> None:
         """Offer the session.
@@ -46,7 +47,8 @@ class RelpSession:
         """Return how many messages were answered with 200, in order, and why the next one was not.
 
         Raises:
-            RelpError, OSError, EOFError: the session broke before the first answer; all may have arrived.
+            RelpError, OSError, EOFError: the session broke before the first answer; all may have arrived. A
+                refusal that was read before it broke is an answer, and is returned.
         """
         numbers = []
         for frame in frames:
@@ -57,9 +59,14 @@ class RelpSession:
             try:
                 status, words = await self._answer(number)
             except (RelpError, OSError, EOFError) as error:
-                if not accepted:
+                self.is_broken = True
+                if not accepted and not refused:
                     raise
-                return FramesResponse(accepted=accepted, refused=refused or f"the session broke: {error}")
+                return FramesResponse(
+                    accepted=accepted,
+                    refused=refused or f"the session broke: {error}",
+                    answered=bool(refused),
+                )
             if not status.startswith("2"):
                 # The answers to the rest are read too, so that the session can be kept.
                 refused = refused or f"RELP {status} {words}".strip()

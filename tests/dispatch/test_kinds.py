@@ -152,19 +152,49 @@ async def test_a_full_disk_is_one_trouble_not_one_a_minute(world: World) -> None
     assert [(kind, reason is None) for _, _, kind, reason in world.troubles][1:] == [("blocked", True)]
 
 
-async def test_a_message_that_relp_refuses_is_tried_again_before_it_is_given_up(world: World) -> None:
+async def test_a_message_that_relp_refuses_is_given_up_in_the_end_while_others_are_taken(
+    world: World,
+) -> None:
     world.settings = HOURS
     world.foreign["d"] = build("syslog_json", address="d:1")
-    refused = FramesResponse(accepted=0, refused="RELP 500 the disk is full", answered=True)
-    world.answers["d"] = lambda _: FramesResponse(accepted=1) if world.seconds >= 100 else refused
-    world.emit("i1", OPENED)
+    refused = FramesResponse(accepted=0, refused="RELP 500 it is too large", answered=True)
+
+    def receiver(body: dict[str, Any]) -> Response:
+        frames = body["request"].frames
+        is_bad = any(b"monster" in frame for frame in frames)
+        return refused if is_bad else FramesResponse(accepted=len(frames))
+
+    world.answers["d"] = receiver
+    world.emit("monster", OPENED)
     async with world.running():
+        for number in range(20):
+            await world.run(300)
+            world.emit(f"i{number}", OPENED)
         await world.until(world.is_done)
-        assert world.states("d") == {("i1", 1): "delivered"}
-        world.answers["d"] = lambda _: refused
-        world.emit("i2", OPENED)
-        await world.until(lambda: world.states("d").get(("i2", 1)) == "dead", within_s=2 * 3600)
-    assert world.shown("d")[1]["reason"] == "refused 8 times; last: RELP 500 the disk is full"
+    states = world.states("d")
+    assert states.pop(("monster", 1)) == "dead"
+    assert set(states.values()) == {"delivered"}
+    assert world.shown("d")[0]["reason"] == "refused 8 times; last: RELP 500 it is too large"
+
+
+async def test_a_relp_receiver_whose_disk_is_full_loses_nothing(world: World) -> None:
+    """It says 500 to each message in turn, for hours; that is no fault of the messages."""
+    world.settings = HOURS
+    world.foreign["d"] = build("syslog_json", address="d:1")
+    full = FramesResponse(accepted=0, refused="RELP 500 the disk is full", answered=True)
+    world.answers["d"] = lambda body: (
+        full if world.seconds < 3 * 3600 else FramesResponse(accepted=len(body["request"].frames))
+    )
+    for number in range(10):
+        world.emit(f"i{number}", OPENED)
+    async with world.running():
+        await world.run(3 * 3600 - 10)
+        assert set(world.states("d").values()) == {"waiting"}
+        assert {(kind, reason) for _, _, kind, reason in world.troubles} == {
+            ("unreachable", "RELP 500 the disk is full")
+        }
+        await world.until(world.is_done)
+    assert set(world.states("d").values()) == {"delivered"}
 
 
 async def test_what_was_frozen_under_other_settings_is_rendered_anew_at_the_start(world: World) -> None:

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from bridge.delivery import Policy
 from bridge.dispatch import DispatchSettings, preparing
-from bridge.model import EventKind
-from bridge.ports import Caps, HttpResponse, Request, Unreached
+from bridge.model import EventKind, Reject, Retry, Verdict
+from bridge.ports import Caps, HttpResponse, Rendered, Request, Response, Unreached
 from bridge.storage.deliveries import OutboxReader
 
 OPENED, UPDATED, ESCALATED, CLOSED = (
@@ -454,10 +454,26 @@ async def test_one_event_that_is_refused_does_not_stop_the_others_and_is_given_u
     assert [kind for _, _, kind, reason in world.troubles if reason] == ["stuck", "dead_letters"]
 
 
-async def test_a_destination_that_rejects_everything_blocks_before_all_is_thrown_away(make: Make) -> None:
+@pytest.mark.parametrize("caps", [ONE, EVERY], ids=["one", "batch"])
+@pytest.mark.parametrize("names", [True, False], ids=["one is named", "all alike"])
+async def test_a_destination_that_rejects_everything_blocks_before_all_is_thrown_away(
+    make: Make, caps: Caps, *, names: bool
+) -> None:
     """A wrong signing secret is a 400 for every event. It is no fault of the events."""
-    world = make(siem=ONE)
+    world = make(siem=caps)
     world.answers["siem"] = lambda _: 400 if world.seconds < 600 else 200
+    connector = world.connectors["siem"]
+    judge = connector.judge
+
+    def naming(rendered: Rendered, response: Response) -> Sequence[Verdict]:
+        """Judge as where the answer says which event it was that it dislikes: the first, as Splunk does."""
+        verdicts = judge(rendered, response)
+        if isinstance(verdicts[0], Reject):
+            return [verdicts[0], *(Retry(reason="not looked at") for _ in verdicts[1:])]
+        return verdicts
+
+    if names:
+        connector.judge = naming  # type: ignore[method-assign]
     for number in range(50):
         world.emit(f"i{number}", OPENED)
     async with world.running():

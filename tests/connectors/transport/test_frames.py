@@ -261,6 +261,17 @@ async def test_relp_tells_which_message_was_refused_and_keeps_the_session(sender
     assert receiver.sessions == 1
 
 
+async def test_relp_that_breaks_after_a_refusal_still_tells_it(sender):
+    relp = Relp(b"500 the disk is full", b"break")
+    async with listening(relp.serve) as address:
+        response = await sender.send(frames(address, b"a", b"b", transport="relp"), timeout_s=5)
+        again = await sender.send(frames(address, b"a", transport="relp"), timeout_s=5)
+
+    assert response == FramesResponse(accepted=0, refused="RELP 500 the disk is full", answered=True)
+    assert again == FramesResponse(accepted=1)
+    assert relp.sessions == 2
+
+
 async def test_relp_that_breaks_in_the_middle_says_how_many_are_safe(sender):
     receiver = Relp(b"200 OK", b"200 OK", b"break")
     async with listening(receiver.serve) as address:
