@@ -489,6 +489,43 @@ async def test_after_a_restored_state_pages_still_go_and_are_resolved(pager: Wor
     assert pages(pager) == [("trigger", "e0"), ("trigger", "e1"), ("resolve", "e1"), ("resolve", "e0")]
 
 
+async def test_what_waits_of_a_lost_state_does_not_outlive_the_events_of_the_new_one(pager: World) -> None:
+    """An old request that goes at last must not make the new state's events look told, its close among them."""
+    pager.answers["pager"] = lambda _: answer(503)
+    async with pager.running():
+        for kind in (OPENED, UPDATED, UPDATED, UPDATED):
+            pager.emit("i1", kind)
+        await pager.run(60)
+        (pager.folder / "state.db").unlink()
+        pager._seqs.clear()
+        pager.emit("i1", UPDATED)
+        pager.emit("i1", ESCALATED, escalations=1)
+        await pager.run(5)
+        pager.answers["pager"] = lambda _: ENQUEUED
+        await pager.run(60)
+        pager.emit("i1", CLOSED, escalations=1, state=IncidentState.CLOSED)
+        await pager.run(60)
+    taken = [page for page, sent in zip(pages(pager), pager.sent, strict=True) if sent.taken]
+    assert ("trigger", "e1") in taken
+    assert {page for action, page in taken if action == "trigger"} <= {
+        page for action, page in taken if action == "resolve"
+    }
+    assert all(each["seq"] > 0 for each in pager.shown("pager"))
+
+
+async def test_to_make_room_a_close_is_not_ended_whose_page_is_under_way(pager: World) -> None:
+    pager.takes_s["pager"] = 20
+    async with pager.running():
+        small_disk(pager, 2)
+        pager.emit("i1", OPENED)
+        await pager.run(1)
+        pager.emit("i1", ESCALATED, escalations=1)
+        pager.emit("i1", CLOSED, escalations=1, state=IncidentState.CLOSED)
+        await pager.until(pager.is_done)
+    assert pages(pager)[0] == ("trigger", "e0")
+    assert pages(pager)[-1] == ("resolve", "e0")
+
+
 @pytest.mark.parametrize("is_running", [True, False], ids=["while it runs", "while it does not"])
 async def test_the_outbox_of_a_state_that_was_begun_anew_is_read_from_its_beginning(
     make: Make, *, is_running: bool

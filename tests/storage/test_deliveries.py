@@ -618,6 +618,30 @@ async def test_a_dead_letter_goes_again_in_its_line_even_when_the_line_was_forgo
     assert (again.state, again.attempts, again.created_at, again.asked_at) == (S.WAITING, 0, START, clock.now)
 
 
+async def test_what_is_known_of_an_old_state_stands_before_all_of_a_new_one(store: DeliveryStore) -> None:
+    await store.take_in([row(1), row(2, seq=2), row(3, seq=3), row(4, "i2")])
+    (head, lone) = await heads(store)
+    await answered(store, await claimed(store, head), [head], Delivered())
+    await store.claim([replace(lone, state=S.DEAD, reason="refused")], [])
+    for again in ("second", "third"):
+        await store.rewind(again)
+        await store.take_in([row(1, event_id=f"{again}-1"), row(2, seq=2, event_id=f"{again}-2")])
+    (line,) = (await due(store)).lines
+    assert [each.event_id for each in line.waiting] == [
+        "i1-2", "i1-3", "second-1", "second-2", "third-1", "third-2",
+    ]  # fmt: skip
+    assert [each.seq > line.told.seq for each in line.waiting] == [True] * 6
+    assert line.told.maybe
+    assert [each["seq"] for each in store.of_incident("default", "i1")] == [1, 2, 3, 1, 2, 1, 2]
+    # A dead letter is not taken for something that is told already, even when its line was forgotten.
+    (dead,) = store.of_incident("default", "i2")
+    for _ in store._writer._connection.execute("DELETE FROM line WHERE incident = 'i2' RETURNING 1"):
+        pass
+    assert await store.retry("default", str(dead["id"]))
+    (found,) = [each for each in (await due(store)).lines if each.key.incident == "i2"]
+    assert found.waiting[0].seq > found.told.seq
+
+
 async def test_dead_letters_are_bounded_by_count_and_age_and_the_loss_is_counted(
     store: DeliveryStore, clock: Clock
 ) -> None:
@@ -654,6 +678,10 @@ async def test_lines_that_are_crowded_are_found_the_fullest_first_due_or_not(sto
         [row(1, "a", 1), row(2, "b", 1, not_before=at(99)), row(3, "b", 2, not_before=at(99))]
     )
     await store.take_in([row(n, "c", n, not_before=at(99)) for n in range(4, 7)])
+    # A line whose first is under way is left alone: what comes of it decides about the others.
+    await store.take_in([row(n, "held", n - 6) for n in range(7, 12)])
+    (held,) = [each for each in await heads(store) if each.incident == "held"]
+    await claimed(store, held)
     found = await store.crowded("d", 10)
     assert [(line.key.incident, len(line.waiting)) for line in found] == [("c", 3), ("b", 2)]
     assert [line.key.incident for line in await store.crowded("d", 1)] == ["c"]

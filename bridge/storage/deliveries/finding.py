@@ -144,13 +144,16 @@ def _line(connection: sqlite3.Connection, destination: str, row: Sequence[Any], 
 def crowded(connection: sqlite3.Connection, *, destination: str, limit: int) -> tuple[Line, ...]:
     """Return lines in which several deliveries wait, those with the most first, whether due or not.
 
+    Lines that a request holds are not among them: whether a page went that an end has to resolve is known only
+    when it is settled.
+
     Cost: all that waits for the destination is looked at.
     """
     connection.execute("BEGIN")
     try:
         crowd = connection.execute(
             f"SELECT tenant, incident FROM delivery WHERE destination = ? AND {IS_OPEN}"  # noqa: S608
-            " AND request IS NULL GROUP BY tenant, incident HAVING count(*) > 1 ORDER BY count(*) DESC LIMIT ?",
+            " GROUP BY tenant, incident HAVING count(*) > 1 AND count(request) = 0 ORDER BY count(*) DESC LIMIT ?",
             (destination, limit),
         ).fetchall()
         rows = [connection.execute(_ONE_LINE, (destination, *key)).fetchone() for key in crowd]

@@ -13,7 +13,7 @@ from bridge.delivery import OPEN, LineKey, OutboxPlace, OutboxRow, dropped, retr
 from bridge.model import DeliveryState, EventKind
 from bridge.storage.deliveries.claiming import thaw
 from bridge.storage.deliveries.lines import IN_LINE, members, one, refresh, refresh_all, write
-from bridge.storage.deliveries.rows import COLUMNS, IS_OPEN, delivery_of, microseconds
+from bridge.storage.deliveries.rows import COLUMNS, ERA, IS_OPEN, delivery_of, microseconds
 
 # ---- taking in -------------------------------------------------------------------------------------------
 
@@ -87,11 +87,19 @@ def set_cursor(connection: sqlite3.Connection, row_id: int) -> None:
 def rewind(connection: sqlite3.Connection, outbox: str) -> None:
     """Begin at the first row of `outbox`; it is another one than was read before.
 
-    Its events are numbered from the beginning, so what was told says nothing about them any more but that
-    something may have been: an end still goes, and a page is not held back by the numbers of another state.
+    Its events are numbered from the beginning, so all that is known is moved an `ERA` down: what still waits of
+    the old state is older than anything new, and keeps its order and its place before or behind what was told.
+    What was told says nothing about the new events but that something may have been: an end still goes.
+    What has ended keeps its number, which is only shown.
     """
     connection.execute("UPDATE outbox_cursor SET outbox = ?, id = 0", (outbox,))
-    connection.execute("UPDATE line SET told_seq = 0, told_kind = NULL, told_maybe = 1 WHERE told_seq > 0")
+    connection.execute(
+        "UPDATE line SET told_seq = told_seq - ?, told_maybe = max(told_maybe, told_kind IS NOT NULL)", (ERA,)
+    )
+    connection.execute(
+        f"UPDATE delivery SET seq = seq - ? WHERE {IS_OPEN} OR state = 'dead'",  # noqa: S608
+        (ERA,),
+    )
 
 
 # ---- the whole destination, the whole store --------------------------------------------------------------
@@ -147,8 +155,8 @@ def retry(connection: sqlite3.Connection, tenant: str, delivery_id: int, now: da
     write(connection, retried(found, now), now, "AND state = 'dead'", is_open=False)
     connection.execute(
         "INSERT INTO line (tenant, destination, incident, held, told_seq, told_maybe, changed_at)"
-        " VALUES (?, ?, ?, 0, 0, 0, ?) ON CONFLICT DO NOTHING",
-        (tenant, found.destination, found.incident, microseconds(now)),
+        " VALUES (?, ?, ?, 0, ?, 0, ?) ON CONFLICT DO NOTHING",
+        (tenant, found.destination, found.incident, min(0, found.seq - 1), microseconds(now)),
     )
     refresh_all(connection, [found])
     return found.destination

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.model import DeliveryState, Word
-from bridge.storage.deliveries.rows import COLUMNS, delivery_of
+from bridge.storage.deliveries.rows import COLUMNS, ERA, delivery_of
 from bridge.storage.sqlite import open_reader, storage_error
 
 Shown = dict[str, Any]
@@ -65,9 +65,9 @@ class DeliveryReader:
         return DeliveryPage(items=items, next=str(items[-1]["id"]) if len(rows) > limit else None)
 
     def of_incident(self, tenant: str, incident: str) -> list[Shown]:
-        """Return every delivery of one incident, in the order of its events."""
+        """Return every delivery of one incident, in the order in which its events came."""
         rows = self._ask(
-            f"SELECT id, {COLUMNS} FROM delivery WHERE tenant = ? AND incident = ? ORDER BY seq, id",  # noqa: S608
+            f"SELECT id, {COLUMNS} FROM delivery WHERE tenant = ? AND incident = ? ORDER BY id",  # noqa: S608
             [tenant, incident],
         )
         return [_shown(row) for row in rows]
@@ -108,7 +108,7 @@ def _shown(row: Sequence[Any]) -> Shown:
         "state": delivery.state.value,
         "kind": delivery.kind.value,
         "incident": delivery.incident,
-        "seq": delivery.seq,
+        "seq": delivery.seq % ERA,
         "event_id": delivery.event_id,
         "attempts": delivery.attempts,
         "created_at": delivery.created_at,

@@ -70,6 +70,10 @@ CREATE TABLE lost (             -- dead letters that made room for newer ones, o
 ) STRICT;
 """
 
+#: How far below the events of a new state those of the one before it stand, more than any incident has events.
+#: `seq` of the store is the event's own number less so much for every state that was begun since; see `rewind`.
+ERA = 1 << 32
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
