@@ -12,6 +12,7 @@ Prometheus rules watch Tocsin from outside, and the shipped Alertmanager sends `
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -150,12 +151,18 @@ class Troubles:
         return tuple(self._firing.values())
 
     async def run(self) -> None:
-        """Bring what is told up to what is true, for ever."""
+        """Bring what is told up to what is true, for ever.
+
+        What lasts is told again by the clock, whatever comes and goes meanwhile.
+        """
+        clock = asyncio.get_running_loop().time
+        again_at = clock() + RESEND_S
         while True:
-            try:
-                async with asyncio.timeout(RESEND_S):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(again_at):
                     await self._news.wait()
-            except TimeoutError:
+            if clock() >= again_at:
+                again_at = clock() + RESEND_S
                 self._waiting |= {_identity(firing): (firing, True) for firing in self._firing.values()}
             await self.tell_all()
             if self._waiting:
@@ -209,15 +216,15 @@ class Troubles:
         """Return what the front before this one left firing; an unreadable file leaves nothing."""
         try:
             kept = json.loads(self._file.read_text("utf-8"))
-            return [
-                Firing(
-                    tenant=str(one[3]) if len(one) > 3 else self._tenant,  # noqa: PLR2004 - older files name no tenant
-                    labels=dict(one[0]), reason=str(one[1]), starts_at=str(one[2]),
-                )
-                for one in kept
-            ]  # fmt: skip
-        except (OSError, ValueError, TypeError, IndexError):
+            left = [
+                Firing(tenant=str(tenant), labels=dict(labels), reason=str(reason), starts_at=str(starts_at))
+                for labels, reason, starts_at, tenant in kept
+            ]
+            for firing in left:
+                summary_of(firing)  # what nothing can be told of cannot be told to end
+        except (OSError, ValueError, TypeError, KeyError):
             return []
+        return left
 
 
 def _write(file: Path, content: str) -> None:
@@ -262,9 +269,8 @@ def webhook(alerts: list[tuple[Firing, bool]], now: str) -> bytes:
 
 def summary_of(firing: Firing) -> str:
     """Return what people read of a trouble: with which part, why, and what it means for them."""
-    _, told = TROUBLES.get(firing.labels["alertname"], ("", "Tocsin is in trouble: {reason}."))
-    known = {"destination": "?"} | firing.labels  # a file of an older release may lack a label
-    return told.format_map(known | {"reason": firing.reason.strip().rstrip(".")})
+    _, told = TROUBLES[firing.labels["alertname"]]
+    return told.format_map(firing.labels | {"reason": firing.reason.strip().rstrip(".")})
 
 
 def _identity(firing: Firing) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from bridge.app import troubles as troubles_module
 from bridge.app.troubles import TROUBLES, Troubles
 from bridge.errors import StoreFullError
 from bridge.model import Alert, RowKind
@@ -94,6 +96,26 @@ async def test_the_summary_says_what_is_wrong_with_whom(
     await troubles.tell_all()
     [alert] = inbox.alerts()
     assert alert.annotations["summary"] == summary
+
+
+async def test_what_lasts_is_told_again_while_something_else_comes_and_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Otherwise it would expire although it lasts: an alert that is not told again is taken as over."""
+    monkeypatch.setattr(troubles_module, "RESEND_S", 0.2)
+    inbox = Inbox()
+    troubles = made(inbox, tmp_path)
+    running = asyncio.create_task(troubles.run())
+    troubles.is_wrong("TocsinDestinationBlocked", "401", destination="siem")
+    for _ in range(20):
+        troubles.is_wrong("TocsinDeadLetters", "1 event", destination="chat")
+        await asyncio.sleep(0.02)
+        troubles.is_well("TocsinDeadLetters", destination="chat")
+        await asyncio.sleep(0.02)
+    running.cancel()
+    told = [alert for alert in inbox.alerts() if alert.labels["destination"] == "siem"]
+    assert len(told) >= 3
+    assert all(alert.firing for alert in told)
 
 
 async def test_two_destinations_are_two_alerts(tmp_path: Path):
