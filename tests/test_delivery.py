@@ -406,6 +406,14 @@ def test_between_the_calls_of_an_event_nothing_overtakes_it() -> None:
     assert coalesce(line, PAGER, lambda _: True, NOW, POLICY).send == (begun,)
 
 
+def test_a_dead_letter_of_several_calls_is_not_finished_once_something_newer_was_told() -> None:
+    begun = retried(delivery(2, CLOSED, step="thread", state=S.DEAD), NOW)
+    line = Line(key=KEY, waiting=(begun,), told=Told(seq=9, kind=UPDATED))
+    plan = coalesce(line, PAGER, lambda _: True, NOW, POLICY)
+    assert (plan.send, [each.state for each in plan.settled]) == ((), [S.SUPERSEDED])
+    assert coalesce(line, EVERY, lambda _: True, NOW, POLICY).send == (begun,)
+
+
 def test_nothing_goes_behind_an_acknowledgement_that_is_awaited() -> None:
     waiting = (delivery(1, state=S.PENDING), delivery(2, attempts=0))
     plan = coalesce(Line(key=KEY, waiting=waiting), EVERY, lambda _: True, NOW, POLICY)
@@ -479,7 +487,7 @@ def failures(gate: Gate, count: int, jitter: float = 1.0) -> Gate:
     """Return the gate after failures in a row, one a second."""
     for number in range(count):
         moment = NOW + timedelta(seconds=number)
-        gate = gate.failed("no route", None, moment, moment, jitter, POLICY)
+        gate = gate.failed(None, moment, moment, jitter, POLICY)
     return gate
 
 
@@ -495,7 +503,7 @@ def test_the_breaker_opens_after_failures_in_a_row_and_then_lets_one_through() -
 def test_failures_that_were_under_way_together_count_once() -> None:
     gate = Gate()
     for number in range(16):
-        gate = gate.failed("reset", None, NOW, NOW + timedelta(milliseconds=number + 1), 1.0, POLICY)
+        gate = gate.failed(None, NOW, NOW + timedelta(milliseconds=number + 1), 1.0, POLICY)
     assert gate.failures == 1
 
 
@@ -506,8 +514,8 @@ def test_a_success_that_began_before_the_trouble_does_not_end_it() -> None:
 
 
 def test_retry_after_holds_for_the_whole_destination_and_is_not_shortened() -> None:
-    gate = Gate().failed("429", 40.0, NOW, NOW, 0.0, POLICY)
-    gate = gate.failed("429", 1.0, NOW, NOW, 0.0, POLICY)
+    gate = Gate().failed(40.0, NOW, NOW, 0.0, POLICY)
+    gate = gate.failed(1.0, NOW, NOW, 0.0, POLICY)
     assert gate.room(NOW + timedelta(seconds=39)) == "none"
     assert gate.room(NOW + timedelta(seconds=40)) == "all"
 

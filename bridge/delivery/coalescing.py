@@ -96,7 +96,8 @@ def coalesce(
     """
     if not line.waiting or line.waiting[0].state is DeliveryState.PENDING:
         return Coalesced()
-    if line.waiting[0].step:
+    # What was begun is finished, unless a dead letter that a person sent off again is older than what was told.
+    if line.waiting[0].step and (caps.mode == "every" or line.waiting[0].seq >= line.told.seq):
         return Coalesced(send=line.waiting[:1])
     if caps.mode == "newest":
         return _newest(line, caps, wanted, now, policy)

@@ -104,11 +104,9 @@ class Gate(Word, frozen=True, kw_only=True):
     """Whether a destination is asked now. Blocked (it refuses us) and tripped (it fails) are told apart."""
 
     failures: int = 0  # in a row, those under way at the same time counted once
-    failing_since: datetime | None = None
     counted_at: datetime | None = None
     resume_at: datetime | None = None  # nothing starts before
     blocked: str = ""  # why it refuses us, "" if it does not
-    reason: str = ""  # of the last failure
     tripped: bool = False
 
     def room(self, now: datetime) -> Literal["none", "one", "all"]:
@@ -118,7 +116,7 @@ class Gate(Word, frozen=True, kw_only=True):
         return "one" if self.blocked or self.tripped else "all"
 
     def failed(
-        self, reason: str, after_s: float | None, started_at: datetime, now: datetime, jitter: float,
+        self, after_s: float | None, started_at: datetime, now: datetime, jitter: float,
         policy: Policy,
     ) -> Gate:  # fmt: skip
         """Return the gate after an attempt of `started_at` told of trouble of the whole destination.
@@ -133,16 +131,14 @@ class Gate(Word, frozen=True, kw_only=True):
             wait_s = max(wait_s, policy.trial_wait_s(failures - policy.trip_after + 1, jitter))
         resume_at = now + timedelta(seconds=wait_s)
         return replace(
-            self, failures=failures, failing_since=self.failing_since or now, reason=reason,
-            tripped=tripped, counted_at=self.counted_at if stale else now,
+            self, failures=failures, tripped=tripped, counted_at=self.counted_at if stale else now,
             resume_at=max(resume_at, self.resume_at or resume_at),
         )  # fmt: skip
 
     def refused(self, reason: str, now: datetime, policy: Policy) -> Gate:
         """Return the gate after the destination refused us, for the first time or again."""
         return replace(
-            self, blocked=reason, failing_since=self.failing_since or now, reason=reason, counted_at=now,
-            resume_at=now + timedelta(seconds=policy.probe_every_s),
+            self, blocked=reason, counted_at=now, resume_at=now + timedelta(seconds=policy.probe_every_s),
         )  # fmt: skip
 
     def passed(self, started_at: datetime) -> Gate:

@@ -42,7 +42,6 @@ class Frozen(Word, frozen=True, kw_only=True):
     """
 
     id: int
-    destination: str
     request: bytes
     event_ids: tuple[str, ...]
     step: str

@@ -31,7 +31,7 @@ from bridge.errors import StorageError
 from bridge.ports import Connector, Request, Sender
 
 _LOG = logging.getLogger(__name__)
-Answer = TypeVar("Answer")
+Asked = TypeVar("Asked")
 
 
 class Dispatcher:
@@ -143,7 +143,7 @@ class Dispatcher:
             wait = timedelta(seconds=self._around.settings.poll_s)
             try:
                 end = await self._ask(self._around.outbox.end)
-                if end is not None and (place is None or end.outbox != place.outbox):
+                if end is not None and (place is None or end.outbox != place.outbox or end.id < place.id):
                     place = await self._resumed(end)
                 if place is not None and (rows := await self._take(place.id)):
                     place = replace(place, id=rows[-1].id)
@@ -153,6 +153,9 @@ class Dispatcher:
                     "The outbox could not be taken in; it is tried again.",
                     extra={"event": "dispatch_storage", "reason": str(error)},
                 )
+                wait = OWN_WAIT
+            except Exception:  # noqa: BLE001 (a bug here must not end the intake, which lives in the same process)
+                _bug("The outbox could not be taken in.")
                 wait = OWN_WAIT
             if not self._stopped.is_set():
                 await self._around.pause(self._signal, self._around.clock() + wait)
@@ -179,7 +182,7 @@ class Dispatcher:
                 self.workers[destination].wake()
         return rows
 
-    async def _ask(self, question: Callable[[], Answer]) -> Answer:
+    async def _ask(self, question: Callable[[], Asked]) -> Asked:
         return await asyncio.get_running_loop().run_in_executor(self._around.thread, question)
 
     # ---- looking after -----------------------------------------------------------------------------------
@@ -202,7 +205,12 @@ class Dispatcher:
                     "The delivery store could not be measured or tidied.",
                     extra={"event": "dispatch_storage", "reason": str(error)},
                 )
-            await self._alarms.tell(now)
+            except Exception:  # noqa: BLE001 (as above)
+                _bug("The deliveries could not be looked after.")
+            try:
+                await self._alarms.tell(now)
+            except Exception:  # noqa: BLE001 (as above)
+                _bug("Trouble with a destination could not be told.")
             await self._around.pause(self._stopped, now + timedelta(seconds=settings.look_every_s))
 
     def _measure(self, backlogs: Mapping[str, Backlog], now: datetime) -> None:
@@ -263,3 +271,7 @@ class Dispatcher:
                 extra={"event": "dead_letters_lost", "destination": destination, "count": count},
             )
         return now if tidied.more else now + timedelta(seconds=settings.tidy_every_s)
+
+
+def _bug(message: str) -> None:
+    _LOG.exception(message, extra={"event": "dispatch_bug"})

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 from bridge.dispatch.surroundings import Surroundings
 from bridge.model import Retry, Verdict, Word
@@ -61,8 +60,9 @@ class Sending:
             sealed = self._connector.seal(request, event_ids, self._around.clock())
         except Exception as error:  # noqa: BLE001 (see the rule above)
             self._bug("A request could not be sealed.")
+            # Not "local": that blocks a destination, and nothing is known against it.
             return Unreached(
-                reason=f"it could not be sealed ({type(error).__name__})", maybe_sent=False, kind="local"
+                reason=f"it could not be sealed ({type(error).__name__})", maybe_sent=False, kind="reset"
             )
         sender = self._around.senders.get(type(sealed))
         if sender is None:
@@ -90,5 +90,5 @@ class Sending:
         unclear = Retry(reason="the answer could not be judged", maybe_sent=True)
         return (unclear,) * len(rendered.event_ids)
 
-    def _bug(self, message: str, **more: Any) -> None:
-        _LOG.exception(message, extra={"event": "dispatch_bug", "destination": self._name, **more})
+    def _bug(self, message: str) -> None:
+        _LOG.exception(message, extra={"event": "dispatch_bug", "destination": self._name})

@@ -159,6 +159,10 @@ class Standing:
         self._around.meter.blocked(self.name, is_blocked=True)
         self._alarms.wrong(self.name, "blocked", reason)
 
+    def put_off(self, now: datetime) -> None:
+        """Ask a destination that refuses us again only when it is next due: a probe came to nothing."""
+        self.gate = self.gate.refused(self.gate.blocked, now, self._policy)
+
     def _passed(self, started_at: datetime) -> bool:
         was_in_trouble = self._is_in_trouble
         self.gate = self.gate.passed(started_at)
@@ -197,7 +201,7 @@ class Standing:
             return
         reason, was_tripped = retries[0].reason, self.gate.tripped
         after_s = max((each.after_s for each in shared if each.after_s is not None), default=None)
-        self.gate = self.gate.failed(reason, after_s, started_at, now, self._around.jitter(), self._policy)
+        self.gate = self.gate.failed(after_s, started_at, now, self._around.jitter(), self._policy)
         if self.gate.tripped and not was_tripped:
             _LOG.warning(
                 "A destination fails; it is tried now and then.",

@@ -284,8 +284,12 @@ class Worker:
         return replace(answer, verdicts=tuple(verdicts[each.event_id] for each in attempt.deliveries))
 
     async def _probe(self, request: Request) -> None:
-        answer = await self._sending.probe(request)
-        self._standing.learn_probe(answer, self._around.clock())
+        try:
+            answer = await self._sending.probe(request)
+            self._standing.learn_probe(answer, self._around.clock())
+        except Exception:  # noqa: BLE001 (as above)
+            self._telling.bug("A probe ended in an error.")
+            self._standing.put_off(self._around.clock())
 
     async def _commit(self, settlement: Settlement) -> None:
         """Commit what came of an attempt; while the store fails the line stays under way, nothing repeats."""

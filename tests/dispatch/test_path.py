@@ -489,6 +489,23 @@ async def test_after_a_restored_state_pages_still_go_and_are_resolved(pager: Wor
     assert pages(pager) == [("trigger", "e0"), ("trigger", "e1"), ("resolve", "e1"), ("resolve", "e0")]
 
 
+async def test_a_state_that_was_put_back_from_a_copy_is_read_from_its_beginning_at_once(make: Make) -> None:
+    world = make(siem=ONE)
+    state, copy = world.folder / "state.db", world.folder / "copy.db"
+    async with world.running():
+        world.emit("i1", OPENED)
+        copy.write_bytes(state.read_bytes())
+        world.emit("i2", OPENED)
+        world.emit("i3", OPENED)
+        await world.until(world.is_done)
+        state.unlink()
+        copy.rename(state)
+        await world.run(5)
+        world.emit("i4", OPENED)
+        await world.run(5)
+    assert world.taken("siem") == [("i1", 1), ("i2", 1), ("i3", 1), ("i4", 1)]
+
+
 async def test_what_waits_of_a_lost_state_does_not_outlive_the_events_of_the_new_one(pager: World) -> None:
     """An old request that goes at last must not make the new state's events look told, its close among them."""
     pager.answers["pager"] = lambda _: answer(503)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import datetime
@@ -12,7 +13,7 @@ from dispatching import CHAT, EVERY, ONE, PAGER, World, answer, silence
 from msgspec.structs import replace
 
 from bridge.delivery import Policy
-from bridge.dispatch import DispatchSettings, preparing
+from bridge.dispatch import DispatchSettings, preparing, sending
 from bridge.model import EventKind, Reject, Retry, Verdict
 from bridge.ports import Caps, HttpResponse, Rendered, Request, Response, Unreached
 from bridge.storage.deliveries import OutboxReader
@@ -555,6 +556,57 @@ async def test_a_connector_that_breaks_on_one_event_delivers_the_others(make: Ma
     assert "secret" not in world.shown("siem")[1]["reason"]
 
 
+async def test_a_request_that_cannot_be_sealed_goes_again_and_blocks_nobody(make: Make) -> None:
+    world = make(siem=ONE)
+    seal, broken = world.connectors["siem"].seal, iter([True])
+
+    def sealing(*given: Any) -> Request:
+        if next(broken, False):
+            raise KeyError("a bug")
+        return seal(*given)
+
+    world.connectors["siem"].seal = sealing  # type: ignore[method-assign]
+    world.emit("i1", OPENED)
+    async with world.running():
+        await world.until(world.is_done, within_s=10)
+    assert world.taken("siem") == [("i1", 1)]
+    assert not world.meter.refusing
+
+
+async def test_a_bug_in_probing_or_looking_after_ends_nothing(make: Make) -> None:
+    """The dispatcher's task lives in the process that takes in webhooks: it must not end."""
+    world = make(siem=ONE)
+    world.connectors["siem"].probes = True
+    world.answers["siem"] = lambda _: 401 if world.seconds < 200 else 200
+    world.emit("i1", OPENED)
+    async with world.running() as dispatcher:
+        standing = dispatcher.workers["siem"]._standing
+        learn, told = standing.learn_probe, world._trouble
+
+        def learning(*given: Any) -> None:
+            if world.seconds < 130:
+                raise KeyError("a bug")
+            learn(*given)
+
+        async def telling(*given: Any) -> None:
+            if world.seconds < 130:
+                raise KeyError("a bug")
+            await told(*given)
+
+        def measuring(*_: Any) -> None:
+            raise KeyError("a bug")
+
+        standing.learn_probe = learning  # type: ignore[method-assign]
+        world._trouble = telling  # type: ignore[method-assign]
+        world.meter.backlog = measuring  # type: ignore[method-assign]
+        await world.run(125)
+        assert [sent.path for sent in world.sent].count("probe") == 2
+        await world.until(world.is_done, within_s=240)
+        await world.run(10)
+    assert world.taken("siem") == [("i1", 1)]
+    assert [kind for _, _, kind, _ in world.troubles] == ["blocked", "blocked"]
+
+
 async def test_a_sender_that_raises_is_an_attempt_without_an_answer(make: Make) -> None:
     world = make(siem=ONE)
 
@@ -570,18 +622,30 @@ async def test_a_sender_that_raises_is_an_attempt_without_an_answer(make: Make) 
     assert world.taken("siem") == [("i1", 1)]
 
 
-async def test_a_sender_that_does_not_come_back_is_cut_off_and_the_repeat_is_flagged(make: Make) -> None:
-    world = make(siem=ONE)
+async def test_a_sender_that_does_not_come_back_is_cut_off_and_the_repeat_is_flagged(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is cut off by the real clock, which is waited for here."""
+    monkeypatch.setattr(sending, "GRACE_S", 0.0)
+    world = make(DispatchSettings(attempt_timeout_s=0.05), siem=ONE)
+    send, cut_off = world.send, asyncio.Event()
 
-    def hanging(_: Any) -> int:
-        if world.seconds < 3:
-            raise TimeoutError  # as the dispatcher's own limit on an attempt does
-        return 200
+    async def hanging(request: Request, *, timeout_s: float) -> Response:
+        if cut_off.is_set():
+            return await send(request, timeout_s=timeout_s)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cut_off.set()
+        raise AssertionError("nothing sets it")
 
-    world.answers["siem"] = hanging
+    world.send = hanging  # type: ignore[method-assign]
     world.emit("i1", OPENED)
     async with world.running():
-        await world.until(lambda: world.shown("siem")[-1:] != [] and world.shown("siem")[0]["reason"] != "")
-        assert world.shown("siem")[0]["reason"] == "no answer within 30 s"
+        await world.run(1)
+        async with asyncio.timeout(10):
+            await cut_off.wait()
+        await world.run(0)
+        assert world.shown("siem")[0]["reason"] == "no answer within 0.05 s"
         await world.until(world.is_done)
     assert world.shown("siem")[0]["maybe_duplicate"]

@@ -111,7 +111,7 @@ def _frozen(connection: sqlite3.Connection, destination: str, row: Sequence[Any]
         ).fetchone()
         overtaken = overtaken or newer is not None
     return Frozen(
-        id=number, destination=destination, request=request, step=step, told=told, overtaken=overtaken,
+        id=number, request=request, step=step, told=told, overtaken=overtaken,
         event_ids=msgspec.json.decode(event_ids, type=tuple[str, ...]), deliveries=tuple(deliveries),
     )  # fmt: skip
 
