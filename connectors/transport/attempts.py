@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -57,15 +58,24 @@ class Trust:
     def __init__(self) -> None:
         self._contexts: dict[tuple[str, int], ssl.SSLContext] = {}
 
-    def context(self, ca_file: str) -> ssl.SSLContext:
+    async def context(self, ca_file: str) -> ssl.SSLContext:
         """Return the context that trusts `ca_file`, or the system's authorities for "".
 
         Raises:
             OSError: the file cannot be read or holds no certificate.
         """
-        key = (ca_file, Path(ca_file).stat().st_mtime_ns if ca_file else 0)
+        key = (ca_file, _changed_ns(ca_file))
         if key not in self._contexts:
-            context = ssl.create_default_context(cafile=ca_file or None)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            self._contexts[key] = context
+            # In a thread: to read the system's authorities takes tens of milliseconds.
+            self._contexts[key] = await asyncio.to_thread(_context, ca_file)
         return self._contexts[key]
+
+
+def _changed_ns(ca_file: str) -> int:
+    return Path(ca_file).stat().st_mtime_ns if ca_file else 0
+
+
+def _context(ca_file: str) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca_file or None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context

@@ -13,15 +13,17 @@ import contextlib
 import ssl
 from collections.abc import Sequence
 
+from aiohappyeyeballs import start_connection
 from tenacity.wait import wait_base
 from typing_extensions import override
 
 from bridge.ports import Frames, FramesResponse, Request, Response, Sender, Unreached
 from connectors.transport.attempts import CONNECT_S, Trust, attempt, short_wait
-from connectors.transport.names import Names, is_address
+from connectors.transport.names import Found, Names
 from connectors.transport.relp import RelpError, RelpSession
 
 UNASKED_BYTES = 64 * 1024
+NEXT_ADDRESS_S = 0.25  # RFC 8305 section 5
 CLOSE_S = 1.0  # how long the end waits for a farewell
 
 Key = tuple[str, str, str]  # address, transport, ca_file
@@ -80,7 +82,7 @@ class FramesSender(Sender):
                 return kept
             self._drop(key)
         try:
-            context = self._trust.context(key[2]) if key[1].endswith("tls") else None
+            context = await self._trust.context(key[2]) if key[1].endswith("tls") else None
         except OSError as error:
             reason = f"ca_file cannot be used: {_words(error)}"
             return Unreached(reason=reason, maybe_sent=False, kind="local")
@@ -100,10 +102,8 @@ class FramesSender(Sender):
     async def _connect(self, address: str, context: ssl.SSLContext | None, *, is_relp: bool) -> _Link:
         host, _, port = address.rpartition(":")
         host = host.strip("[]")
-        hosts = [host]
-        if not is_address(host):
-            hosts = [str(found[4][0]) for found in await self._names.addresses(host, int(port))]
-        reader, writer = await _opened(hosts, int(port), context, host)
+        addresses = await self._names.addresses(host, int(port))
+        reader, writer = await _opened(addresses, context, host)
         link = _Link(reader, writer, is_relp=is_relp)
         try:
             await link.open()
@@ -132,14 +132,16 @@ class FramesSender(Sender):
 
 
 async def _opened(
-    hosts: Sequence[str], port: int, context: ssl.SSLContext | None, name: str
+    addresses: Found, context: ssl.SSLContext | None, name: str
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Return a connection to the first of `hosts` that takes one; certificates are checked against `name`."""
+    """Return a connection to the first of `addresses` that takes one; certificates are checked against `name`.
+
+    The next address is tried beside one that keeps silent (RFC 8305): one behind a firewall that swallows what
+    is sent there took the whole time, and the others were never tried.
+    """
+    connected = await start_connection(addresses, happy_eyeballs_delay=NEXT_ADDRESS_S)
     server_name = name if context is not None else None
-    for host in hosts[:-1]:
-        with contextlib.suppress(OSError):
-            return await asyncio.open_connection(host, port, ssl=context, server_hostname=server_name)
-    return await asyncio.open_connection(hosts[-1], port, ssl=context, server_hostname=server_name)
+    return await asyncio.open_connection(sock=connected, ssl=context, server_hostname=server_name)
 
 
 class _Link:

@@ -52,7 +52,8 @@ class HttpSender(Sender):
         except aiohttp.ClientSSLError as error:
             return Unreached(reason=f"TLS with {host}: {_tls(error)}", maybe_sent=False, kind="tls")
         except aiohttp.ClientConnectorError as error:
-            reason = f"no connection to {host}: {error.os_error.strerror or type(error.os_error).__name__}"
+            cause = error.os_error
+            reason = f"no connection to {host}: {cause.strerror or str(cause) or type(cause).__name__}"
             return Unreached(reason=reason, maybe_sent=False, kind="connect")
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError):
             reason = f"the address or a header of the request to {host} cannot be sent"
@@ -63,7 +64,7 @@ class HttpSender(Sender):
 
     async def _exchange(self, request: Http, timeout_s: float) -> Response:
         try:
-            context = self._trust.context(request.ca_file)
+            context = await self._trust.context(request.ca_file)
         except OSError as error:
             reason = f"ca_file cannot be used: {error.strerror or type(error).__name__}"
             return Unreached(reason=reason, maybe_sent=False, kind="local")

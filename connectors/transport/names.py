@@ -13,7 +13,6 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -100,12 +99,3 @@ class Resolver(AbstractResolver):
     @override
     async def close(self) -> None:
         """Nothing is kept open."""
-
-
-def is_address(host: str) -> bool:
-    """Return whether a host is an address already."""
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True

@@ -237,6 +237,31 @@ async def test_the_next_address_of_a_name_is_tried_when_the_first_refuses(sender
     assert response == FramesResponse(accepted=1)
 
 
+async def test_an_address_that_keeps_silent_does_not_keep_the_others_from_being_tried(sender, monkeypatch):
+    """A firewall that swallows what is sent there; the time for a connection would be over before the next."""
+    connect = asyncio.get_running_loop().sock_connect
+
+    async def swallowing(sock, address):
+        if address[0] == "127.0.0.2":
+            await asyncio.Event().wait()
+        await connect(sock, address)
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", swallowing)
+
+    async def serve(reader, writer):
+        await read_counted(reader)
+        writer.close()
+
+    async with listening(serve) as address:
+        port = int(address.rpartition(":")[2])
+        names = Names(lambda *_, **__: [(2, 1, 6, "", (f"127.0.0.{last}", port)) for last in (2, 1)])
+        sender = FramesSender(wait=tenacity.wait_none(), names=names)
+        response = await sender.send(frames(f"siem.example.com:{port}", b"a"), timeout_s=3)
+        await sender.close()
+
+    assert response == FramesResponse(accepted=1)
+
+
 async def test_relp_counts_what_was_acknowledged(sender):
     receiver = Relp()
     async with listening(receiver.serve) as address:

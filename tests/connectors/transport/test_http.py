@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import threading
 
 import pytest
 import tenacity
@@ -15,7 +16,9 @@ from servers import free_port
 
 from bridge.ports import Append, Http, HttpResponse, Unreached
 from connectors.common import judge_http
+from connectors.transport.attempts import Trust
 from connectors.transport.http import HttpSender
+from connectors.transport.names import Names
 
 
 class Waits(tenacity.wait.wait_base):
@@ -78,6 +81,19 @@ async def test_nobody_there_is_tried_three_times_and_nothing_was_sent(sender, wa
     assert (response.kind, response.maybe_sent) == ("connect", False)
     assert waits.count == 3  # asked once per try
     assert "secret" not in response.reason
+
+
+async def test_a_name_that_is_not_found_in_time_is_told_as_that(waits):
+    let_go = threading.Event()
+    names = Names(lambda *_, **__: let_go.wait(5) and [], within_s=0.05)
+    sender = HttpSender(wait=waits, names=names)
+    request = Http(method="POST", url="http://dead.example/", headers={}, body=b"{}")
+    response = await sender.send(request, timeout_s=5)
+    let_go.set()
+    await sender.close()
+
+    assert isinstance(response, Unreached)
+    assert response.reason.endswith("the name dead.example cannot be looked up in time")
 
 
 async def test_a_name_that_does_not_exist_is_a_connect_fault(sender):
@@ -231,3 +247,18 @@ async def test_a_date_in_retry_after_is_measured_against_the_servers_own_clock(s
 
 async def test_what_is_not_http_is_refused(sender):
     assert isinstance(await sender.send(Append(path="x", lines=b""), timeout_s=1), Unreached)
+
+
+async def test_certificates_are_read_beside_the_event_loop(monkeypatch):
+    make, threads = ssl.create_default_context, []
+
+    def making(**options):
+        threads.append(threading.current_thread())
+        return make(**options)
+
+    monkeypatch.setattr(ssl, "create_default_context", making)
+    trust = Trust()
+
+    assert await trust.context("") is await trust.context("")
+    (thread,) = threads
+    assert thread is not threading.main_thread()
