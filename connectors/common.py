@@ -133,7 +133,8 @@ def judge_unreached(response: Unreached) -> Verdict:
 
 def excerpt(body: bytes, secrets: Iterable[Secret | None] = ()) -> str:
     """Return ": " and the first words of an answer, printable and without `secrets`; "" for an empty one."""
-    text = hidden(body[: 8 * EXCERPT_CHARACTERS].decode("utf-8", "replace"), secrets)
+    # Hidden before it is cut: of a secret that the cut goes through the beginning would be left.
+    text = hidden(body.decode("utf-8", "replace"), secrets)[: 8 * EXCERPT_CHARACTERS]
     text = clip(" ".join(one_line(text).split()), EXCERPT_CHARACTERS)
     return f": {text}" if text else ""
 

@@ -23,6 +23,7 @@ from connectors.common import (
     retry_after_s,
     utf8_size,
 )
+from connectors.credentials import Secret
 from connectors.slack import escape
 
 DATE = "Mon, 23 Nov 2026 22:00:00 GMT"
@@ -72,6 +73,14 @@ def test_an_excerpt_is_one_short_printable_line():
     assert text.startswith(": <html> [31m bad")
     assert len(text) <= 202
     assert text.isprintable()
+
+
+@pytest.mark.parametrize("spaces", range(1560, 1610, 7))
+def test_no_beginning_of_a_secret_is_left_where_an_answer_is_cut(spaces):
+    secret = "0123456789abcdef0123456789abcdef"
+    body = b"it was " + b" " * spaces + secret.encode()
+
+    assert "0123" not in excerpt(body, (Secret(secret),))
 
 
 @given(st.text(), st.integers(0, 20))
