@@ -1,8 +1,8 @@
 """Where deliveries live: `delivery.db`, written by the dispatcher alone, and the outbox it reads.
 
 Rooms: `committing` is the one writer thread, `rows` the schema and the row forms, `claiming`, `moving` and
-`tidying` every change as one function on a connection, `lines` what these share, `store` the dispatcher's face,
-`reading` the API's, `outbox` the analyst's file.
+`tidying` every change as one function on a connection, `lines` what these share, `finding` what can start now,
+`store` the dispatcher's face, `reading` the API's, `outbox` the analyst's file.
 
 Theory: deliveries of one incident to one destination stand in a line. `line.due_at` says when the first of
 them may go, so that the next work is found by one index, however long the backlog. A request that was

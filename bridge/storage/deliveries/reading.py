@@ -47,7 +47,8 @@ class DeliveryReader:
             ValueError: `cursor` is not one that this list gave out.
             StorageError: The store cannot be read.
         """
-        where, values = ["tenant = ?"], [tenant]
+        where: list[str] = ["tenant = ?"]
+        values: list[str | int] = [tenant]
         if states:
             where.append(f"state IN ({', '.join('?' * len(states))})")
             values += [state.value for state in states]
@@ -56,7 +57,8 @@ class DeliveryReader:
                 where.append(f"{column} = ?")
                 values.append(value)
         if cursor is not None:
-            where.append(f"id < {_number(cursor)}")
+            where.append("id < ?")
+            values.append(_before(cursor))
         rows = self._ask(
             f"SELECT id, {COLUMNS} FROM delivery WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?",  # noqa: S608
             [*values, limit + 1],
@@ -93,11 +95,17 @@ class DeliveryReader:
             raise storage_error(error, f"{self._path.name} cannot be read") from error
 
 
-def _number(cursor: str) -> int:
+def row_number(text: str) -> int | None:
+    """Return the number of a delivery as a caller wrote it, None if it is none that the store can have."""
     # `isdecimal` alone lets other scripts' digits and numbers beyond SQLite's through.
-    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) < 19):  # noqa: PLR2004
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None  # noqa: PLR2004
+
+
+def _before(cursor: str) -> int:
+    number = row_number(cursor)
+    if number is None:
         raise ValueError("not a cursor that this list gave out")
-    return int(cursor)
+    return number
 
 
 def _shown(row: Sequence[Any]) -> Shown:

@@ -37,7 +37,7 @@ from bridge.errors import StorageError
 from bridge.model import Delivery
 from bridge.storage.deliveries import claiming, finding, moving, rows, tidying
 from bridge.storage.deliveries.committing import GroupCommit
-from bridge.storage.deliveries.reading import DeliveryReader
+from bridge.storage.deliveries.reading import DeliveryReader, row_number
 from bridge.storage.deliveries.rows import IS_OPEN
 from bridge.storage.sqlite import open_reader, open_writer, storage_error
 
@@ -80,7 +80,7 @@ class DeliveryStore(DeliveryReader):
 
     async def recover(self) -> int:
         """Make due what was under way when the last process ended; return how many requests that were."""
-        return await self._write(moving.recover)
+        return await self._writer.do(partial(moving.recover, now=self._clock()))
 
     async def adopt(self, marks: Mapping[str, str]) -> int:
         """Remember what each destination's settings look like; thaw what was frozen under others."""
@@ -170,14 +170,11 @@ class DeliveryStore(DeliveryReader):
         return await self._on_one(moving.drop, tenant, delivery)
 
     async def _on_one(self, act: Callable[..., str | None], tenant: str, delivery: str) -> bool:
-        if not (delivery.isascii() and delivery.isdecimal() and len(delivery) < 19):  # noqa: PLR2004
+        number = row_number(delivery)
+        if number is None:
             return False
-        job = partial(act, tenant=tenant, delivery_id=int(delivery), now=self._clock())
+        job = partial(act, tenant=tenant, delivery_id=number, now=self._clock())
         return await self._writer.do(job) is not None
-
-    async def _write(self, act: Callable[[sqlite3.Connection, datetime], Answer]) -> Answer:
-        now = self._clock()
-        return await self._writer.do(lambda connection: act(connection, now))
 
     async def _read(self, ask: Callable[[sqlite3.Connection], Answer]) -> Answer:
         return await self._in(self._thread, ask, self._reading)
