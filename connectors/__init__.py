@@ -1,4 +1,4 @@
-"""The destinations: one file per kind, each pure, and `transport/`, the only sockets.
+"""The destinations: one module per kind (`slack` is a folder), each pure, and `transport/`, the only sockets.
 
 A kind is one class. What it offers:
 
@@ -8,7 +8,7 @@ A kind is one class. What it offers:
 * `caps`: what holds for the kind's usual settings (an object's own is the truth, see `ports.Connector`);
 * `Kind(settings)`: the connector itself, made from validated settings; it does no I/O.
 
-Rules: a kind knows the words, the ports, `common` and `credentials`, and no other kind; `render` freezes the
+Rules: a kind knows the words, the ports, `common`, `wording` and `credentials`, and no other kind; `render` freezes the
 body, `seal` writes the address and the credentials anew for each attempt.
 
 Decision: a table of strings rather than imports, so that a destination nobody configured costs nothing and

@@ -69,13 +69,11 @@ def alert_text(episode: EventEpisode) -> str:
 
 
 def _behaviour(episode: EventEpisode) -> Iterator[str]:
-    # These three are newer than the first events; an event from an older store has none of them.
-    times = getattr(episode, "times", 1)
-    if times > 1:
-        yield f"fired {times} times"
-    if getattr(episode, "expired", False):
+    if episode.times > 1:
+        yield f"fired {episode.times} times"
+    if episode.expired:
         yield "its resolve never came"
-    if getattr(episode, "disputed", False):
+    if episode.disputed:
         yield "perhaps a late copy"
 
 

@@ -1,9 +1,9 @@
 """How an event reaches a destination: the legal moves, what follows a verdict, what a newer state replaces.
 
 Rules: pure; the time and the luck of the draw are arguments, every value is frozen, and what a value becomes
-is a new value. `steps` is about one delivery, `coalescing` about the deliveries of one incident, `flow` about
-one whole destination, `bounds` about all that waits. Nothing is waited for here: a wait is a `next_at` or a
-`resume_at` in the future.
+is a new value. `steps` is about one delivery, `coalescing` about the deliveries of one incident, `settling` about
+one request, `flow` about one whole destination, `bounds` about all that waits; `work` holds what store and
+dispatcher hand each other. Nothing is waited for here: a wait is a `next_at` or a `resume_at` in the future.
 
 Decision: a delivery's state lives in the store and not in an object of a worker, so that a process that is
 killed between any two lines loses nothing but time.

@@ -5,15 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from bridge.model import Event, EventKind, IncidentState, Severity
-from connectors.common import clip, clip_escaped, one_line
+from bridge.model import Event, EventKind, Severity
+from connectors.common import OVER, clip, clip_escaped, one_line
 from connectors.wording import alert_text, links, suspect, together
 
 HEADER_CHARACTERS, FALLBACK_CHARACTERS, REPLY_CHARACTERS = 150, 300, 600
 #: All below the 3000 characters of a section, escapes included.
 SUMMARY_CHARACTERS, LINE_CHARACTERS, LISTED = 2900, 220, 10
 LINK_CHARACTERS = 1500
-OVER = frozenset({IncidentState.CLOSED, IncidentState.MERGED})
 MARKS: dict[Severity, str] = {"critical": "🔴", "warning": "🟠", "info": "🔵"}
 
 

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 from bridge.model import SEVERITY_RANK, Event, EventKind, IncidentState
 from bridge.ports import Memory
+from connectors.common import OVER
 from connectors.wording import alert_line, lasted
 
 KNOWN_CHARACTERS = 8  # the last of a fingerprint; enough to tell a hundred alerts apart
 NAMED = 3  # alerts that joined, by name
-OVER = frozenset({IncidentState.CLOSED, IncidentState.MERGED})
 #: What the difference itself tells of. Every other kind that is loud is told of because it happened.
 FROM_DIFFERENCE = frozenset(
     {

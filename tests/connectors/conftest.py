@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,7 @@ GOLDEN = Path(__file__).parent.parent / "golden"
 
 
 def pytest_addoption(parser):
-    with suppress(ValueError):  # the root conftest has it
-        parser.addoption("--update-golden", action="store_true", help="write the golden files anew")
+    parser.addoption("--update-golden", action="store_true", help="write the golden files anew")
 
 
 @pytest.fixture
@@ -26,7 +24,6 @@ def golden(request) -> Callable[[str, bytes], None]:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(actual)
         assert path.exists(), f"no golden file {name}: run pytest --update-golden and read the diff"
-
         assert path.read_bytes() == actual
 
     return check
