@@ -106,7 +106,7 @@ class FramesResponse(Word, tag="frames", frozen=True, kw_only=True):
 
     accepted: int
     refused: str = ""  # why the next one was not; "" when all were
-    answered: bool = False  # the receiver answered the next one with an error (RELP 5xx); the session holds
+    answered: bool = False  # the receiver answered the next one with an error (RELP 5xx)
 
 
 class Appended(Word, tag="appended", frozen=True, kw_only=True):
