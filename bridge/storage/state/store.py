@@ -151,10 +151,11 @@ class StateStore:
         return Pruned(gone=sum(gone), more=max(gone) >= PRUNE_AT_ONCE)
 
     def _delete_some(self, table: str, key: str, time: str, before: int, also: str = "") -> int:
-        """Delete what is old among the rows that came first: numbers and times go up together."""
-        first = f"select {key} from {table} order by {key} limit {PRUNE_AT_ONCE}"  # noqa: S608 - names of ours
+        """Delete what is old among the first rows that `also` is true of: numbers and times go up together."""
+        # What stays for ever is not among the first, or each call would find fewer than there are to delete.
+        first = f"select {key} from {table} where true {also} order by {key} limit {PRUNE_AT_ONCE}"  # noqa: S608 - names of ours
         found = self._db.execute(
-            f"delete from {table} where {key} in ({first}) and {time} < ? {also}",  # noqa: S608 - names of ours
+            f"delete from {table} where {key} in ({first}) and {time} < ?",  # noqa: S608 - names of ours
             (before,),
         )
         return found.rowcount
