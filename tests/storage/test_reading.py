@@ -241,6 +241,15 @@ def test_a_tenant_gets_the_settings_without_what_they_say_of_others(path: Path) 
     assert of_b[0]["body"]["sensitivity"] == 0.7
 
 
+def test_a_tenant_gets_the_starts_that_are_written_under_another(path: Path) -> None:
+    """Silence counts from them for everybody."""
+    started = row(2, START, b"{}", tenant="first", kind=RowKind.STARTED)
+    fill(path, [settings_row(1, START), started, row(3, START, firing("B", START), tenant="b")])
+    lines = [json.loads(line) for line in StateReader(path).history_lines("b").lines]
+    assert [line.get("kind") for line in lines] == ["settings", "started", None]
+    assert {line["tenant"] for line in lines} == {"b"}
+
+
 def test_a_body_keeps_every_value_on_its_way_out(path: Path) -> None:
     """Numbers that no float holds and keys that stand twice go out as they came in."""
     body = b'{"alerts": [],\n "big": 123456789012345678901234567890, "huge": 1e400, "k": 1, "k": 2}'

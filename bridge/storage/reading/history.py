@@ -1,7 +1,8 @@
 """The history as replay input, in the order in which it was thought.
 
-Rules: settings and modes were everyone's: a replay without them would think differently. A tenant gets them without
-what they say of others. An export that begins somewhere in between begins with those that were in force there.
+Rules: settings, modes and the starts of fronts were everyone's, whoever they are written under: a replay without them
+would think differently. A tenant gets them without what they say of others. An export that begins somewhere in between
+begins with the settings and the mode that were in force there.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def lines(
     where = ["seq > ?"]
     values: list[Any] = [after.at if after else 0]
     if tenant is not None:
-        where.append("(tenant = ? OR kind IN ('settings', 'mode'))")
+        where.append("(tenant = ? OR kind IN ('settings', 'mode', 'started'))")
         values.append(tenant)
     if since is not None:
         where.append("received_at >= ?")

@@ -179,7 +179,7 @@ class StateReader:
     def history_lines(
         self, tenant: str | None, *, since: datetime | None = None, after: Cursor | None = None
     ) -> Lines:
-        """Return one page of the history as replay input, in the order in which it was received.
+        """Return one page of the history as replay input, in the order in which it was thought.
 
         With `since` it begins with the settings and the mode that were in force then.
         """
