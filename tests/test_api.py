@@ -6,9 +6,11 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 from typing import Any, Literal
 
 import msgspec
@@ -108,10 +110,12 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 @asynccontextmanager
 async def running(it: World, reading: StateReader | None = None) -> AsyncIterator[World]:
     application = web.Application(middlewares=[explain])
-    application.add_routes(Api(reading or StateReader(it.path), it.deliveries, it.surroundings()).routes())
+    api = Api(reading or StateReader(it.path), it.deliveries, it.surroundings())
+    application.add_routes(api.routes())
     async with TestClient(TestServer(application)) as client:
         it.client = client
         yield it
+    api.close()
     it.deliveries.close()
 
 
@@ -334,6 +338,36 @@ async def test_more_questions_than_may_wait_are_told_to_come_again(
     answer = await world.ask("/api/v1/incidents")
     assert answer.status == 503
     assert "try again" in (await problem_of(answer))["detail"]
+
+
+class Hangs(StateReader):
+    """A store that answers nobody until it is let."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.let = Event()
+
+    def quarantined(self, tenant: str | None, number: int) -> Any:
+        self.let.wait(20.0)
+
+
+async def test_questions_that_were_given_up_on_hold_up_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The intake looks through large bodies in the threads of the event loop."""
+    monkeypatch.setattr(answering, "READ_S", 0.05)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+    it = World(tmp_path)
+    store = Hangs(it.path)
+    async with running(it, store):
+        try:
+            answers = await asyncio.gather(*(it.ask("/api/v1/quarantine/1") for _ in range(8)))
+            assert [answer.status for answer in answers] == [503] * 8
+            assert "did not answer" in (await problem_of(answers[0]))["detail"]
+            async with asyncio.timeout(5.0):
+                assert await asyncio.to_thread(lambda: "looked through") == "looked through"
+        finally:
+            store.let.set()
 
 
 # ---- who may -----------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -25,9 +26,10 @@ Handler = Callable[[web.Request, Credential], Awaitable[web.StreamResponse]]
 
 #: What each role may do besides its own; higher includes lower, except that a sender may not read.
 ROLE_RANK = {"sender": 0, "viewer": 1, "responder": 2, "admin": 3}
-#: Questions asked of the stores at once, and how many more may wait. Reading shares two cores with intake.
+#: Questions asked of the stores at once, and how many may wait or be asked. Reading shares two cores with intake.
 READERS = 4
 MAX_WAITING = 64
+#: How long a question may take, the time in which it waits for its turn included.
 READ_S = 30.0
 #: How long a client of an export may take to accept one page before it is cut off.
 WRITE_S = 60.0
@@ -35,14 +37,22 @@ EXPORT_FORMATS = ("webhooks", "jsonl")
 
 
 class Api:
-    """The handlers. One per front."""
+    """The handlers. One per front; `close` it.
+
+    Decision: threads of its own. A question that was given up on goes on in its thread, since SQLite cannot be told to
+    stop from here; in the threads of the event loop it would hold up the intake, which needs them for large bodies.
+    """
 
     def __init__(self, reading: Reading, deliveries: Deliveries, around: Surroundings) -> None:
         self._reading = reading
         self._deliveries = deliveries
         self._around = around
-        self._readers = asyncio.Semaphore(READERS)
+        self._readers = ThreadPoolExecutor(READERS, "reading")
         self._waiting = 0
+
+    def close(self) -> None:
+        """Let go of the threads, without waiting for a question that is still being asked."""
+        self._readers.shutdown(wait=False, cancel_futures=True)
 
     def routes(self) -> list[web.RouteDef]:
         """Return what to add to the application's router."""
@@ -250,13 +260,13 @@ class Api:
         return who
 
     async def _read(self, question: Callable[[], Answer]) -> Answer:
-        """Ask a store in a thread; at most `READERS` at once."""
+        """Ask a store in a thread of ours; at most `READERS` at once, those that were given up on included."""
         if self._waiting >= MAX_WAITING:
             raise problem(503, "too many questions at once; try again")
         self._waiting += 1
         try:
-            async with self._readers, asyncio.timeout(READ_S):
-                return await asyncio.to_thread(question)
+            async with asyncio.timeout(READ_S):
+                return await asyncio.get_running_loop().run_in_executor(self._readers, question)
         except TimeoutError as error:
             raise problem(503, f"the store did not answer in {READ_S:.0f} s; try again") from error
         finally:

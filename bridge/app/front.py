@@ -233,6 +233,7 @@ class Front:
             metrics=self.telemetry.render,
         )
         api = Api(StateReader(self.settings.data_dir / "state.db"), deliveries, around)
+        opened.callback(api.close)
         listening = Listening([*routes(self.intake), *api.routes()], self._counters, self.telemetry)
         opened.push_async_callback(listening.close)
         self.url = await listening.start(self.settings.host, self.settings.port)
