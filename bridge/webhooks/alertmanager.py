@@ -13,12 +13,17 @@ that lies hurts nobody else.
 Decision: annotations that are too long are cut, labels that are too long are a fault. Annotations are prose
 for people and identify nothing; an alert must not go unheard for a talkative template. Labels cannot be cut
 without becoming another alert.
+
+Decision: a `groupKey` or `externalURL` of more than `MAX_TEXT` characters becomes a digest of itself. Both are only
+compared, and each episode keeps its group: 300 kB of it, once in a webhook, would be written with every alert. Cut, two
+groups could become one.
 """
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -33,6 +38,8 @@ MAX_ALERT_BYTES = 64 * 1024
 MAX_LABELS = 64 * 1024
 #: In a larger alert: characters of all annotation names and values together, above which they are cut.
 MAX_ANNOTATIONS = 64 * 1024
+#: Characters of a text around the alerts, above which it becomes a digest of itself.
+MAX_TEXT = 4 * 1024
 #: Earlier or later years are no times of alerts, and adding an interval to them must not overflow.
 FIRST_YEAR, LAST_YEAR = 1970, 9000
 MAX_COUNT = 2**53  # what every consumer of JSON holds exactly
@@ -186,11 +193,12 @@ def _cut(annotations: dict[str, str]) -> dict[str, str]:
 
 
 def _text(raw: msgspec.Raw) -> str:
-    """Return the string in `raw`; "" if it holds anything else."""
+    """Return the string in `raw`, as `blake2b:` and 32 hex digits if it is too long; "" if it holds anything else."""
     try:
-        return msgspec.json.decode(raw, type=str)
+        text = msgspec.json.decode(raw, type=str)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return ""
+    return text if len(text) <= MAX_TEXT else f"blake2b:{blake2b(text.encode(), digest_size=16).hexdigest()}"
 
 
 def _count(raw: msgspec.Raw) -> int:

@@ -214,6 +214,17 @@ def test_the_count_of_truncated_alerts_is_bounded(sent, kept):
     assert parsed(body(truncatedAlerts=sent)).truncated_alerts == kept
 
 
+def test_a_long_text_around_the_alerts_becomes_a_digest_of_itself():
+    """Each episode keeps its group: a long one would be written as often as there are alerts."""
+    fits, first, second = "x" * 4096, "x" * 300_000 + "1", "x" * 300_000 + "2"
+    assert parsed(body(alert(), groupKey=fits)).group_key == fits
+    keys = [parsed(body(alert(), groupKey=key)).group_key for key in (first, second, first)]
+    assert keys[0] == keys[2] != keys[1]
+    assert keys[0].startswith("blake2b:")
+    assert len(keys[0]) == 40
+    assert len(parsed(body(alert(), externalURL=f"http://{first}")).external_url) == 40
+
+
 def test_labels_of_a_megabyte_are_a_fault():
     fault = only_fault(labels={"alertname": "A", "dump": "x" * 1_000_000})
     assert "1000014 characters" in fault.reason
