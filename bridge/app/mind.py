@@ -95,7 +95,7 @@ class LateModels:
     """The models' process, which joins some time after the work has begun.
 
     Before that asks are forgotten: what is wanted then is asked anew when it joins. Templates that the models
-    gave up on are not asked about again by this analyst.
+    gave up on are not asked about again by this analyst, nor is a fit; the next fit, which has more templates, is.
     """
 
     def __init__(
@@ -105,7 +105,8 @@ class LateModels:
         self._say = say
         self._join_at_s = join_at_s
         self._process: ModelsProcess | None = None
-        self._given_up: set[str] = set()
+        self._given_up: set[str] = set()  # ids of templates
+        self._given_up_fits: dict[str, int] = {}  # the newest of each tenant
         self._up = False
         self.wanted = False
 
@@ -134,6 +135,8 @@ class LateModels:
             case EncodeAsk():
                 wanted = [template for template in ask.templates if template.id not in self._given_up]
                 self._process.submit_encode(ask.tenant, wanted)
+            case FitAsk() if ask.fit == self._given_up_fits.get(ask.tenant):
+                pass
             case FitAsk():
                 self._process.submit_fit(ask)
 
@@ -155,6 +158,8 @@ class LateModels:
 
     def _gave_up(self, result: GaveUp) -> None:
         self._given_up.update(result.templates)
+        if result.fit is not None:
+            self._given_up_fits[result.tenant] = result.fit
         logger.warning(
             "The models gave something up: %s.",
             result.reason,

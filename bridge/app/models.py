@@ -68,6 +68,7 @@ class GaveUp(Word, frozen=True, kw_only=True):
     asked: Literal["load", "encode", "fit", "predict"]
     templates: tuple[str, ...]  # ids of those that were to be encoded or predicted
     reason: str
+    fit: int | None = None  # the number of a fit that was asked for
 
 
 Result = ModelRow | GaveUp
@@ -355,6 +356,7 @@ class ModelsProcess:
 
     def _give_up(self, job: _Job, reason: str) -> list[Result]:
         ids: tuple[str, ...] = ()
+        fit: int | None = None
         match job:
             case _Load():
                 pause_s = min(FIRST_PAUSE_S * 2**self._failed_loads, LONGEST_PAUSE_S)
@@ -368,8 +370,8 @@ class ModelsProcess:
             case _Fit() if job.again:
                 self._asks.pop(job.tenant, None)  # there is no model to predict with until the next fit
             case _Fit():
-                pass
-        return [GaveUp(tenant=job.tenant, asked=job.asked, templates=ids, reason=reason)]
+                fit = job.ask.fit
+        return [GaveUp(tenant=job.tenant, asked=job.asked, templates=ids, reason=reason, fit=fit)]
 
     def _died_idle(self) -> bool:
         """Whether the child ended while it had nothing to do."""

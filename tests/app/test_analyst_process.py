@@ -389,6 +389,19 @@ def test_what_the_models_gave_up_on_is_not_asked_again():
     assert words == []
 
 
+def test_a_fit_that_the_models_gave_up_on_is_not_asked_again_but_the_next_one_is():
+    """It is the same work, and would end the same way every five minutes."""
+    process = Process()
+    models = LateModels(lambda: process, [].append, 0.0)  # type: ignore[arg-type, return-value]
+    models.wanted = True
+    models.joins(0.0)
+    process.results = [GaveUp(tenant="t", asked="fit", templates=(), reason="it died of it", fit=4)]
+    list(models.answers())
+    for tenant, fit in (("t", 4), ("other", 4), ("t", 5)):
+        models.ask(FitAsk(tenant=tenant, fit=fit, templates=()))
+    assert [(each.tenant, each.fit) for each in process.fits] == [("other", 4), ("t", 5)]
+
+
 def test_models_that_cannot_be_loaded_are_said_to_be_gone():
     process, words = Process(), []
     models = LateModels(lambda: process, words.append, 0.0)  # type: ignore[arg-type, return-value]

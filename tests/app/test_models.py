@@ -244,6 +244,14 @@ def test_a_text_that_raises_is_given_up_on_alone_and_nobody_dies(start: Start) -
     assert process.deaths == 0
 
 
+def test_a_fit_that_cannot_be_made_is_given_up_on_by_its_number(start: Start) -> None:
+    process = start()
+    torn = tuple((key, b"\0", family) for key, _, family in ask(7).templates)
+    process.submit_fit(FitAsk(tenant="t", fit=7, templates=torn))
+    (given_up,) = gave_up(all_done(process))
+    assert (given_up.tenant, given_up.asked, given_up.fit) == ("t", "fit", 7)
+
+
 def test_a_child_that_never_answers_is_killed(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     process = start()
     all_done(process)
