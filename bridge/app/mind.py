@@ -121,8 +121,11 @@ class LateModels:
         return self._process is not None and self._process.waiting == 0
 
     def joins(self, now_s: float) -> bool:
-        """Let the process join if its time has come; return whether it did so just now."""
-        if self._process is not None or not self.wanted or now_s < self._join_at_s:
+        """Let the process join if its time has come; return whether it did so just now. End one that nobody wants."""
+        if not self.wanted:
+            self.close()
+            return False
+        if self._process is not None or now_s < self._join_at_s:
             return False
         self._process = self._make()
         return True
@@ -152,9 +155,10 @@ class LateModels:
             self._say({"say": "models", "up": self._up})
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, and forget what it was asked."""
         if self._process is not None:
             self._process.close()
+            self._process = None
 
     def _gave_up(self, result: GaveUp) -> None:
         self._given_up.update(result.templates)

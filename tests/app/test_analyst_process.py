@@ -377,6 +377,33 @@ def test_models_join_when_they_are_wanted_and_their_time_has_come():
     assert [word["up"] for word in words] == [True, False, True]
 
 
+def test_models_that_are_no_longer_wanted_end_and_come_back_when_they_are():
+    """They take several hundred megabytes: a reload with `models: false` gives them back."""
+    made, words = [], []
+
+    def make():
+        made.append(Process())
+        made[-1].ready = True
+        return made[-1]
+
+    models = LateModels(make, words.append, 0.0)
+    models.wanted = True
+    assert models.joins(0.0)
+    list(models.answers())
+    models.wanted = False
+    assert not models.joins(1.0)
+    assert made[0].waiting == -1  # closed
+    list(models.answers())
+    assert not models.up
+    models.ask(encode("a"))
+    models.wanted = True
+    assert models.joins(2.0)
+    list(models.answers())
+    assert [word["up"] for word in words] == [True, False, True]
+    assert len(made) == 2
+    assert made[0].encoded == made[1].encoded == []
+
+
 def test_what_the_models_gave_up_on_is_not_asked_again():
     process, words = Process(), []
     models = LateModels(lambda: process, words.append, 0.0)  # type: ignore[arg-type, return-value]
