@@ -245,6 +245,10 @@ class Analyst(Generic[State]):
             self._store.commit(outcome, front=self._work.front, rows=[own], progress=self._alive)
             self._state = state
             self._gauges_old = True
+            # No `committed`: that says that a row of the inbox is done, by which deaths are no longer counted.
+            self._say({"say": "counted", "counters": dict(outcome.counts)})
+            for ask in outcome.asks:
+                self._models.ask(ask)
 
     def _load(self) -> None:
         self._state = None  # two states at once need the memory of two

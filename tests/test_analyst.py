@@ -51,6 +51,7 @@ class Bench:
         self.up = False
         self.mode: bool | None = False  # whether thinking goes with models; None: nobody asks
         self.modes: list[tuple[int, bool]] = []  # after how many rows which mode began
+        self.own_asks: list[str] = []  # what a row of the analyst's own makes it ask
         self.asked: list[str] = []
         self.answered: list[Any] = []
         self.words: list[Mapping[str, Any]] = []
@@ -72,7 +73,7 @@ class Bench:
                 raise ZeroDivisionError("no such luck")
             self.mode = rows[0].body == b"with"
             self.modes.append((len(state), self.mode))
-            return Made([], [])
+            return Made([], self.own_asks)
         asks = []
         for one in rows:
             progress()
@@ -327,6 +328,18 @@ def test_the_mode_begins_with_a_row_of_its_own_in_front_of_what_is_read_next():
     assert bench.modes == [(0, False), (2, True), (4, False)]
     assert bench.batches == [[1, 2], [3, 4], [5]]
     assert bench.at == 5
+
+
+def test_what_a_row_of_its_own_made_is_counted_and_asked_like_any_other():
+    bench = Bench([row(1)])
+    bench.own_asks = ["a fit"]
+    bench.up = True
+    bench.run()
+    assert bench.asked == ["a fit"]
+    said = [word["say"] for word in bench.words]
+    assert said.index("counted") < said.index("begin")
+    assert bench.said("counted") == [{"say": "counted", "counters": {"alerts": 0}}]
+    assert [word["cursor"] for word in bench.said("committed")] == [1]
 
 
 def test_a_mode_that_could_not_be_stored_is_tried_again():

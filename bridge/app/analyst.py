@@ -6,7 +6,7 @@ after the work has begun. It ends when told to, after the batch at hand; when it
 front is dead; and with its parent, so that no stopped analyst outlives a killed front. The interrupt of a
 terminal is the front's business.
 
-The pipe. From here: `ready`, `begin`, `alive`, `saving`, `committed`, `gauges`, `failed`, `aside`, `row`,
+The pipe. From here: `ready`, `begin`, `alive`, `saving`, `committed`, `counted`, `gauges`, `failed`, `aside`, `row`,
 `models`, `state_lost`, `trouble`. To here: `wake` (there are new rows), `stop`.
 """
 

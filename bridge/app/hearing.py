@@ -92,6 +92,8 @@ class Hearing:
                 self._reach(int(message["cursor"]))
             case "committed":
                 self._committed(message)
+            case "counted":
+                self._count(message["counters"])
             case "gauges":
                 self._gauges(message["gauges"])
             case "failed":
@@ -120,10 +122,13 @@ class Hearing:
         self._reached_at = datetime.fromisoformat(message["at"]).timestamp()
         self._reach(int(message["cursor"]))
         self._telemetry.observe("tocsin_analyst_batch_seconds", message.get("took_s", 0.0))
-        count_outcome(self._telemetry, message["counters"])
-        if any(name.startswith("event:") for name in message["counters"]):
-            self._on_events()
+        self._count(message["counters"])
         self._troubles.is_well("TocsinAnalystDown")
+
+    def _count(self, counters: Mapping[str, int]) -> None:
+        count_outcome(self._telemetry, counters)
+        if any(name.startswith("event:") for name in counters):
+            self._on_events()
 
     def _reach(self, cursor: int) -> None:
         self.cursor = cursor

@@ -160,3 +160,11 @@ def test_what_it_says_is_logged_once(
     with caplog.at_level("INFO", "bridge"):
         desk.hearing.analyst_says(message)
     assert [vars(record)["event"] for record in caplog.records] == [event]
+
+
+def test_what_a_row_of_the_analysts_own_counted_is_counted_and_commits_nothing(desk: Desk):
+    desk.newest = 5
+    desk.hearing.analyst_says(committed(3))
+    desk.hearing.analyst_says({"say": "counted", "counters": {"event:opened": 2}})
+    assert desk.telemetry.value("tocsin_incident_events_total", kind="opened") == 2
+    assert (desk.events, desk.hearing.backlog) == (1, 2)
