@@ -185,6 +185,7 @@ async def test_filters(world: World, query: str, count: int) -> None:
         ("severity=page", "severity"),
         ("since=yesterday", "since"),
         ("since=2026-01-05T06:00:00", "since"),
+        ("since=0001-01-01T00:00:00%2B05:00", "since"),
         ("limit=0", "limit"),
         ("limit=1001", "limit"),
         ("limit=-1", "limit"),

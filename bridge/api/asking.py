@@ -73,11 +73,11 @@ class Asked:
             return None
         try:
             moment = datetime.fromisoformat(text.replace(" ", "+"))  # a "+" that was not escaped
-        except ValueError:
-            moment = None
-        if moment is None or moment.tzinfo is None:
-            refuse(name, "must be a time with its zone, as 2026-01-31T12:00:00Z")
-        return moment.astimezone(UTC)
+            if moment.tzinfo is not None:
+                return moment.astimezone(UTC)
+        except (ValueError, OverflowError):  # the latter: an offset that leads out of the calendar
+            pass
+        refuse(name, "must be a time with its zone, as 2026-01-31T12:00:00Z")
 
 
 def refuse(parameter: str, what: str) -> NoReturn:

@@ -195,6 +195,9 @@ def merged(surveys: Sequence[Survey], *, tenant: str, spool: Path) -> Iterator[R
 def _enveloped(line: _Line, tenant: str) -> Recorded | str:
     if line.received_at.tzinfo is None:
         return "received_at needs its time zone, as 2026-01-31T12:00:00Z"
+    # Asked before the conversion: year 1 with an offset has no UTC that Python can hold.
+    if not alertmanager.FIRST_YEAR <= line.received_at.year <= alertmanager.LAST_YEAR:
+        return f"received_at is not in the years {alertmanager.FIRST_YEAR} to {alertmanager.LAST_YEAR}"
     content = bytes(line.body)
     alerts = envelope.check(content).alerts if line.kind is RowKind.WEBHOOK else 0
     return Recorded(

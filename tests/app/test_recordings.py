@@ -60,6 +60,12 @@ def test_a_time_with_another_zone_is_the_same_moment() -> None:
     assert found.received_at.tzinfo is UTC
 
 
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00"])
+def test_a_time_that_leads_out_of_the_calendar_is_a_bad_line(at: str) -> None:
+    found = understand(b'{"received_at": "%s", "body": {"alerts": []}}' % at.encode(), tenant="default")
+    assert found == "received_at is not in the years 1970 to 9000"
+
+
 def test_a_control_line_is_taken_as_it_is() -> None:
     found = understood(
         b'{"received_at":"2026-01-05T03:00:00Z","tenant":"","kind":"mode","body":{"model_free":true}}'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from contextlib import closing
 from datetime import timedelta
@@ -269,7 +270,11 @@ def test_a_cursor_survives_its_text() -> None:
     assert read_cursor(write_cursor(cursor)) == cursor
 
 
-@pytest.mark.parametrize("text", ["", "x", "!!!!", "AAAA", "é", "a" * 5000])
+#: A cursor whose number no list can hold, as somebody might write it.
+TOO_LARGE = base64.urlsafe_b64encode(msgspec.msgpack.encode({"at": 2**63})).decode()
+
+
+@pytest.mark.parametrize("text", ["", "x", "!!!!", "AAAA", "é", "a" * 5000, TOO_LARGE])
 def test_a_foreign_cursor_is_refused(path: Path, text: str) -> None:
     reader = reader_of(path, 1)
     with pytest.raises(ValueError, match="cursor"):

@@ -6,7 +6,7 @@ import base64
 import binascii
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -20,7 +20,8 @@ _MICROSECOND = timedelta(microseconds=1)
 class Cursor(Word, frozen=True, kw_only=True):
     """Where the next page begins: after this row, in the list's own order."""
 
-    at: int  # opened_at in microseconds since the epoch; 0 in lists that are ordered by number alone
+    #: `opened_at` in microseconds since the epoch, or the number in lists that are ordered by it; in SQLite's range.
+    at: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
     tenant: str = ""
     id: str = ""
 
