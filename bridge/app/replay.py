@@ -233,7 +233,8 @@ class _Run:
     def _commit(self, outcome: pipeline.Outcome, rows: Sequence[InboxRow]) -> None:
         outcome.outbox.clear()  # a replay delivers nothing, and neither does a `serve` that goes on from it
         self._store.commit(outcome, front=FRONT, rows=rows)
-        self._asks += outcome.asks
+        if self._models is not None:
+            self._asks += outcome.asks
         self.events += len(outcome.events)
         if self._events is not None:
             self._events.writelines(msgspec.json.encode(event) + b"\n" for event in outcome.events)

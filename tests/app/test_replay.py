@@ -102,6 +102,22 @@ def test_a_storm_becomes_one_incident_beside_what_is_unrelated(tmp_path: Path) -
     assert json.dumps(summary.record())
 
 
+def test_without_models_nobody_keeps_what_they_would_be_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recording of a year asks a great deal."""
+    runs: list[Any] = []
+
+    class Watched(room._Run):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            runs.append(self)
+
+    monkeypatch.setattr(room, "_Run", Watched)
+    run(storm(tmp_path / "storm.jsonl"), no_models=True)
+    assert [made._asks for made in runs] == [[]]
+
+
 @pytest.mark.parametrize("is_model_free", [True, False])
 def test_the_size_of_batches_changes_no_byte(tmp_path: Path, *, is_model_free: bool) -> None:
     recording = storm(tmp_path / "storm.jsonl")
