@@ -361,5 +361,4 @@ def _summary(reader: StateReader, surveys: Sequence[Survey], run: _Run, wishes: 
         first_at=min(firsts, default=None),
         last_at=max(lasts, default=None),
         biggest=biggest,
-        notes=(),
     )

@@ -43,7 +43,6 @@ class Summary(Word, frozen=True, kw_only=True):
     first_at: datetime | None
     last_at: datetime | None
     biggest: tuple[Sized, ...]
-    notes: tuple[str, ...]
 
     def record(self) -> dict[str, Any]:
         """Return it for `--json`."""
@@ -55,12 +54,12 @@ class Summary(Word, frozen=True, kw_only=True):
 
     def text(self) -> str:
         """Return it for a person."""
-        lines = [*self.notes, self._what()]
+        lines = [self._what()]
         if self.biggest:
             lines += ["", "The biggest:"]
             lines += [f"  {each.alerts:>6,}  {each.severity:8}  {_told(each)}" for each in self.biggest]
         if self.quarantined:
-            lines += ["", f"{count(self.quarantined, 'alert')} could not be used and went to quarantine."]
+            lines += ["", f"{count(self.quarantined, 'item')} could not be used and went to quarantine."]
         if self.bad_lines:
             lines += ["", f"{count(self.bad_lines, 'line')} could not be used."]
         return "\n".join(lines)

@@ -113,7 +113,6 @@ class Supervisor:
         self._ahead: tuple[int, int] | None = None  # a row and its deaths, counted before it was worked on
         self._suspects = True  # there may be deaths written down up to the cursor
         self._skips: Sequence[int] = ()
-        self.cursor = 0
 
     async def run(self) -> None:
         """Keep an analyst running until `stop`."""
@@ -332,7 +331,6 @@ class Supervisor:
 
     async def _committed(self, cursor: int) -> None:
         """Forget what is written down about rows up to the cursor; if that fails, with the next commit."""
-        self.cursor = cursor
         if self._suspects:
             await self._rows.clear_deaths(cursor)
             self._suspects = self._recovery.careful

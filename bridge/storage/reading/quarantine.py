@@ -54,16 +54,16 @@ def entry(store: sqlite3.Connection, tenant: str | None, number: int) -> Quarant
     where, values = chosen(tenant)
     where.append("id = ?")
     row = store.execute(
-        "SELECT id, tenant, source, received_at, inbox_id, what, reason, body, packed, replayed_at"  # noqa: S608
+        "SELECT id, tenant, source, received_at, inbox_id, what, reason, body, replayed_at"  # noqa: S608
         f" FROM quarantine {all_of(where)}",
         (*values, number),
     ).fetchone()
     if row is None:
         return None
-    body = zstandard.ZstdDecompressor().decompressobj().decompress(row[7]) if row[8] else bytes(row[7])
+    body = zstandard.ZstdDecompressor().decompressobj().decompress(row[7])
     return Quarantined(
         id=row[0], tenant=row[1], source=row[2], received_at=moment_of(row[3]), inbox_id=row[4], what=row[5],
-        reason=row[6], body=body, replayed_at=_maybe(row[9]),
+        reason=row[6], body=body, replayed_at=_maybe(row[8]),
     )  # fmt: skip
 
 

@@ -20,8 +20,8 @@ BYTES = 128 << 20  # of one tenant, packed
 BODY_BYTES = 1 << 20  # a longer one is kept cut; its length is in the reason
 
 _INSERT = (
-    "insert into quarantine (tenant, source, received_at, inbox_id, what, reason, body, size, packed)"
-    " values (?, ?, ?, ?, ?, ?, ?, ?, 1)"
+    "insert into quarantine (tenant, source, received_at, inbox_id, what, reason, body, size)"
+    " values (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _TOO_MANY = (
     "delete from quarantine where tenant = ? and id <="
@@ -66,11 +66,6 @@ def insert(db: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     for tenant in {entry.tenant for entry in entries}:
         db.execute(_TOO_MANY, (tenant, tenant, ROWS))
         db.execute(_TOO_MUCH, (tenant, tenant, BYTES, tenant))
-
-
-def unpacked(body: bytes, *, packed: bool) -> bytes:
-    """Return the bytes as they came."""
-    return zstandard.ZstdDecompressor().decompress(body) if packed else bytes(body)
 
 
 def mark_replayed(db: sqlite3.Connection, tenant: str, number: int, at: int) -> None:

@@ -7,15 +7,15 @@ Decision: msgpack rather than a column per field. That would be a second schema 
 reads these files; people read the API, exports and their own SIEM.
 
 Decision: tables whose rows hold bodies have a rowid, and pages have 8 KiB. In a table WITHOUT ROWID a body above a
-quarter of a page goes to pages of its own: 20,000 episodes of 1.3 kB took 89 MiB at 4 KiB, 3.4 times their size, and
-8.8 s to commit; now it is 31 MiB, 1.2 times, and 4.1 s. Pages of 16 KiB would save another tenth and cost a lone alert
-a third more time. Rows of a hundred bytes stay WITHOUT ROWID, which saves them an index.
+quarter of a page goes to pages of its own, which episodes of a kilobyte and more would each fill in part. Larger pages
+would save a little more room and cost a lone alert more time. Rows of a hundred bytes stay WITHOUT ROWID, which saves
+them an index.
 
 Each file has an outbox of its own, with an identity: whoever remembers how far it was read must notice that another
 file, whose numbers begin again, took its place.
 
 History has the order in which rows were thought, which is not that of the inbox: a mode begins where the analyst
-began with it. Bodies in quarantine may be packed.
+began with it. Bodies in history and in quarantine are packed (zstd); `size` is what one in quarantine has unpacked.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ insert into outbox_identity values (lower(hex(randomblob(16))));
 create table quarantine (
     id integer primary key autoincrement, tenant text not null, source text not null,
     received_at integer not null, inbox_id integer not null, what text not null, reason text not null,
-    body blob not null, size integer not null default 0, packed integer not null default 0, replayed_at integer
+    body blob not null, size integer not null, replayed_at integer
 );
 create index quarantine_tenant on quarantine (tenant, id, size);
 create table history (
