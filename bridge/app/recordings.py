@@ -199,7 +199,7 @@ def _enveloped(line: _Line, tenant: str) -> Recorded | str:
     if not alertmanager.FIRST_YEAR <= line.received_at.year <= alertmanager.LAST_YEAR:
         return f"received_at is not in the years {alertmanager.FIRST_YEAR} to {alertmanager.LAST_YEAR}"
     content = bytes(line.body)
-    alerts = envelope.check(content).alerts if line.kind is RowKind.WEBHOOK else 0
+    alerts = envelope.check(content) if line.kind is RowKind.WEBHOOK else 0
     return Recorded(
         received_at=line.received_at.astimezone(UTC),
         tenant=tenant if line.tenant is None else line.tenant,
@@ -221,7 +221,7 @@ def _encoded(body: bytes) -> set[str]:
 
 def _bare(raw: bytes, tenant: str) -> Recorded | str:
     body = raw.strip()
-    alerts = envelope.check(body).alerts
+    alerts = envelope.check(body)
     parsed = alertmanager.parse(body, tenant=tenant, source=DEFAULT_SOURCE).alerts
     times = [moment for each in parsed for moment in (each.starts_at, each.ends_at) if moment is not None]
     if not times:

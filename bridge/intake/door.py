@@ -117,7 +117,7 @@ class Intake:
     async def _kept(self, tenant: str, source: str, body: bytes) -> int:
         """Return how many alerts `body` holds, once it is on the disk."""
         try:
-            alerts = (await self._checked(body)).alerts
+            alerts = await self._checked(body)
         except PayloadError as error:
             await self._set_aside(tenant, source, str(error), body)
             raise RefusedError("payload", str(error)) from error
@@ -129,8 +129,8 @@ class Intake:
             raise RefusedError("storage", "not committed; try again") from error
         return alerts
 
-    async def _checked(self, body: bytes) -> envelope.Envelope:
-        """Return what a body holds. A large one is looked at in a thread: the loop goes on meanwhile."""
+    async def _checked(self, body: bytes) -> int:
+        """Return how many alerts a body holds. A large one is looked at in a thread: the loop goes on meanwhile."""
         if not envelope.is_large(body):
             return envelope.check(body)
         async with self._large:

@@ -34,7 +34,6 @@ from typing import TypeVar
 import msgspec
 
 from bridge.errors import PayloadError
-from bridge.model import Word
 
 #: Levels of nesting. Alertmanager needs four; the rest is room for unknown fields.
 MAX_DEPTH = 100
@@ -57,12 +56,6 @@ _IS_COMMA = bytes(mark == ord(",") for mark in range(256))
 _is_empty = re.compile(rb"\[\s*\]").fullmatch
 
 Opened = TypeVar("Opened")
-
-
-class Envelope(Word, frozen=True, kw_only=True):
-    """What is known of a good body before its alerts are read."""
-
-    alerts: int
 
 
 class OpenedBody(msgspec.Struct, frozen=True):
@@ -90,13 +83,13 @@ def is_large(body: bytes) -> bool:
     return len(body) > LARGE_BYTES
 
 
-def check(body: bytes) -> Envelope:
+def check(body: bytes) -> int:
     """Return how many alerts `body` holds, good or bad.
 
     Raises:
         PayloadError: The body can never be a webhook.
     """
-    return Envelope(alerts=_checked_large(body) if is_large(body) else len(_opened_small(body).alerts))
+    return _checked_large(body) if is_large(body) else len(_opened_small(body).alerts)
 
 
 def opened(body: bytes) -> OpenedBody:

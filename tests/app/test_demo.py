@@ -24,7 +24,7 @@ def test_the_storm_is_good_webhooks_of_a_realistic_size() -> None:
     script = calls(START)
     parsed = [alertmanager.parse(call.body, tenant="default", source="default") for call in script]
     assert not any(notification.faults for notification in parsed)
-    assert all(envelope.check(call.body).alerts == call.firing + call.resolved for call in script)
+    assert all(envelope.check(call.body) == call.firing + call.resolved for call in script)
     assert 60 <= len(alarms()) <= 120
     assert script[-1].at_s < END_S <= 40
     assert [call.at_s for call in script] == sorted(call.at_s for call in script)

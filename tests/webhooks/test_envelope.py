@@ -49,7 +49,7 @@ def size(request, monkeypatch):
 @pytest.mark.parametrize("sent", GOOD)
 def test_takes_what_can_be_a_webhook(sent):
     text, alerts = GOOD[sent]
-    assert check(text).alerts == alerts
+    assert check(text) == alerts
     assert len(opened(text).alerts) == alerts
 
 
@@ -90,7 +90,7 @@ def test_depth_and_number_are_judged_exactly(alerts, beside, escaped, limit, lar
         patch.setattr(envelope, "LARGE_BYTES", large)
         patch.setattr(envelope, "WALK_BYTES", piece)
         if levels(sent) <= limit:
-            assert check(text).alerts == len(alerts)
+            assert check(text) == len(alerts)
         else:
             with pytest.raises(PayloadError, match="nested deeper"):
                 check(text)
@@ -111,7 +111,7 @@ def test_a_character_may_lie_across_two_pieces(monkeypatch):
     monkeypatch.setattr(envelope, "PIECE_BYTES", 64)
     for shift in range(70):
         text = body(receiver="x" * shift + "🔔中č")
-        assert check(text).alerts == 0
+        assert check(text) == 0
         for cut in ("🔔", "中", "č"):
             with pytest.raises(PayloadError, match="not UTF-8"):
                 check(text.replace(cut.encode(), cut.encode()[:-1]))
@@ -130,7 +130,7 @@ def test_depth_is_found_in_every_handful_and_in_large_bodies(monkeypatch):
 @pytest.mark.parametrize("text", [b"0", b"{}", b'{"labels": {"a": "b, c"}}'])
 def test_the_number_of_alerts_is_bounded(text):
     for large in (b"", b'"x": "' + b"y" * (1 << 20) + b'", '):
-        assert check(b'{%b"alerts": [%b]}' % (large, b",".join([text] * MAX_ALERTS))).alerts == MAX_ALERTS
+        assert check(b'{%b"alerts": [%b]}' % (large, b",".join([text] * MAX_ALERTS))) == MAX_ALERTS
         with pytest.raises(PayloadError, match="more than 100000 alerts in one body: group by more labels"):
             check(b'{%b"alerts": [%b]}' % (large, b",".join([text] * (MAX_ALERTS + 1))))
 
