@@ -310,11 +310,12 @@ EVENTS: dict[str, str] = {
     "analyst_stopped": "The analyst finished its batch and ended as asked.",
     "state_lost": "state.db was broken; it is kept aside and begun anew from what the inbox still has.",
     "analyst_unclear": "The analyst said something that is not understood.",
-    "batch_failed": "A batch raised an error; it is tried again in halves.",
+    "batch_failed": "A batch raised an error; it is tried again one row at a time.",
     "row_set_aside": "One inbox row could not be understood and went to quarantine.",
     "models_joined": "The models work; thinking uses them from here on.",
     "models_lost": "The models do not answer; thinking goes on without them.",
-    "row_lost": "A row that the analyst offered could not be stored; it will be asked for again.",
+    "row_lost": "A row of Tocsin's own could not be stored. Settings, vectors and fits come again; into which family a "
+    "single text goes is asked with the next fit.",
     # Delivery.
     "delivery_attempt": "A destination answered, or did not: one line when what is said changes.",
     "delivery_dead": "An event was given up for a destination; it stays in the dead-letter store.",
