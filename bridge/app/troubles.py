@@ -24,12 +24,11 @@ from typing import Any
 import msgspec
 
 from bridge.errors import StorageError
-from bridge.model import RowKind, Severity, Word
+from bridge.model import OWN_SOURCE, RowKind, Severity, Word
 from bridge.telemetry import Telemetry, mask
 
 logger = logging.getLogger(__name__)
 
-SOURCE = "tocsin"
 AGAIN_S = 5.0
 #: A firing alert is told again so often, or it would expire like one whose resolve never comes.
 RESEND_S = 3600.0
@@ -179,7 +178,7 @@ class Troubles:
         try:
             for tenant in sorted({firing.tenant for firing, _ in waiting.values()}):
                 told = [(firing, fires) for firing, fires in waiting.values() if firing.tenant == tenant]
-                await self._put(tenant, SOURCE, RowKind.WEBHOOK, webhook(told, _written(self._clock())))
+                await self._put(tenant, OWN_SOURCE, RowKind.WEBHOOK, webhook(told, _written(self._clock())))
         except StorageError as error:
             self._waiting = waiting | self._waiting
             self._news.set()

@@ -201,7 +201,14 @@ async def test_another_first_tenant_hears_of_what_is_wrong_and_the_old_one_of_it
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("left", ["", "{", "[1]", '[["a"]]', '{"a": 1}', "null"])
+#: What no release writes: an alert that there is not, and one that does not say which destination.
+UNKNOWN, UNNAMED = (
+    f'[[{{"alertname": "{name}"}}, "why", "2026-01-01T00:00:00Z", "first"]]'
+    for name in ("TocsinElse", "TocsinDeadLetters")
+)
+
+
+@pytest.mark.parametrize("left", ["", "{", "[1]", '[["a"]]', '{"a": 1}', "null", UNKNOWN, UNNAMED])
 async def test_a_spoilt_file_leaves_nothing(tmp_path: Path, left: str):
     (tmp_path / "troubles.json").write_text(left, "utf-8")
     inbox = Inbox()
