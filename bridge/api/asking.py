@@ -73,11 +73,12 @@ class Asked:
             return None
         try:
             moment = datetime.fromisoformat(text.replace(" ", "+"))  # a "+" that was not escaped
-            if moment.tzinfo is not None:
-                return moment.astimezone(UTC)
+            utc = None if moment.tzinfo is None else moment.astimezone(UTC)
         except (ValueError, OverflowError):  # the latter: an offset that leads out of the calendar
-            pass
-        refuse(name, "must be a time with its zone, as 2026-01-31T12:00:00Z")
+            utc = None
+        if utc is None:
+            refuse(name, "must be a time with its zone, as 2026-01-31T12:00:00Z")
+        return utc
 
 
 def refuse(parameter: str, what: str) -> NoReturn:

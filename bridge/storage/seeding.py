@@ -11,8 +11,8 @@ from datetime import datetime
 from pathlib import Path
 
 from bridge.storage.inbox.file import Position, begin_after, opened
-from bridge.storage.reading import microseconds
 from bridge.storage.sqlite import transaction
+from bridge.storage.times import microseconds
 
 
 def seed(path: Path, *, after: int, received_at: datetime) -> None:

@@ -16,8 +16,9 @@ from timeline import START, alert, stamp, webhook
 from bridge.analysis.settings import AnalysisSettings, Destination, Route, Source
 from bridge.errors import StorageError
 from bridge.model import IncidentState, RowKind
-from bridge.storage.reading import Cursor, StateReader, microseconds, read_cursor, write_cursor
+from bridge.storage.reading import Cursor, StateReader, read_cursor, write_cursor
 from bridge.storage.state import StateStore
+from bridge.storage.times import microseconds
 
 ITEM_FIELDS = [
     "incident", "tenant", "origin", "state", "opened_at", "closed_at", "title", "summary", "severity",

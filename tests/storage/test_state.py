@@ -17,7 +17,8 @@ from desks import FRONT, SETTINGS, TABLES, Desk, host, kept, mixed, trigger, unt
 from bridge.errors import StorageError
 from bridge.model import IncidentState, RowKind
 from bridge.pipeline import Common, State, advance
-from bridge.storage.state import StateStore, micros
+from bridge.storage.state import StateStore
+from bridge.storage.times import microseconds
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_a_commit_stores_events_with_their_way_out_and_the_rows_they_came_from(
     [event] = outcome.events
     [(tenant, incident, seq, event_id, kind, at, body)] = tables["event"]
     assert (tenant, incident, seq, event_id) == ("default", event.incident.id, 1, event.event_id)
-    assert (kind, at) == ("opened", micros(timeline.after("5s")))
+    assert (kind, at) == ("opened", microseconds(timeline.after("5s")))
     assert msgspec.json.decode(body)["event_id"] == event_id
     assert [(row[2], row[3], row[-1]) for row in tables["outbox"]] == [
         ("file", event_id, at),
@@ -145,5 +146,5 @@ def test_an_event_is_never_stored_twice(path: Path, store: StateStore) -> None:
 
 def test_times_are_stored_exactly() -> None:
     at = datetime.fromisoformat("2026-01-05T03:00:00.123457+00:00")
-    assert micros(at) == 1_767_582_000_123_457
-    assert micros(datetime.fromisoformat("1969-12-31T23:59:59.999999+00:00")) == -1
+    assert microseconds(at) == 1_767_582_000_123_457
+    assert microseconds(datetime.fromisoformat("1969-12-31T23:59:59.999999+00:00")) == -1

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from bridge.errors import StorageError
 from bridge.model import InboxRow, RowKind
 from bridge.storage.sqlite import open_reader, storage_error
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from bridge.storage.times import moment_of
 
 
 class InboxReader:
@@ -94,7 +92,7 @@ def _row(stored: tuple[Any, ...]) -> InboxRow:
         ) from error
     return InboxRow(
         id=row_id,
-        received_at=_EPOCH + timedelta(microseconds=received_us),
+        received_at=moment_of(received_us),
         tenant=tenant,
         source=source,
         kind=known,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bridge.storage.reading.pages import Cursor, Lines, Page, microseconds, read_cursor, write_cursor
+from bridge.storage.reading.pages import Cursor, Lines, Page, read_cursor, write_cursor
 from bridge.storage.reading.quarantine import Quarantined
 from bridge.storage.reading.reader import StateReader
 
@@ -12,7 +12,6 @@ __all__ = [
     "Page",
     "Quarantined",
     "StateReader",
-    "microseconds",
     "read_cursor",
     "write_cursor",
 ]

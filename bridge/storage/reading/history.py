@@ -18,7 +18,8 @@ import zstandard
 from bridge.analysis.reports import Record, line_of
 from bridge.analysis.settings import AnalysisSettings
 from bridge.model import RowKind
-from bridge.storage.reading.pages import Cursor, Lines, all_of, microseconds, moment_of
+from bridge.storage.reading.pages import Cursor, Lines, all_of
+from bridge.storage.times import microseconds, moment_of
 
 #: What one page of exported history may hold, unpacked. One row is always given, however large.
 PAGE_BYTES = 4 * 1024 * 1024

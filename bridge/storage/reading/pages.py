@@ -5,16 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
 
 from bridge.analysis.reports import Record
 from bridge.model import IncidentState, Word
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+from bridge.storage.times import microseconds
 
 
 class Cursor(Word, frozen=True, kw_only=True):
@@ -56,16 +54,6 @@ def read_cursor(text: str) -> Cursor:
         return msgspec.msgpack.decode(packed, type=Cursor)
     except (binascii.Error, msgspec.MsgspecError, UnicodeError, ValueError) as error:
         raise ValueError("not a cursor that this list gave out") from error
-
-
-def microseconds(moment: datetime) -> int:
-    """Return a moment as whole microseconds since the epoch."""
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def moment_of(since_epoch_us: int) -> datetime:
-    """Return the moment of so many microseconds since the epoch."""
-    return _EPOCH + timedelta(microseconds=since_epoch_us)
 
 
 def chosen(

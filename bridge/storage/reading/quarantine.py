@@ -11,7 +11,8 @@ import zstandard
 
 from bridge.analysis.reports import Record
 from bridge.model import Word
-from bridge.storage.reading.pages import Cursor, Page, all_of, chosen, moment_of, next_of, read_cursor
+from bridge.storage.reading.pages import Cursor, Page, all_of, chosen, next_of, read_cursor
+from bridge.storage.times import moment_of
 
 
 class Quarantined(Word, frozen=True, kw_only=True):

@@ -24,9 +24,10 @@ from bridge.analysis.reports import Record, incident_item, incident_record, line
 from bridge.model import Episode, Incident, IncidentState
 from bridge.storage.inbox import Position
 from bridge.storage.reading import history, quarantine
-from bridge.storage.reading.pages import Cursor, Lines, Page, all_of, chosen, moment_of, next_of, read_cursor
+from bridge.storage.reading.pages import Cursor, Lines, Page, all_of, chosen, next_of, read_cursor
 from bridge.storage.reading.quarantine import Quarantined
 from bridge.storage.sqlite import open_reader, told
+from bridge.storage.times import moment_of
 
 #: How many incidents, with all their episodes, one page of an export holds.
 PAGE_INCIDENTS = 200

@@ -5,7 +5,7 @@ See `store` for what is promised, `schema` for the tables.
 
 from __future__ import annotations
 
-from bridge.storage.state.schema import STATE_SCHEMA, micros
+from bridge.storage.state.schema import STATE_SCHEMA
 from bridge.storage.state.store import Pruned, StateStore
 
-__all__ = ["STATE_SCHEMA", "Pruned", "StateStore", "micros"]
+__all__ = ["STATE_SCHEMA", "Pruned", "StateStore"]

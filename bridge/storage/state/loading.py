@@ -15,7 +15,7 @@ from bridge.analysis.settings import AnalysisSettings, Source
 from bridge.model import Episode, Incident
 from bridge.pipeline import restore
 from bridge.pipeline.state import Beat, Common, State, TemplateRecord, TenantRecord, forgotten
-from bridge.storage.state.schema import micros
+from bridge.storage.times import microseconds
 
 _decode = msgspec.msgpack.decode
 
@@ -56,7 +56,7 @@ def _load_alerts(db: sqlite3.Connection, state: State) -> None:
 
 def _load_groups(db: sqlite3.Connection, state: State) -> None:
     """Load what can still change: open, quiet, and closed or merged so recently that it is not forgotten."""
-    since = micros(state.common.clock - timedelta(seconds=remembered_s(state.common.settings)))
+    since = microseconds(state.common.clock - timedelta(seconds=remembered_s(state.common.settings)))
     rows = db.execute(
         "select tenant, id, body, work from incident where state in ('open', 'quiet') or changed_at >= ?"
         " order by tenant, opened_at, id",

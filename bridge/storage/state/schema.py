@@ -20,10 +20,8 @@ began with it. Bodies in history and in quarantine are packed (zstd); `size` is 
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
-from bridge.pipeline.state import EPOCH
 from bridge.storage.sqlite import Schema
 
 PAGE_BYTES = 8 << 10
@@ -92,9 +90,3 @@ def first_schema(db: Any) -> None:
 
 
 STATE_SCHEMA = Schema("state.db", [first_schema])
-
-
-def micros(at: datetime) -> int:
-    """Return microseconds since the epoch, exactly."""
-    elapsed = at - EPOCH
-    return (elapsed.days * 86_400 + elapsed.seconds) * 1_000_000 + elapsed.microseconds

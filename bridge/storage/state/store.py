@@ -24,8 +24,9 @@ from bridge.pipeline.state import Common, Outcome, State
 from bridge.storage.place import Place
 from bridge.storage.sqlite import open_writer, told, transaction
 from bridge.storage.state import loading, quarantine
-from bridge.storage.state.schema import PAGE_BYTES, STATE_SCHEMA, micros
+from bridge.storage.state.schema import PAGE_BYTES, STATE_SCHEMA
 from bridge.storage.state.writing import Writing
+from bridge.storage.times import microseconds
 
 PRUNE_AT_ONCE = 5_000  # rows of one table, or incidents
 #: The newest settings and mode stay, however old: a replay of what is left begins with them.
@@ -120,7 +121,7 @@ class StateStore:
             StorageError: Nothing was stored.
         """
         entry = quarantine.Entry(
-            tenant=row.tenant, source=row.source, received_at=micros(row.received_at), inbox_id=row.id,
+            tenant=row.tenant, source=row.source, received_at=microseconds(row.received_at), inbox_id=row.id,
             what="row", reason=reason, body=row.body,
         )  # fmt: skip
         with self._transaction():
@@ -137,8 +138,8 @@ class StateStore:
             StorageError: Nothing was deleted.
         """
         settings = settings_of.settings
-        history = micros(now - timedelta(seconds=settings.history_s))
-        old_quarantine = micros(now - timedelta(seconds=settings.quarantine_s))
+        history = microseconds(now - timedelta(seconds=settings.history_s))
+        old_quarantine = microseconds(now - timedelta(seconds=settings.quarantine_s))
         # What may still change is in the memory of the analyst: it stays, however short incidents are kept.
         keep_s = max(settings.incidents_s, loading.remembered_s(settings))
         with self._transaction():
@@ -146,7 +147,7 @@ class StateStore:
                 self._delete_some("history", "seq", "received_at", history, _NOT_IN_FORCE),
                 self._delete_some("outbox", "id", "at", history),
                 self._delete_some("quarantine", "id", "received_at", old_quarantine),
-                self._delete_incidents(micros(now - timedelta(seconds=keep_s))),
+                self._delete_incidents(microseconds(now - timedelta(seconds=keep_s))),
             )
         return Pruned(gone=sum(gone), more=max(gone) >= PRUNE_AT_ONCE)
 
@@ -173,11 +174,11 @@ class StateStore:
 
     def _mark_replayed(self, row: InboxRow) -> None:
         number = msgspec.json.decode(row.body)["id"]
-        quarantine.mark_replayed(self._db, row.tenant, number, micros(row.received_at))
+        quarantine.mark_replayed(self._db, row.tenant, number, microseconds(row.received_at))
 
     def _move_cursor(self, front: str, rows: Sequence[InboxRow]) -> None:
         if rows and rows[-1].id:
-            place = (front, rows[-1].id, micros(rows[-1].received_at))
+            place = (front, rows[-1].id, microseconds(rows[-1].received_at))
             self._db.execute("insert or replace into cursor values (?, ?, ?)", place)
 
     @contextmanager

@@ -15,7 +15,7 @@ from bridge.analysis.incidents import Group, counted
 from bridge.model import Episode, InboxRow, RowKind
 from bridge.pipeline.state import OutboxEntry, Outcome, Quarantined
 from bridge.storage.state import quarantine
-from bridge.storage.state.schema import micros
+from bridge.storage.times import microseconds
 
 #: Rows that a replay needs. A clock row only says that time ran; a rejected body stands in quarantine, and that
 #: something was sent again out of it changes nothing that is thought.
@@ -73,7 +73,14 @@ class Writing:
         self._many(
             "insert into history (inbox_id, received_at, tenant, source, kind, body) values (?, ?, ?, ?, ?, ?)",
             (
-                (row.id, micros(row.received_at), row.tenant, row.source, row.kind.value, compress(row.body))
+                (
+                    row.id,
+                    microseconds(row.received_at),
+                    row.tenant,
+                    row.source,
+                    row.kind.value,
+                    compress(row.body),
+                )
                 for row in rows
                 if row.kind in HISTORY_KINDS
             ),
@@ -106,7 +113,7 @@ class Writing:
                     e.seq,
                     e.event_id,
                     e.kind.value,
-                    micros(e.at),
+                    microseconds(e.at),
                     msgspec.json.encode(e),
                 )
                 for e in outcome.events
@@ -131,28 +138,28 @@ class Writing:
 def _episode_row(item: tuple[tuple[str, str, str, object], Episode]) -> Row:
     _, episode = item
     return (
-        episode.tenant, episode.source, episode.fingerprint, micros(episode.starts_at), episode.incident,
-        None if episode.ends_at is None else micros(episode.ends_at), _pack(episode),
+        episode.tenant, episode.source, episode.fingerprint, microseconds(episode.starts_at), episode.incident,
+        None if episode.ends_at is None else microseconds(episode.ends_at), _pack(episode),
     )  # fmt: skip
 
 
 def _outbox_row(entry: OutboxEntry) -> Row:
     return (
-        entry.tenant, entry.destination, entry.event_id, entry.incident, entry.seq, entry.kind, micros(entry.at),
-        micros(entry.not_before),
+        entry.tenant, entry.destination, entry.event_id, entry.incident, entry.seq, entry.kind, microseconds(entry.at),
+        microseconds(entry.not_before),
     )  # fmt: skip
 
 
 def _incident_row(tenant: str, group: Group) -> Row:
     head = group.head = counted(group)
     return (
-        tenant, head.id, micros(head.opened_at), micros(head.changed_at), head.state.value, head.severity,
+        tenant, head.id, microseconds(head.opened_at), microseconds(head.changed_at), head.state.value, head.severity,
         head.origin, head.anomaly.value, _pack(head), _pack(group.progress),
     )  # fmt: skip
 
 
 def _entry(each: Quarantined) -> quarantine.Entry:
     return quarantine.Entry(
-        tenant=each.tenant, source=each.source, received_at=micros(each.received_at), inbox_id=each.inbox_id,
+        tenant=each.tenant, source=each.source, received_at=microseconds(each.received_at), inbox_id=each.inbox_id,
         what=each.what, reason=each.reason, body=each.body,
     )  # fmt: skip
