@@ -27,7 +27,7 @@ from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
 from bridge.errors import DamagedError, MisplacedError, StorageError
-from bridge.model import InboxRow, RowKind, Word
+from bridge.model import FRONT, InboxRow, RowKind, Word
 
 State = TypeVar("State")
 State_contra = TypeVar("State_contra", contravariant=True)
@@ -143,7 +143,7 @@ class Thinking(Protocol[State_contra]):
 class Work(Word, frozen=True, kw_only=True):
     """How one analyst works."""
 
-    front: str = "front-1"
+    front: str = FRONT
     skips: frozenset[int] = frozenset()  # rows that killed analysts
     careful_through: int = 0  # rows up to this id go one at a time
     max_rows: int = MAX_ROWS

@@ -28,6 +28,10 @@ SEVERITY_RANK: dict[str, int] = {"info": 0, "warning": 1, "critical": 2}
 Origin = Literal["alerts", "anomaly", "heartbeat", "tocsin"]
 #: The source of alerts about Tocsin itself; nobody else may send as it.
 OWN_SOURCE = "tocsin"
+#: Where webhooks come from that name no source.
+DEFAULT_SOURCE = "default"
+#: The name under which the analyst keeps how far it has read the inbox of this front.
+FRONT = "front-1"
 
 
 class Word(msgspec.Struct, frozen=True):

@@ -18,14 +18,13 @@ from bridge.api.asking import Asked, problem, refuse
 from bridge.api.elsewhere import welcome
 from bridge.api.surroundings import Credential, Deliveries, Entry, Listed, Part, Reading, Surroundings
 from bridge.api.waiting import explained
+from bridge.auth import ROLE_RANK, is_foreign
 from bridge.errors import PayloadError, StorageError
 from bridge.model import SEVERITY_RANK, DeliveryState, IncidentState, RowKind
 
 Answer = TypeVar("Answer")
 Handler = Callable[[web.Request, Credential], Awaitable[web.StreamResponse]]
 
-#: What each role may do besides its own; higher includes lower, except that a sender may not read.
-ROLE_RANK = {"sender": 0, "viewer": 1, "responder": 2, "admin": 3}
 #: Questions asked of the stores at once, and how many may wait or be asked. Reading shares two cores with intake.
 READERS = 4
 MAX_WAITING = 64
@@ -254,8 +253,7 @@ class Api:
         if ROLE_RANK[who.role] < ROLE_RANK[role]:
             raise problem(403, f"this needs the role {role}; the token has {who.role}")
         # Without credentials (loopback) a browser is the way in for a foreign page: it says so itself.
-        foreign = request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}
-        if foreign and request.method != "GET":
+        if is_foreign(request.headers.get("Sec-Fetch-Site")) and request.method != "GET":
             raise problem(403, "actions are not taken from another site's page")
         return who
 

@@ -11,22 +11,28 @@ from aiohttp import web
 
 LIMIT = 100
 MAX_LIMIT = 1000
+PROBLEM = "application/problem+json"
+
+
+def problem_body(status: int, title: str, detail: str, **more: object) -> bytes:
+    """Return the body of an error answer (RFC 9457); `more` are extension members such as `parameter`."""
+    return msgspec.json.encode(
+        {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
+    )
 
 
 def problem(status: int, detail: str, **more: object) -> web.HTTPException:
-    """Return the error answer (RFC 9457) to raise; `more` are extension members such as `parameter`."""
+    """Return the error answer to raise; `more` as in `problem_body`."""
     kinds: dict[int, type[web.HTTPException]] = {
         400: web.HTTPBadRequest, 401: web.HTTPUnauthorized, 403: web.HTTPForbidden, 404: web.HTTPNotFound,
         409: web.HTTPConflict, 503: web.HTTPServiceUnavailable,
     }  # fmt: skip
     kind = kinds[status]
-    body = {"type": "about:blank", "title": kind(text="").reason, "status": status, "detail": detail, **more}
+    body = problem_body(status, kind(text="").reason, detail, **more)
     headers = (
         {"WWW-Authenticate": 'Bearer realm="tocsin"'} if status == web.HTTPUnauthorized.status_code else {}
     )
-    return kind(
-        text=msgspec.json.encode(body).decode(), content_type="application/problem+json", headers=headers
-    )
+    return kind(text=body.decode(), content_type=PROBLEM, headers=headers)
 
 
 class Asked:

@@ -12,9 +12,10 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping
 
-import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
+
+from bridge.api.asking import PROBLEM, problem_body
 
 WEBHOOKS = "webhooks go to POST /v1/alertmanager[/SOURCE]"
 #: What the root points at, and what is found there.
@@ -59,10 +60,5 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _problem(status: int, title: str, detail: str, headers: Mapping[str, str]) -> web.Response:
-    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    return web.Response(
-        status=status,
-        body=msgspec.json.encode(body),
-        content_type="application/problem+json",
-        headers=headers,
-    )
+    body = problem_body(status, title, detail)
+    return web.Response(status=status, body=body, content_type=PROBLEM, headers=headers)

@@ -20,7 +20,7 @@ class Credential(Protocol):
 
     @property
     def role(self) -> str:
-        """One of `ROLE_RANK`."""
+        """One of `bridge.auth.ROLE_RANK`."""
 
 
 class Listed(Protocol):

@@ -6,13 +6,11 @@ import logging
 from pathlib import Path
 
 from bridge.errors import StorageError
+from bridge.model import FRONT
 from bridge.storage.inbox import InboxWriter
 from bridge.storage.reading import StateReader
 
 logger = logging.getLogger(__name__)
-
-#: The name under which the analyst's cursor of this front is kept.
-FRONT = "front-1"
 
 
 def make_folder(data: Path) -> None:

@@ -33,7 +33,7 @@ import zstandard
 from typing_extensions import override
 
 from bridge.errors import PayloadError, StorageError
-from bridge.model import RowKind, Word
+from bridge.model import DEFAULT_SOURCE, RowKind, Word
 from bridge.webhooks import alertmanager, envelope
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 STDIN = "-"
 #: The longest line that is read: the largest body that the intake takes, and what stands around it.
 MAX_LINE_BYTES = 80 * 1024 * 1024
-DEFAULT_SOURCE = "default"
 _BOM = b"\xef\xbb\xbf"
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"

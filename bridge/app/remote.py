@@ -24,7 +24,6 @@ from typing_extensions import override
 
 from bridge.errors import TocsinError
 
-DEFAULT_URL = "http://127.0.0.1:9195"
 TIMEOUT_S = 30.0
 CHUNK_BYTES = 1 << 18
 #: The API gives out no more items at once.
@@ -204,7 +203,7 @@ def _host_of(url: str) -> str:
 
 
 def _no_address(url: str) -> RemoteError:
-    return RemoteError(f"{url!r} is no address of a sidecar; write it as {DEFAULT_URL}")
+    return RemoteError(f"{url!r} is no address of a sidecar; write it as http://HOST:PORT")
 
 
 def _sent(token: str) -> str:

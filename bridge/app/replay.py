@@ -37,13 +37,12 @@ from bridge.app.screen import Progress, plain, when
 from bridge.app.screen import count as counted
 from bridge.app.summary import Summary, write_incidents
 from bridge.errors import StorageError
-from bridge.model import InboxRow, RowKind, Template, Word
+from bridge.model import FRONT, InboxRow, RowKind, Template, Word
 from bridge.pipeline.state import EPOCH, time_of
 from bridge.storage.reading import StateReader
 from bridge.storage.seeding import seed
 from bridge.storage.state import StateStore
 
-FRONT = "front-1"
 #: What only somebody's live thinking tells.
 TOLD_KINDS = frozenset({RowKind.VECTORS, RowKind.FAMILIES, RowKind.MODE})
 #: How many faults of one file, and how many rows set aside, are told one by one: a wrong file has thousands.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from bridge.intake.budget import Allowance, Budget, Hold
-from bridge.intake.door import DEFAULT_SOURCE, Intake, peer_of, routes
+from bridge.intake.door import Intake, peer_of, routes
 from bridge.intake.serving import BACKLOG, SERVER_OPTIONS, Connections, Runner, strays
 from bridge.intake.terms import Inbox, IntakeMeter, IntakeSettings, NoMeter, Refusal
 
 __all__ = [
     "BACKLOG",
-    "DEFAULT_SOURCE",
     "SERVER_OPTIONS",
     "Allowance",
     "Budget",

@@ -31,10 +31,9 @@ from bridge.errors import PayloadError, StorageError, StoreFullError
 from bridge.intake.bodies import announced, chunked, too_large
 from bridge.intake.budget import Allowance, Budget, Hold
 from bridge.intake.terms import STATUS, Inbox, IntakeMeter, IntakeSettings, NoMeter, RefusedError
-from bridge.model import OWN_SOURCE, RowKind
+from bridge.model import DEFAULT_SOURCE, OWN_SOURCE, RowKind
 from bridge.webhooks import envelope
 
-DEFAULT_SOURCE = "default"
 #: Large bodies that are checked at once. More would take turns with the event loop, not the second processor.
 LARGE_CHECKS: Final = 1
 _JSON: Final = {"Content-Type": "application/json; charset=utf-8"}
