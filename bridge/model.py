@@ -90,15 +90,14 @@ class Fault(Word, frozen=True, kw_only=True):
 class Notification(Word, frozen=True, kw_only=True):
     """One webhook call, parsed. It has no identity: a resend is a normal event.
 
-    The top-level `status` is not kept: it lies when `truncated_alerts` > 0.
+    The top-level `status` is not kept: it lies when alerts were truncated. Nor are the receiver and how many alerts
+    were truncated: nothing is decided by them.
     """
 
     tenant: str
     source: str
-    receiver: str
     group_key: str
     external_url: str
-    truncated_alerts: int
     alerts: tuple[Alert, ...]
     faults: tuple[Fault, ...] = ()
 

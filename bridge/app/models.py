@@ -191,12 +191,11 @@ class ModelsProcess:
         self._fresh: dict[str, dict[str, bytes]] = {}  # vectors made since the last fit was asked for
         self._executor: ProcessPoolExecutor | None = None
         self._context = _Context()
-        self._running: tuple[_Job, Future[tuple[Any, int]], float] | None = None
+        self._running: tuple[_Job, Future[Any], float] | None = None
         self._model = ""
         self._failed_loads = 0
         self._start_at_s = 0.0  # on the monotonic clock
         self.deaths = 0
-        self.rss_bytes = 0  # of the child after its last answer
 
     @property
     def ready(self) -> bool:
@@ -264,10 +263,11 @@ class ModelsProcess:
         call = self._call(job)
         if call is None:
             return
+        function, arguments = call
         if self._executor is None:
             self._executor = ProcessPoolExecutor(1, mp_context=self._context, initializer=child.enter_child)
         try:
-            future = self._executor.submit(child.work, *call)
+            future = self._executor.submit(function, *arguments)
         except (BrokenProcessPool, OSError) as error:  # it died just now, or no process could be made
             future = Future()
             future.set_exception(error)
@@ -286,9 +286,9 @@ class ModelsProcess:
                 ask = self._asks.get(job.tenant)
                 return None if ask is None else (child.predict_families, (job.tenant, ask.fit, job.templates))
 
-    def _settle(self, job: _Job, future: Future[tuple[Any, int]]) -> list[Result]:
+    def _settle(self, job: _Job, future: Future[Any]) -> list[Result]:
         try:
-            answer, self.rss_bytes = future.result()
+            answer = future.result()
         except BrokenProcessPool:
             return self._after_death(job)
         except Exception as error:  # noqa: BLE001  (whatever a library raises over there)
@@ -388,7 +388,6 @@ class ModelsProcess:
             self._kill()
             self._executor.shutdown(wait=True, cancel_futures=True)
         self._executor, self._context, self._model = None, _Context(), ""
-        self.rss_bytes = 0
 
 
 def _single(job: _Job) -> list[_Job]:

@@ -15,8 +15,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
-from pathlib import Path
-from typing import Any
 
 from bridge import encoder
 from bridge.analysis import families
@@ -40,7 +38,6 @@ class _Room:
 
 
 _ROOM = _Room()
-_MEMORY = Path("/proc/self/statm")
 
 
 def enter_child() -> None:
@@ -96,10 +93,3 @@ def predict_families(tenant: str, fit: int, templates: Vectors) -> dict[str, str
         return None
     _ROOM.fitted.move_to_end(tenant)
     return families.predict(fitted, templates)
-
-
-def work(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, int]:
-    """Return what `function` returns and the resident memory of this process in bytes."""
-    answer = function(*arguments)
-    pages = int(_MEMORY.read_text("ascii").split()[1])
-    return answer, pages * os.sysconf("SC_PAGE_SIZE")

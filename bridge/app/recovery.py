@@ -76,14 +76,14 @@ class Launch(Word, frozen=True, kw_only=True):
 class Recovery:
     """The memory of one front about its analyst. `silence` and `died` never look at anything else."""
 
-    def __init__(self, patience: Patience | None = None, *, careful_through: int = 0) -> None:
+    def __init__(self, patience: Patience | None = None) -> None:
         self.patience = patience or Patience()
         self.ready = False
         self.batch: tuple[int, int] | None = None  # begun, not committed
         self.deaths_in_a_row = 0  # without a commit in between
         self._deaths = 0  # since the models last worked for an hour
         self._failed_starts = 0
-        self._careful_through = careful_through
+        self._careful_through = 0
         self._heard_at = 0.0
         self._looked_at = 0.0
         self._died_at = 0.0

@@ -42,7 +42,6 @@ MAX_ANNOTATIONS = 64 * 1024
 MAX_TEXT = 4 * 1024
 #: Earlier or later years are no times of alerts, and adding an interval to them must not overflow.
 FIRST_YEAR, LAST_YEAR = 1970, 9000
-MAX_COUNT = 2**53  # what every consumer of JSON holds exactly
 CUT = " [cut by Tocsin]"
 #: Unusable alerts of one webhook that are kept with their bytes; 64 MiB of them can be a hundred thousand.
 MAX_FAULTS = 100
@@ -90,10 +89,8 @@ def parse(body: bytes, *, tenant: str, source: str) -> Notification:
     return Notification(
         tenant=tenant,
         source=source,
-        receiver=_text(envelope.receiver),
         group_key=_text(envelope.group_key),
         external_url=_text(envelope.external_url),
-        truncated_alerts=_count(envelope.truncated_alerts),
         alerts=tuple(alerts),
         faults=tuple(faults),
     )
@@ -199,12 +196,3 @@ def _text(raw: msgspec.Raw) -> str:
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return ""
     return text if len(text) <= MAX_TEXT else f"blake2b:{blake2b(text.encode(), digest_size=16).hexdigest()}"
-
-
-def _count(raw: msgspec.Raw) -> int:
-    """Return the count in `raw`; 0 if it holds anything else."""
-    try:
-        count = msgspec.json.decode(raw, type=int)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return 0
-    return min(max(count, 0), MAX_COUNT)

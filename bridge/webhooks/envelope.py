@@ -62,10 +62,8 @@ class OpenedBody(msgspec.Struct, frozen=True):
     """The outermost level of a webhook. What Tocsin does not use is passed over."""
 
     alerts: list[msgspec.Raw]
-    receiver: msgspec.Raw = _NO_RAW
     group_key: msgspec.Raw = msgspec.field(default=_NO_RAW, name="groupKey")
     external_url: msgspec.Raw = msgspec.field(default=_NO_RAW, name="externalURL")
-    truncated_alerts: msgspec.Raw = msgspec.field(default=_NO_RAW, name="truncatedAlerts")
 
 
 class _Outline(msgspec.Struct, frozen=True):

@@ -92,7 +92,7 @@ class Live:
         reader = StateReader(self.data / "state.db")
         found = {}
         for item in reader.incidents(None, limit=1000).items:
-            first = json.loads(bytes(reader.events("t", item["incident"])[0]))
+            first = json.loads(bytes(events_of(reader, item["incident"])[0]))
             found[first["incident"]["episodes"][0]["labels"]["alertname"]] = first["degraded"]
         return found
 
@@ -106,6 +106,13 @@ def live(tmp_path: Path) -> Iterator[Live]:
     with closing(Live(tmp_path / "live")) as made:
         made.put(0.0, RowKind.SETTINGS, msgspec.json.encode(AnalysisSettings()))
         yield made
+
+
+def events_of(reader: StateReader, incident: str) -> list[msgspec.Raw]:
+    found = reader.incident("t", incident)
+    assert found is not None
+    events: list[msgspec.Raw] = found["events"]
+    return events
 
 
 def lived(live: Live) -> None:
@@ -177,7 +184,7 @@ def sorted_events(live: Live) -> list[tuple[str, bool]]:
     events = [
         json.loads(bytes(event))
         for item in reader.incidents(None, limit=1000).items
-        for event in reader.events("t", item["incident"])
+        for event in events_of(reader, item["incident"])
     ]
     return [(event["event_id"], event["degraded"]) for event in sorted(events, key=lambda event: event["at"])]
 

@@ -311,10 +311,9 @@ def test_a_child_whose_parent_was_killed_ends_itself() -> None:
         time.sleep(0.01)
 
 
-def test_the_child_tells_its_memory_and_is_nice(start: Start) -> None:
+def test_the_child_is_nice(start: Start) -> None:
     process = start()
     all_done(process)
-    assert process.rss_bytes > 10_000_000
     assert process.pid is not None
     assert os.getpriority(os.PRIO_PROCESS, process.pid) >= 10
 

@@ -12,7 +12,8 @@ WAIT = Patience()
 
 
 def running(*, careful_through: int = 0) -> Recovery:
-    recovery = Recovery(careful_through=careful_through)
+    recovery = Recovery()
+    recovery.distrust(0, careful_through)
     recovery.launched(0.0)
     recovery.became_ready()
     return recovery

@@ -42,7 +42,6 @@ def test_a_store_that_is_not_there_yet_is_empty(path: Path) -> None:
     reader = StateReader(path)
     assert reader.incidents("default").items == ()
     assert reader.incident("default", "inc-1") is None
-    assert reader.events("default", "inc-1") == []
     assert reader.quarantine(None).items == ()
     assert reader.quarantined(None, 1) is None
     assert reader.stats(None)["processed_until"] is None

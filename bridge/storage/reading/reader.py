@@ -104,11 +104,6 @@ class StateReader:
             "common_labels": found.common_labels,
         }
 
-    def events(self, tenant: str, incident: str) -> list[msgspec.Raw]:
-        """Return what was said about the incident, as JSON texts in the order of `seq`."""
-        with self._open() as store:
-            return _events(store, tenant, incident) if store else []
-
     def quarantine(self, tenant: str | None, *, limit: int = 100, cursor: str | None = None) -> Page:
         """Return what could not be used, newest first, without its bytes.
 
