@@ -29,7 +29,7 @@ import uvloop
 from aiohttp import web
 
 from bridge.auth import Keyring
-from bridge.intake import BACKLOG, SERVER_OPTIONS, Intake, routes
+from bridge.intake import BACKLOG, Intake, NoMeter, Runner, routes
 from bridge.model import RowKind
 from bridge.storage.inbox import InboxWriter
 from bridge.storage.inbox import file as inbox_file
@@ -174,7 +174,7 @@ async def serve(kind: str, data: Path, port: int) -> None:
     async with KINDS[kind](data) as found:
         application = web.Application(client_max_size=1 << 30)
         application.add_routes(found)
-        runner = web.AppRunner(application, **SERVER_OPTIONS)
+        runner = Runner(application, NoMeter())  # below all of them what `tocsin serve` runs
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", port, backlog=BACKLOG)
         await site.start()
