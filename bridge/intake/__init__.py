@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from bridge.intake.budget import Allowance, Budget, Hold
 from bridge.intake.door import Intake, peer_of, routes
-from bridge.intake.serving import BACKLOG, SERVER_OPTIONS, Connections, Runner, strays
+from bridge.intake.serving import BACKLOG, Connections, Runner, strays
 from bridge.intake.terms import Inbox, IntakeMeter, IntakeSettings, NoMeter, Refusal
 
 __all__ = [
     "BACKLOG",
-    "SERVER_OPTIONS",
     "Allowance",
     "Budget",
     "Connections",

@@ -9,7 +9,7 @@ use more memory.
 Theory of operation. A body whose length was announced reserves all of it first, a chunked one piece by
 piece; it is given back with the answer. A body of another shape goes to quarantine as a row of its own, at
 a bounded rate, so that a misguided sender cannot fill the disk. Compressed bodies are refused unread; the
-server must be run with `SERVER_OPTIONS`, or aiohttp would unpack them before anybody asks.
+server must be run by `Runner`, or aiohttp would unpack them before anybody asks.
 
 Decision: the body is read here and not by `request.read()`, which copies twice and knows neither budget nor
 deadline. A body that came together with its headers, as nearly all do, is taken without a timer.
