@@ -14,7 +14,8 @@ from msgspec.structs import replace
 from bridge.delivery import Claim, LineChange, Settlement, unanswered
 from bridge.model import Delivery, DeliveryState
 from bridge.storage.deliveries.lines import CHANGES, members, refresh_all, write
-from bridge.storage.deliveries.rows import microseconds, pack, values_of
+from bridge.storage.deliveries.rows import pack, values_of
+from bridge.storage.times import microseconds
 
 
 def claim(

@@ -15,15 +15,8 @@ import msgspec
 
 from bridge.delivery import Due, Frozen, Line, LineKey, Room, Told
 from bridge.storage.deliveries.lines import members
-from bridge.storage.deliveries.rows import (
-    COLUMNS,
-    IS_OPEN,
-    delivery_of,
-    key_of,
-    microseconds,
-    time_of,
-    told_of,
-)
+from bridge.storage.deliveries.rows import COLUMNS, IS_OPEN, delivery_of, key_of, told_of
+from bridge.storage.times import microseconds, moment_of
 
 Rows = list[Any]
 
@@ -88,7 +81,7 @@ def _next_at(connection: sqlite3.Connection, destination: str) -> datetime | Non
         " UNION ALL SELECT min(due_at) FROM line WHERE destination = ? AND due_at IS NOT NULL)",
         (destination, destination),
     ).fetchone()
-    return None if first is None else time_of(first)
+    return None if first is None else moment_of(first)
 
 
 def _frozen(connection: sqlite3.Connection, destination: str, row: Sequence[Any]) -> Frozen:

@@ -11,7 +11,8 @@ from datetime import datetime
 
 from bridge.delivery import LineKey
 from bridge.model import Delivery
-from bridge.storage.deliveries.rows import COLUMNS, IS_OPEN, delivery_of, key_of, microseconds, values_of
+from bridge.storage.deliveries.rows import COLUMNS, IS_OPEN, delivery_of, key_of, values_of
+from bridge.storage.times import microseconds
 
 #: What stands in one line; three values.
 IN_LINE = f"destination = ? AND tenant = ? AND incident = ? AND {IS_OPEN}"

@@ -13,7 +13,8 @@ from bridge.delivery import OPEN, LineKey, OutboxPlace, OutboxRow, dropped, retr
 from bridge.model import DeliveryState, EventKind
 from bridge.storage.deliveries.claiming import thaw
 from bridge.storage.deliveries.lines import IN_LINE, members, one, refresh, refresh_all, write
-from bridge.storage.deliveries.rows import COLUMNS, ERA, IS_OPEN, delivery_of, microseconds
+from bridge.storage.deliveries.rows import COLUMNS, ERA, IS_OPEN, delivery_of
+from bridge.storage.times import microseconds
 
 # ---- taking in -------------------------------------------------------------------------------------------
 

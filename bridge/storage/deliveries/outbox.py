@@ -18,8 +18,8 @@ import msgspec
 
 from bridge.delivery import OutboxPlace, OutboxRow
 from bridge.model import EventKind
-from bridge.storage.deliveries.rows import time_of
 from bridge.storage.sqlite import open_reader, storage_error
+from bridge.storage.times import moment_of
 
 _NO_TABLE = "no such table"
 
@@ -57,7 +57,7 @@ class OutboxReader:
         return [
             OutboxRow(
                 id=row[0], tenant=row[1], destination=row[2], event_id=row[3], incident=row[4], seq=row[5],
-                kind=EventKind(row[6]), at=time_of(row[7]), not_before=time_of(row[8]), urgent=urgent[row[3]],
+                kind=EventKind(row[6]), at=moment_of(row[7]), not_before=moment_of(row[8]), urgent=urgent[row[3]],
             )
             for row in rows
         ]  # fmt: skip

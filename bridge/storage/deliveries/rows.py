@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -11,6 +11,7 @@ import msgspec
 from bridge.delivery import LineKey, Told
 from bridge.model import Delivery, DeliveryState, EventKind
 from bridge.storage.sqlite import Schema
+from bridge.storage.times import microseconds, moment_of
 
 #: The condition of the partial index; a query must repeat it word for word to be served by the index.
 IS_OPEN = "state IN ('waiting', 'pending')"
@@ -74,9 +75,6 @@ CREATE TABLE lost (             -- dead letters that made room for newer ones, o
 #: `seq` of the store is the event's own number less so much for every state that was begun since; see `rewind`.
 ERA = 1 << 32
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
 TIMES = (
     "created_at", "next_at", "delivered_at", "pending_since", "failing_since", "stuck_since", "asked_at",
 )  # fmt: skip
@@ -95,21 +93,11 @@ def first_schema(database: Any) -> None:
 SCHEMA = Schema("delivery.db", [first_schema])
 
 
-def microseconds(time: datetime) -> int:
-    """Return `time` as it is stored."""
-    return (time - _EPOCH) // _MICROSECOND
-
-
-def time_of(stored: int) -> datetime:
-    """Return the time that was stored."""
-    return _EPOCH + timedelta(microseconds=stored)
-
-
 def delivery_of(row: Sequence[Any]) -> Delivery:
     """Return the delivery in a row of `COLUMNS`."""
     fields = dict(zip(Delivery.__struct_fields__, row, strict=True))
     for name in TIMES:
-        fields[name] = None if fields[name] is None else time_of(fields[name])
+        fields[name] = None if fields[name] is None else moment_of(fields[name])
     for name in ("urgent", "maybe_duplicate", "until_recovery"):
         fields[name] = bool(fields[name])
     fields["kind"] = EventKind(fields["kind"])

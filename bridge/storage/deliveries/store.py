@@ -40,6 +40,7 @@ from bridge.storage.deliveries.committing import GroupCommit
 from bridge.storage.deliveries.reading import DeliveryReader, row_number
 from bridge.storage.deliveries.rows import IS_OPEN
 from bridge.storage.sqlite import open_reader, open_writer, storage_error
+from bridge.storage.times import moment_of
 
 Answer = TypeVar("Answer")
 
@@ -209,14 +210,14 @@ def _backlog(connection: sqlite3.Connection) -> dict[str, Backlog]:
     for destination, waiting, oldest in connection.execute(
         f"SELECT destination, count(*), min(created_at) FROM delivery WHERE {IS_OPEN} GROUP BY destination"  # noqa: S608
     ):
-        found[destination] = Backlog(waiting=waiting, oldest_at=rows.time_of(oldest))
+        found[destination] = Backlog(waiting=waiting, oldest_at=moment_of(oldest))
     longest = (
         "SELECT destination, min(stuck_since), incident, reason FROM delivery WHERE stuck_since IS NOT NULL"
     )
     for destination, since, incident, reason in connection.execute(
         f"{longest} AND {IS_OPEN} GROUP BY destination"
     ):
-        stuck = Stuck(since=rows.time_of(since), incident=incident, reason=reason)
+        stuck = Stuck(since=moment_of(since), incident=incident, reason=reason)
         found[destination] = msgspec.structs.replace(found[destination], stuck=stuck)
     for column, question in (
         ("dead", "SELECT destination, count(*) FROM delivery WHERE state = 'dead' GROUP BY destination"),

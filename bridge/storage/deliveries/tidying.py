@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from bridge.delivery import GivenUp, Retention, Tidied, move
 from bridge.model import DeliveryState
 from bridge.storage.deliveries.lines import refresh_all, write
-from bridge.storage.deliveries.rows import COLUMNS, IS_OPEN, delivery_of, microseconds
+from bridge.storage.deliveries.rows import COLUMNS, IS_OPEN, delivery_of
+from bridge.storage.times import microseconds
 
 #: How many ended deliveries one transaction deletes; others wait for it.
 MAX_TIDIED = 5_000
