@@ -111,8 +111,8 @@ class Gathering:
         """Put an episode into its incident, whatever the incident's state was."""
         desk = self._desk
         episode = replace(episode, incident=group.head.id)
-        if (episode.source, episode.fingerprint, episode.starts_at) in group.episodes:
-            # It fires on with the startsAt of an episode that is over and whose watch was forgotten.
+        if tenant.had(episode):
+            # It fires on with the startsAt of an episode that is over, here or in an incident it does not return to.
             episode = replace(episode, starts_at=desk.now)
         before = group.move(Signal.FIRES)
         fresh = group.add(episode, newcomer.tokens)

@@ -251,6 +251,12 @@ class Tenant:
         if group.head.origin != "heartbeat":
             self.homes.setdefault(key, {})[group.head.id] = None
 
+    def had(self, episode: Episode) -> bool:
+        """Say whether an incident in memory has an episode of this alert with this start already."""
+        key = (episode.source, episode.fingerprint)
+        homes = [self.groups[incident] for incident in self.homes.get(key, ())]
+        return any((*key, episode.starts_at) in group.episodes for group in homes)
+
     def home_of(self, key: AlertKey) -> Group | None:
         """Return the incident that has the newest episode of an alert, None if none in memory has any."""
         homes = [self.groups[incident] for incident in self.homes.get(key, ())]

@@ -259,3 +259,18 @@ def test_another_severity_label_builds_the_ladders_of_what_fires_anew(
     thinking.hears("40m", fires("DiskFull", starts="40m", priority="p1", mountpoint="/"))
     assert {line.split()[1] for line in thinking.told()} == {"#1"}
     assert same(thinking, thinking.restarted(tmp_path))
+
+
+def test_an_alert_that_was_a_heartbeat_for_a_while_takes_no_episode_from_its_first_incident(
+    thinking: Thinking, tmp_path: Path
+) -> None:
+    """Its watch is gone, and it fires on with the startsAt that names the episode which ended then."""
+    brief = replace(BASE, reopen_within_s=60.0)
+    thinking.settings("0s", brief)
+    thinking.hears("0s", fires("Watchdog"), fires("B"))
+    thinking.settings("60s", replace(brief, heartbeats=(BEAT,)))
+    thinking.settings("2m", brief)
+    thinking.hears("3m", fires("Watchdog"))
+    first, _, second = thinking.tenant.groups.values()
+    assert not first.episodes.keys() & second.episodes.keys()
+    assert same(thinking, thinking.restarted(tmp_path))
