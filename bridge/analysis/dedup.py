@@ -128,6 +128,7 @@ def observe(
         peer: The Alertmanager that said so.
         unheard_since: An alert that is not remembered and claims to fire at least since then may have been heard,
             given up and forgotten (a silence hid it): its episode begins now, for its startsAt names that one.
+            None where nothing was forgotten yet.
     """
     signal = _signal(watch, alert, peer)
     before = WatchState.NEW if watch is None else watch.state

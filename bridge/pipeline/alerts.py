@@ -33,7 +33,7 @@ class Alerts:
         before = tenant.watches.get(key)
         decision = dedup.observe(
             before, alert, self._desk.now, peer=notification.external_url,
-            unheard_since=self._unheard_since(tenant, alert.source) if before is None else None,
+            unheard_since=tenant.record.forgotten_start if before is None else None,
         )  # fmt: skip
         self._desk.out.count(f"change:{decision.change.value}")
         watch = decision.watch
@@ -46,14 +46,6 @@ class Alerts:
             self._gathering.end(tenant, key, decision.ends)
         elif decision.change is Change.ALTERED:
             self._gathering.alter(tenant, key, alert.annotations)
-
-    def _unheard_since(self, tenant: Tenant, source: str) -> datetime | None:
-        """Return since when an alert that is not watched was surely not heard; None while nobody can know."""
-        habit = tenant.record.habit
-        if habit is None:
-            return None
-        since = self._desk.now - self._desk.patience(tenant, source)
-        return since if habit.since <= since else None
 
     def drop(self, tenant: Tenant, key: AlertKey) -> None:
         """Let go of an alert that became a heartbeat: its episode ends, its watch is forgotten."""
@@ -84,10 +76,17 @@ class Alerts:
     def _keep(self, tenant: Tenant, key: AlertKey, watch: Watch | None) -> None:
         self._desk.out.watches[tenant.name, key[0], key[1]] = watch
         if watch is None:
-            tenant.watches.pop(key, None)
+            self._forget(tenant, key)
             return
         tenant.watches[key] = watch
         self._arm(tenant, key, watch)
+
+    def _forget(self, tenant: Tenant, key: AlertKey) -> None:
+        """Let go of a watch, but for when the newest episode began whose watch was let go."""
+        watch = tenant.watches.pop(key, None)
+        newest = tenant.record.forgotten_start
+        if watch is not None and (newest is None or newest < watch.starts_at):
+            self._desk.keep_record(tenant, replace(tenant.record, forgotten_start=watch.starts_at))
 
     # ---- alarms --------------------------------------------------------------------------------------------
 

@@ -64,6 +64,9 @@ class TenantRecord(Word, frozen=True, kw_only=True):
 
     habit: Habit | None = None
     experience: Experience | None = None
+    #: The newest start of an episode whose watch was forgotten: an unknown alert that claims to fire at least since
+    #: then may be one of those, and its startsAt names that episode.
+    forgotten_start: datetime | None = None
     fit_asked: int = 0  # number of the newest family fit that was asked for
     fit_done: int = 0
     fitted_templates: int = 0  # templates with a vector when that fit was asked for

@@ -274,3 +274,17 @@ def test_an_alert_that_was_a_heartbeat_for_a_while_takes_no_episode_from_its_fir
     first, _, second = thinking.tenant.groups.values()
     assert not first.episodes.keys() & second.episodes.keys()
     assert same(thinking, thinking.restarted(tmp_path))
+
+
+def test_an_alert_that_was_forgotten_early_begins_anew(thinking: Thinking) -> None:
+    """It was forgotten under a short repeat_interval; the long one that holds now does not tell of that."""
+    thinking.settings(
+        "0s", replace(BASE, sources=(Source(tenant="default", name="default", repeat_interval_s=60.0),))
+    )
+    thinking.hears("0s", fires("A"))
+    thinking.hears("10s", ends("A", "10s"))
+    thinking.clock("50m")
+    assert thinking.tenant.watches == {}
+    thinking.settings("55m", BASE)
+    thinking.hears("60m", fires("A"))
+    assert [key[2] for key in thinking.group.episodes] == [timeline.after("60m")]
