@@ -70,6 +70,8 @@ _EXPORTER = re.compile(
 _STATE_METRICS = re.compile(r"(?:[\w-]+-)?kube-state-metrics(?:-.*|:\d+)?")
 #: Labels under which an exporter may name itself.
 _SCRAPED = ("service", "app", "app_kubernetes_io_name", "component", "container", "pod", "job")
+#: Every label by which `tokens_of` tells who scraped from what is broken.
+EXPORTER_LABELS = frozenset({*_SCRAPED, "namespace"})
 #: Namespaces in which exporters live: no place of the thing they speak of.
 _SCRAPED_NAMESPACES = frozenset({"monitoring", "observability", "metrics", "prometheus", "kube-system"})
 
