@@ -1,0 +1,302 @@
+"""The gate: which way of grouping acts for a tenant, on the evidence of the tenant's own history.
+
+Theory: incidents that nobody disputes are played again so that they overlap, with the lone alerts of the time in
+between, and each way of grouping is asked to take them apart. What people confirmed counts as such an incident; where
+that is too little, isolated bursts do (`analysis.bursts`), which nothing but silence defined. What a linker learned
+for this exam comes from an earlier slice of the history than the incidents that it is examined with.
+
+Rules: below `LEAST_UNITS` incidents, or without a way that is better by `MARGIN`, the fallback acts. The verdict says
+what was compared and how it came out; it is as old as the fit it came with, and each fit examines anew.
+
+Decision: pairwise F1 with lone alerts among the incidents rather than ARI or the share of incidents found: a way that
+draws lone alerts in must pay for it, and so must one that leaves everything alone.
+
+Decision: the linker that acts afterwards has learned from all of the history, the examined one from three fifths of
+it. More of the same history does not make it worse, and what a tenant saw last matters most.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from datetime import UTC, datetime
+from typing import Literal
+
+import numpy as np
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from bridge.analysis import clustering, incidents, linking
+from bridge.analysis.bursts import AREA_LABEL, isolated, surges_by_area
+from bridge.analysis.clustering import Index, Newcomer
+from bridge.analysis.correlation import contract
+from bridge.analysis.entities import tokens_of
+from bridge.analysis.families import own_family
+from bridge.analysis.incidents import Group
+from bridge.analysis.learning import History, Judge, Key, Linker, Sighting, fit_linker
+from bridge.analysis.pairs import WINDOW_S, Ints
+from bridge.analysis.topology import Chart
+from bridge.model import Episode, Word
+
+Way = Literal["entities", "bursts", "linker"]
+FALLBACK: Way = "entities"
+
+LEAST_UNITS = 30
+LEARNED_SHARE = 0.6  # of the incidents, the earlier ones
+MOST_UNITS = 150  # examined, the newest
+MARGIN = 0.02  # of F1, by which another way must be better than the fallback
+#: From one start to the next, as shares of the median length, in turns.
+SPACINGS = (0.3, 0.9, 0.15, 0.5, 1.3, 0.4, 0.7)
+LEAST_SPACING_S = 20.0
+LONE_S = 120.0  # an alert is lone if none of its cluster is nearer
+#: Log odds that a link must exceed to join; which is best depends on how much a tenant's incidents overlap.
+SHIFTS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5)
+
+
+class LinkAsk(Word, frozen=True, kw_only=True):
+    """All that one fit of a linker may know. `fit` counts upwards per tenant, no number is used twice."""
+
+    tenant: str
+    fit: int
+    sightings: tuple[Sighting, ...]
+    families: dict[str, str]  # template -> family
+    vectors: dict[str, bytes]  # template -> vector
+    charts: tuple[Chart, ...]
+    label: str  # of the topology
+    groups: tuple[tuple[Key, ...], ...]  # that people confirmed
+    sensitivity: float
+    window_s: float
+
+
+class Evidence(Word, frozen=True, kw_only=True):
+    """How one way did in the exam."""
+
+    way: Way
+    f1: float
+    precision: float
+    recall: float
+    shift: float = 0.0
+
+
+class Verdict(Word, frozen=True, kw_only=True):
+    """Which way acts, and why."""
+
+    way: Way = FALLBACK
+    shift: float = 0.0
+    reason: str = "nothing was learned yet"
+    units: int = 0  # incidents there were to learn from and to be examined with
+    examined: int = 0
+    of: Literal["", "isolated bursts", "confirmed incidents"] = ""
+    evidence: tuple[Evidence, ...] = ()
+
+
+class LinkFit(Word, frozen=True, kw_only=True):
+    """The answer to a `LinkAsk`."""
+
+    fit: int
+    linker: Linker
+    verdict: Verdict
+
+
+def fit(ask: LinkAsk) -> LinkFit:
+    """Examine, and learn from all there is. Some ten seconds for 8,000 sightings; runs in the models' process."""
+    history = History(
+        ask.sightings, families=ask.families, vectors=ask.vectors, charts=ask.charts, label=ask.label
+    )
+    verdict = examine(history, ask)
+    return LinkFit(fit=ask.fit, linker=fit_linker(history, ask.groups), verdict=verdict)
+
+
+# ---- the exam --------------------------------------------------------------------------------------------
+
+
+def examine(history: History, ask: LinkAsk) -> Verdict:
+    """Return which way acts."""
+    of, units = _units(history, ask.groups)
+    if len(units) < LEAST_UNITS:
+        return Verdict(
+            reason=f"{len(units)} undisputed incidents are too few to tell, {LEAST_UNITS} are needed",
+            units=len(units), of=of,
+        )  # fmt: skip
+    cut = int(len(units) * LEARNED_SHARE)
+    begins = min(units[cut])
+    taught = [group for group in ask.groups if _last_of(history, group) < begins]
+    linker = fit_linker(history, taught, until=begins)
+    exam = _Exam(history, units[cut:][-MOST_UNITS:], begins, ask)
+    judge = Judge(linker)
+    evidence = [
+        exam.graded("entities", exam.by_entities()),
+        exam.graded("bursts", exam.by_bursts()),
+        *exam.by_linker(judge),
+    ]
+    return _decided(evidence, units=len(units), examined=exam.units, of=of)
+
+
+def _decided(evidence: Sequence[Evidence], *, units: int, examined: int, of: str) -> Verdict:
+    fallback = next(each for each in evidence if each.way == FALLBACK)
+    best = max(evidence, key=lambda each: each.f1)  # the first of equals
+    kept = tuple(
+        max((e for e in evidence if e.way == way), key=lambda e: e.f1)
+        for way in ("entities", "bursts", "linker")
+    )
+    scores = ", ".join(f"{each.way} {each.f1:.2f}" for each in kept)
+    wins = best.f1 >= fallback.f1 + MARGIN
+    chosen = best if wins else fallback
+    word = "is best" if wins else "stays: none is clearly better"
+    return Verdict(
+        way=chosen.way, shift=chosen.shift, units=units, examined=examined, of=of, evidence=kept,  # type: ignore[arg-type]
+        reason=f"{chosen.way} {word} on {examined} {of} made to overlap (F1: {scores})",
+    )  # fmt: skip
+
+
+def _units(
+    history: History, groups: Sequence[Sequence[Key]]
+) -> tuple[Literal["isolated bursts", "confirmed incidents"], list[list[int]]]:
+    """Return undisputed incidents as rows of the history, by their first alert."""
+    place = {each.key: row for row, each in enumerate(history.sightings)}
+    confirmed = sorted(sorted(place[key] for key in group if key in place) for group in groups)
+    confirmed = [unit for unit in confirmed if len(unit) > 1]
+    if len(confirmed) >= LEAST_UNITS:
+        return "confirmed incidents", confirmed
+    areas = [each.labels.get(AREA_LABEL, "") for each in history.sightings]
+    things = [f"{each.source} {each.fingerprint}" for each in history.sightings]
+    return "isolated bursts", isolated(history.at_s.tolist(), areas, things)
+
+
+def _last_of(history: History, group: Sequence[Key]) -> int:
+    keys = set(group)
+    return max((row for row, each in enumerate(history.sightings) if each.key in keys), default=-1)
+
+
+class _Exam:
+    """Incidents that are made to overlap, with lone alerts in between."""
+
+    def __init__(self, history: History, units: Sequence[Sequence[int]], begins: int, ask: LinkAsk) -> None:
+        self._history = history
+        self._ask = ask
+        self.units = len(units)
+        played = self._overlapping(units) + self._lone(units, begins)
+        played.sort()
+        self.rows = np.array([row for _, row, _ in played], np.int64)
+        self.at_s = np.array([at_s for at_s, _, _ in played])
+        self.truth = [unit for _, _, unit in played]
+
+    def _overlapping(self, units: Sequence[Sequence[int]]) -> list[tuple[float, int, int]]:
+        at_s = self._history.at_s
+        length_s = statistics.median(float(at_s[unit[-1]] - at_s[unit[0]]) for unit in units)
+        played, start_s = [], 0.0
+        for number, unit in enumerate(units):
+            played += [(start_s + float(at_s[row] - at_s[unit[0]]), row, number) for row in unit]
+            start_s += max(LEAST_SPACING_S, length_s * SPACINGS[number % len(SPACINGS)])
+        self.span_s = max(at for at, _, _ in played) if played else 0.0
+        return played
+
+    def _lone(self, units: Sequence[Sequence[int]], begins: int) -> list[tuple[float, int, int]]:
+        """Return lone alerts of the examined slice, as dense in the exam as they were in the history."""
+        at_s = self._history.at_s
+        taken = {row for unit in units for row in unit}
+        real_s = max(1.0, float(at_s[-1] - at_s[begins]))
+        areas = [each.labels.get(AREA_LABEL, "") for each in self._history.sightings]
+        last: dict[str, int] = {}
+        near = set()
+        for row in range(begins, len(at_s)):
+            before = last.get(areas[row])
+            if before is not None and at_s[row] - at_s[before] < LONE_S:
+                near |= {row, before}
+            last[areas[row]] = row
+        lone = [row for row in range(begins, len(at_s)) if row not in taken and row not in near]
+        wanted = round(len(lone) * self.span_s / real_s)
+        step = max(1, len(lone) // max(1, wanted))
+        chosen = lone[::step][:wanted]
+        return [
+            (self.span_s * (number + 0.5) / max(1, len(chosen)), row, -1 - row)
+            for number, row in enumerate(chosen)
+        ]
+
+    # ---- the ways --------------------------------------------------------------------------------------
+
+    def by_bursts(self) -> list[tuple[str, int]]:
+        """Group by surges alone."""
+        areas = [self._history.sightings[row].labels.get(AREA_LABEL, "") for row in self.rows.tolist()]
+        return surges_by_area(self.at_s.tolist(), areas, window_s=self._ask.window_s)
+
+    def by_linker(self, judge: Judge) -> list[Evidence]:
+        """Group by a linker's links, with every shift."""
+        earlier, later = _within(self.at_s)
+        columns = self._history.columns
+        lag = self.at_s[later] - self.at_s[earlier]
+        mine, theirs = self.rows[earlier], self.rows[later]
+        logits = judge.logits(judge.features(columns, mine, theirs, lag))
+        listed = list(zip(earlier.tolist(), later.tolist(), strict=True))
+        found = []
+        for shift in SHIFTS:
+            links = [
+                (one, other, weight - shift)
+                for (one, other), weight in zip(listed, logits.tolist(), strict=True)
+            ]
+            found.append(self.graded("linker", contract(len(self.rows), links), shift))
+        return found
+
+    def by_entities(self) -> list[str]:
+        """Group as the fallback does."""
+        index, groups = Index(), dict[str, Group]()
+        return [
+            self._entered(index, groups, float(at_s), int(row))
+            for at_s, row in zip(self.at_s, self.rows, strict=True)
+        ]
+
+    def _entered(self, index: Index, groups: dict[str, Group], at_s: float, row: int) -> str:
+        seen = self._history.sightings[row]
+        at = datetime.fromtimestamp(at_s, UTC)
+        tokens = tokens_of(seen.labels)
+        family = self._ask.families.get(seen.template) or own_family(seen.template)
+        newcomer = Newcomer(
+            tokens=tokens,
+            origin="alerts",
+            group="",
+            family=linking.family_token(family),
+            template=seen.template,
+            at=at,
+        )
+        choice = clustering.choose(
+            newcomer, index, groups, window_s=self._ask.window_s, sensitivity=self._ask.sensitivity,
+            likeness=lambda _template, _group: None, rarity=lambda key: self._history.common.get(key, 1.0),
+        )  # fmt: skip
+        episode = Episode(
+            tenant="", source=seen.source, fingerprint=seen.fingerprint, starts_at=at, ends_at=None, seen_at=at,
+            labels=seen.labels, annotations={}, generator_url="", group_key="", severity="warning",
+            template=seen.template, incident="", why="",
+        )  # fmt: skip
+        group = groups.get(choice.incident) if choice.incident else None
+        if group is None:
+            group = incidents.found(episode, "alerts", at, degraded=False)
+            groups[group.head.id] = group
+        group.add(episode, tokens)
+        group.hold(newcomer.family, at)
+        group.head = replace(group.head, active_at=at)
+        index.note(group.head.id, group.head.opened_at, clustering.keys_of(newcomer))
+        return group.head.id
+
+    # ---- the mark --------------------------------------------------------------------------------------
+
+    def graded(self, way: Way, guess: Sequence[Hashable], shift: float = 0.0) -> Evidence:
+        """Return how well a grouping agrees with the truth, over pairs of alerts."""
+        made, meant, both = (
+            sum(size * (size - 1) // 2 for size in Counter(labels).values())
+            for labels in (guess, self.truth, list(zip(guess, self.truth, strict=True)))
+        )
+        precision, recall = (both / made if made else 1.0), (both / meant if meant else 1.0)
+        f1 = 2 * precision * recall / (precision + recall) if both else 0.0
+        return Evidence(
+            way=way, f1=round(f1, 4), precision=round(precision, 4), recall=round(recall, 4), shift=shift
+        )
+
+
+def _within(at_s: NDArray[np.float64]) -> tuple[Ints, Ints]:
+    """Return (earlier, later) of all pairs within the window."""
+    since = np.searchsorted(at_s, at_s - WINDOW_S, "left")
+    number = np.arange(len(at_s)) - since
+    later = np.repeat(np.arange(len(at_s)), number)
+    earlier = np.arange(len(later)) - np.repeat(np.cumsum(number) - number, number) + np.repeat(since, number)
+    return earlier, later

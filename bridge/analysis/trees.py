@@ -1,0 +1,125 @@
+"""Trees: a small ensemble of regression trees, and its sum for many rows at once.
+
+Theory (QuickScorer: Lucchese et al., "QuickScorer: a fast algorithm to rank documents with additive ensembles of
+regression trees", SIGIR 2015): each false test of a tree rules out the leaves on its left. For each feature and each
+interval between two thresholds the leaves that remain of every tree are one table row of bit masks; the rows of all
+features are combined by AND, and the leftmost leaf that remains is where the sample ends. There is no walking down,
+so a few array operations score 400 rows by 80 trees in half a millisecond.
+
+Decision: scikit-learn grows the trees (in the models' process), this module only adds them up: the analyst would pay
+a second and 136 MB for scikit-learn, and two milliseconds a call. A test compares the sums with scikit-learn's own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.model import Word
+
+MAX_LEAVES = 32  # bits of a mask: trees of depth 5
+_ALL = np.uint32(0xFFFFFFFF)
+
+
+class Grown(Word, frozen=True, kw_only=True):
+    """An ensemble as it is stored. Every test says `x[feature] <= threshold` goes left.
+
+    For each test: its tree, its feature, its threshold, and the mask of the leaves that remain when it is false.
+    `leaves` has `MAX_LEAVES` values per tree, in order from the left.
+    """
+
+    trees: int
+    base: float
+    tree: bytes  # uint16 each
+    feature: bytes  # uint8 each
+    threshold: bytes  # float32 each
+    remain: bytes  # uint32 each
+    leaves: bytes  # float32, trees x MAX_LEAVES
+
+
+#: Of these every sum is 0.
+NO_TREES = Grown(trees=0, base=0.0, tree=b"", feature=b"", threshold=b"", remain=b"", leaves=b"")
+
+
+class Ensemble:
+    """An ensemble that is ready to add up."""
+
+    def __init__(self, grown: Grown, features: int) -> None:
+        """Build the tables; `features` is how many columns a row has."""
+        self._base = grown.base
+        self._leaves = np.frombuffer(grown.leaves, "<f4").reshape(grown.trees, MAX_LEAVES)
+        self._trees = np.arange(grown.trees)
+        tree, feature = np.frombuffer(grown.tree, "<u2"), np.frombuffer(grown.feature, np.uint8)
+        threshold, remain = np.frombuffer(grown.threshold, "<f4"), np.frombuffer(grown.remain, "<u4")
+        self._tables: list[tuple[int, NDArray[np.float32], NDArray[np.uint32]]] = []
+        for column in range(features):
+            mine = np.flatnonzero(feature == column)
+            if len(mine):
+                edges = np.unique(threshold[mine])
+                table = np.full((len(edges) + 1, grown.trees), _ALL, np.uint32)
+                for test in mine.tolist():
+                    first = int(np.searchsorted(edges, threshold[test])) + 1
+                    table[first:, tree[test]] &= remain[test]
+                self._tables.append((column, edges, table))
+
+    def sums(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the ensemble's value for each row."""
+        if not len(self._trees):
+            return np.full(len(rows), self._base)
+        masks: NDArray[np.uint32] | None = None
+        for column, edges, table in self._tables:
+            # A value that is equal to a threshold passes its test: it stands left of that edge.
+            found = table[np.searchsorted(edges, rows[:, column], side="left")]
+            masks = found if masks is None else masks & found
+        if masks is None:
+            masks = np.full((len(rows), len(self._trees)), _ALL, np.uint32)
+        lowest = masks & (~masks + np.uint32(1))
+        leaf = np.log2(lowest.astype(np.float64)).astype(np.int64)
+        values: NDArray[np.float64] = (
+            self._leaves[self._trees, leaf].sum(axis=1, dtype=np.float64) + self._base
+        )
+        return values
+
+
+def stored(classifier: Any) -> Grown:
+    """Return what a fitted binary `HistGradientBoostingClassifier` learned. No missing values, no categories.
+
+    Raises:
+        ValueError: A tree has more than `MAX_LEAVES` leaves.
+    """
+    tests: list[tuple[int, int, float, int]] = []
+    leaves = np.zeros((len(classifier._predictors), MAX_LEAVES), "<f4")  # noqa: SLF001 - it has no public form
+    for number, (predictor,) in enumerate(classifier._predictors):  # noqa: SLF001
+        nodes = predictor.nodes
+        found: list[float] = []
+
+        def walk(
+            at: int, tree: int = number, nodes: Any = nodes, found: list[float] = found
+        ) -> tuple[int, int]:
+            """Return the first leaf under a node and the one after the last."""
+            node = nodes[at]
+            if node["is_leaf"]:
+                found.append(float(node["value"]))
+                return len(found) - 1, len(found)
+            first, middle = walk(int(node["left"]))
+            _, last = walk(int(node["right"]))
+            gone = ((1 << middle) - 1) & ~((1 << first) - 1)
+            tests.append((tree, int(node["feature_idx"]), float(node["num_threshold"]), 0xFFFFFFFF & ~gone))
+            return first, last
+
+        walk(0)
+        if len(found) > MAX_LEAVES:
+            raise ValueError(f"a tree has {len(found)} leaves, more than {MAX_LEAVES}")
+        leaves[number, : len(found)] = found
+    # A threshold is rounded down: no float32 between it and the double it stands for would go another way.
+    thresholds = np.array([test[2] for test in tests], np.float64)
+    narrow = thresholds.astype("<f4")
+    narrow = np.where(narrow > thresholds, np.nextafter(narrow, np.float32(-np.inf)), narrow).astype("<f4")
+    return Grown(
+        trees=len(leaves), base=float(np.ravel(classifier._baseline_prediction)[0]),  # noqa: SLF001
+        tree=np.array([test[0] for test in tests], "<u2").tobytes(),
+        feature=np.array([test[1] for test in tests], np.uint8).tobytes(), threshold=narrow.tobytes(),
+        remain=np.array([test[3] for test in tests], "<u4").tobytes(), leaves=leaves.tobytes(),
+    )  # fmt: skip

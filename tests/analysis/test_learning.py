@@ -1,0 +1,201 @@
+"""A linker learns from a history alone what comes together, and from people what belongs together."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import numpy as np
+import pytest
+
+from bridge.analysis.entities import tokens_of
+from bridge.analysis.gate import FALLBACK, Evidence, LinkAsk, _decided, fit
+from bridge.analysis.learning import FEATURES, History, Judge, Linker, Sighting, common_of, fit_linker
+from bridge.analysis.pairs import (
+    CALLER_LATER,
+    OTHER_CLUSTER,
+    SAME_SERVICE,
+    SAME_SPACE,
+    WINDOW_S,
+    Columns,
+    begun_s,
+    traits_of,
+)  # fmt: skip
+from bridge.analysis.topology import Call, Chart, Service, Topology
+
+START = datetime(2026, 1, 5, tzinfo=UTC)
+CHARTS = (
+    Chart(
+        origin="file", services=(Service(name="shop"), Service(name="db")), calls=(Call(caller=0, callee=1),)
+    ),
+)
+
+
+def sighting(at_s: float, name: str, **labels: str) -> Sighting:
+    at = START + timedelta(seconds=at_s)
+    mine = {"alertname": name, **labels}
+    return Sighting(at.timestamp(), "default", f"{name} {labels} ", at, f"t-{name}", mine)
+
+
+def history(sightings: list[Sighting]) -> History:
+    return History(sightings, families={}, vectors={}, charts=CHARTS, label="service")
+
+
+def world(seed: int, days: int = 6, faults: int = 10) -> list[Sighting]:
+    """Let a slow database be felt by the shop 20 s later, `faults` times a day; mail alerts come by themselves."""
+    dice = random.Random(seed)
+    found = []
+    for _ in range(days * faults):
+        at = dice.uniform(0, days * 86_400)
+        found.append(sighting(at, "DbSlow", service="db", cluster="x", host=f"db-{dice.randrange(9)}"))
+        found += [
+            sighting(at + 20 + dice.uniform(0, 5), f"ShopErrors{number}", service="shop", cluster="x")
+            for number in range(5)
+        ]
+    lone = [(dice.uniform(0, days * 86_400), dice.randrange(4), dice.randrange(9)) for _ in range(days * 120)]
+    mails = [
+        sighting(at, f"Mail{kind}", service="mail", cluster="x", host=f"m-{host}") for at, kind, host in lone
+    ]
+    return found + mails
+
+
+def chance(judge: Judge, *pair: Sighting) -> float:
+    columns = Columns(Topology(CHARTS), lambda _one, _other: None)
+    for each in pair:
+        family = f"t:{each.template}"
+        columns.add(
+            traits_of(
+                each.labels, tokens_of(each.labels), at_s=each.at_s, template=each.template, family=family,
+                topology=Topology(CHARTS), rarity=judge.rarity,
+            ),
+            judge.families.get(family, -1),
+        )  # fmt: skip
+    logit = judge.logits(judge.features(columns, np.array([0]), np.array([1])))[0]
+    return float(1 / (1 + np.exp(-logit)))
+
+
+DB = sighting(0, "DbSlow", service="db", cluster="x", host="db-1")
+SHOP = sighting(22, "ShopErrors1", service="shop", cluster="x")
+MAIL = sighting(22, "Mail1", service="mail", cluster="x", host="m-1")
+
+
+@pytest.fixture(scope="module")
+def linker() -> Linker:
+    return fit_linker(history(world(1)))
+
+
+def test_what_comes_together_more_often_than_by_chance_is_linked(linker: Linker) -> None:
+    judge = Judge(linker)
+    assert chance(judge, DB, SHOP) > 0.9
+    assert chance(judge, DB, MAIL) < 0.3
+
+
+def test_kinds_that_were_never_seen_are_not_linked_for_sure(linker: Linker) -> None:
+    strange = sighting(600, "Strange", service="else", cluster="y")
+    assert chance(Judge(linker), DB, strange) < 0.5
+
+
+def test_the_same_history_teaches_the_same_in_any_order(linker: Linker) -> None:
+    shuffled = world(1)
+    random.Random(9).shuffle(shuffled)
+    assert msgspec.msgpack.encode(fit_linker(history(shuffled))) == msgspec.msgpack.encode(linker)
+
+
+def test_a_linker_survives_storage(linker: Linker) -> None:
+    loaded = msgspec.msgpack.decode(msgspec.msgpack.encode(linker), type=Linker)
+    assert loaded == linker
+    assert chance(Judge(loaded), DB, SHOP) == chance(Judge(linker), DB, SHOP)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 9])
+def test_hardly_any_history_teaches_nothing_and_breaks_nothing(number: int) -> None:
+    found = fit_linker(history(world(1)[:number]))
+    assert 0.0 <= chance(Judge(found), DB, SHOP) <= 1.0
+
+
+def test_people_correct_what_history_suggests() -> None:
+    seen = history(world(2))
+    # Each alert by itself: what comes together does not belong together, people say; mail does.
+    groups = [[each.key] for each in seen.sightings if not each.labels["alertname"].startswith("Mail")]
+    mails: dict[int, list] = {}
+    for each in seen.sightings:
+        if each.labels["alertname"].startswith("Mail"):
+            mails.setdefault(int(each.at_s // 1800), []).append(each.key)
+    told = fit_linker(seen, [*groups, *mails.values()])
+    assert told.labelled >= 200
+    assert chance(Judge(told), DB, SHOP) < 0.1 < chance(Judge(fit_linker(seen)), DB, SHOP)
+
+
+def test_an_alert_begins_when_its_sender_says_if_that_can_be() -> None:
+    seen = START + timedelta(hours=1)
+    assert begun_s(seen - timedelta(seconds=40), seen) == seen.timestamp() - 40
+    assert begun_s(seen + timedelta(seconds=40), seen) == seen.timestamp()
+    assert begun_s(seen - timedelta(days=2), seen) == seen.timestamp() - WINDOW_S
+
+
+def test_a_pair_is_the_same_wherever_it_stands() -> None:
+    told = [DB, SHOP, MAIL, sighting(30, "DbSlow", service="else", cluster="y")]
+    one, other = (Columns(Topology(CHARTS), lambda _one, _other: 0.7) for _ in range(2))
+    for each in told:
+        one.add(traits_of(each.labels, tokens_of(each.labels), at_s=each.at_s, template=each.template, family="f", topology=Topology(CHARTS), rarity=lambda _key: 1.0))  # fmt: skip
+    for each in [MAIL, MAIL, *reversed(told)]:
+        other.add(traits_of(each.labels, tokens_of(each.labels), at_s=each.at_s, template=each.template, family="f", topology=Topology(CHARTS), rarity=lambda _key: 1.0))  # fmt: skip
+    other.drop(2)
+    first, second = np.array([0, 0, 0]), np.array([1, 2, 3])
+    lag = np.array([1.0, 2.0, 3.0])
+    found = one.pairs(first, second, lag)
+    assert np.array_equal(found, other.pairs(3 - first, 3 - second, lag))
+    columns = FEATURES[: found.shape[1]]
+    assert found[0, columns.index("service")] == CALLER_LATER
+    assert found[2, columns.index("service")] != SAME_SERVICE
+    assert found[0, columns.index("area")] != SAME_SPACE
+    assert found[2, columns.index("area")] == OTHER_CLUSTER
+
+
+def test_what_stands_in_every_hour_is_common() -> None:
+    common = common_of([sighting(3600 * n, "A", cluster="x", host=f"h{n}") for n in range(50)])
+    assert common["cluster=x"] < 0.2
+    assert "host=h1" not in common
+
+
+# ---- the gate --------------------------------------------------------------------------------------------
+
+
+def asked(sightings: list[Sighting], groups: tuple = ()) -> LinkAsk:
+    return LinkAsk(
+        tenant="default", fit=1, sightings=tuple(sightings), families={}, vectors={}, charts=CHARTS, label="service",
+        groups=groups, sensitivity=0.5, window_s=900.0,
+    )  # fmt: skip
+
+
+def test_with_too_few_undisputed_incidents_the_fallback_stays() -> None:
+    verdict = fit(asked(world(1, days=2, faults=4))).verdict
+    assert verdict.way == FALLBACK
+    assert "too few" in verdict.reason
+
+
+def test_what_takes_overlapping_incidents_apart_best_acts() -> None:
+    answer = fit(asked(world(3, days=6, faults=14)))
+    assert answer.verdict.of == "isolated bursts"
+    assert answer.verdict.examined < answer.verdict.units
+    assert {each.way for each in answer.verdict.evidence} == {"entities", "bursts", "linker"}
+    best = max(answer.verdict.evidence, key=lambda each: each.f1)
+    assert answer.verdict.way == best.way == "linker"
+    assert fit(asked(world(3, days=6, faults=14))) == answer
+
+
+def test_confirmed_incidents_go_before_bursts() -> None:
+    seen = world(4, days=6, faults=8)
+    groups = tuple(tuple(each.key for each in seen[n : n + 6]) for n in range(0, 6 * 48, 6))
+    assert fit(asked(seen, groups)).verdict.of == "confirmed incidents"
+
+
+def test_a_way_that_is_hardly_better_does_not_act() -> None:
+    def evidence(way: str, f1: float) -> Evidence:
+        return Evidence(way=way, f1=f1, precision=f1, recall=f1)  # type: ignore[arg-type]
+
+    close = [evidence("entities", 0.80), evidence("bursts", 0.5), evidence("linker", 0.81)]
+    assert _decided(close, units=40, examined=16, of="isolated bursts").way == "entities"
+    clear = [evidence("entities", 0.80), evidence("bursts", 0.5), evidence("linker", 0.83)]
+    assert _decided(clear, units=40, examined=16, of="isolated bursts").way == "linker"
