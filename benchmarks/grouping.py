@@ -43,8 +43,8 @@ import yaml
 from benchmarks.parts import baselines, curve, recorded, storms
 from benchmarks.parts.baselines import Choice, Groups, chosen, judged
 from benchmarks.parts.metrics import Agreement, agreement, averaged
-from benchmarks.parts.operator import operator
 from benchmarks.parts.pages import called, said
+from benchmarks.parts.person import operator
 from benchmarks.parts.played import Played, Vectors, play, progress
 from benchmarks.parts.streams import Firing, Stream
 from bridge.analysis.settings import AnalysisSettings

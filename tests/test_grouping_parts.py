@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.parts import baselines, recorded
-from benchmarks.parts.operator import feedback_lines, operator
 from benchmarks.parts.pages import called
+from benchmarks.parts.person import feedback_lines, operator
 from benchmarks.parts.played import Page, Played, play
 from benchmarks.parts.storms import storm
 from benchmarks.parts.streams import Firing, Stream, first_of_each, webhooks
