@@ -52,6 +52,9 @@ class RowKind(StrEnum):
     FAMILIES = "families"  # a finished HDBSCAN fit or prediction that acts from here on
     MODE = "mode"  # thinking with or without models from here on
     SETTINGS = "settings"  # the analysis settings in force from here on, without secrets
+    TOPOLOGY = (
+        "topology"  # who calls whom from here on, as far as one origin knows it; no tenant: for all of them
+    )
     REPLAYED = "replayed"  # an entry of the quarantine was sent again; changes nothing that is thought
 
 

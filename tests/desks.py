@@ -14,6 +14,7 @@ import numpy as np
 import timeline
 
 from bridge.analysis.settings import AnalysisSettings, Destination, Heartbeat, Route
+from bridge.analysis.topology import Call, Chart, Service
 from bridge.model import InboxRow, IncidentState, RowKind
 from bridge.pipeline import Outcome, advance
 from bridge.storage.state import StateStore
@@ -21,13 +22,18 @@ from bridge.storage.state import StateStore
 FRONT = "front-1"
 TABLES = (
     "common", "cursor", "tenant_state", "incident", "episode", "event", "outbox", "quarantine", "history",
-    "watch", "beat", "template", "habit", "rarity",
+    "watch", "beat", "template", "habit", "rarity", "chart",
 )  # fmt: skip
 SETTINGS = AnalysisSettings(
     sensitivity=0.7,
     heartbeats=(Heartbeat(match=('alertname="Watchdog"',), missing_after_s=900.0),),
     destinations=(Destination(name="file", wait_s=0.0), Destination(name="chat", wait_s=30.0)),
     routes=(Route(to=("file",)), Route(match=('severity="critical"',), to=("chat",), repeat_s=3600.0)),
+)
+
+
+TOPOLOGY = Chart(
+    origin="file", services=(Service(name="shop"), Service(name="db", namespace="web")), calls=(Call(0, 1),)
 )
 
 
@@ -85,6 +91,7 @@ def mixed(store: StateStore, *, compared: bool = False) -> Desk:
     """Live through heartbeats that come and go, vectors, families, a merge, an end, faults and two tenants."""
     desk = Desk(store, compared=compared)
     desk.use("0s", SETTINGS)
+    desk.take("0s", RowKind.TOPOLOGY, msgspec.json.encode(TOPOLOGY), "")
     desk.fires("0s", WATCHDOG, {"alertname": "Watchdog", "severity": "none", "cluster": "eu"})
     desk.fires("1s", host("NodeDown", "db-1", "critical"))
     desk.fires("2s", host("Latency", "web-1"))

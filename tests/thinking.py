@@ -15,6 +15,7 @@ from timeline import after, webhook
 
 from bridge.analysis.incidents import Group
 from bridge.analysis.settings import AnalysisSettings
+from bridge.analysis.topology import Chart
 from bridge.model import Event, InboxRow, RowKind
 from bridge.pipeline import Ask, Common, Outcome, State, advance
 from bridge.pipeline.state import OutboxEntry, Tenant
@@ -76,6 +77,10 @@ class Thinking:
     def settings(self, at: str, settings: AnalysisSettings) -> Outcome:
         """Put settings in force."""
         return self.row(at, RowKind.SETTINGS, msgspec.json.encode(settings), tenant="")
+
+    def topology(self, at: str, chart: Chart, *, tenant: str = "") -> Outcome:
+        """Let a topology in, for all tenants or one."""
+        return self.row(at, RowKind.TOPOLOGY, msgspec.json.encode(chart), tenant=tenant)
 
     def mode(self, at: str, *, model_free: bool) -> Outcome:
         """Think without or with models."""

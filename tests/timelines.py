@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from bridge.analysis.settings import AnalysisSettings, Destination, Heartbeat, Route, Source
 from bridge.analysis.text import template_of
+from bridge.analysis.topology import Call, Chart, Service
 from bridge.model import EventKind, InboxRow, RowKind
 from bridge.webhooks.alertmanager import parse
 
@@ -56,7 +57,24 @@ SETTINGS = (
         sources=tuple(Source(tenant=name, name="am", repeat_interval_s=60.0) for name in TENANTS),
         sensitivity=0.9,
     ),
+    msgspec.structs.replace(BASE, topology_label="app"),
     msgspec.structs.replace(BASE, models=False, severity_label="team", severities={"db": "critical"}),
+)
+#: What a changed file or an import may bring, and what is no topology at all.
+CHARTS = (
+    Chart(origin="file"),
+    Chart(origin="file", services=(Service(name="shop"), Service(name="pay")), calls=(Call(0, 1),)),
+    Chart(
+        origin="file",
+        services=(Service(name="pay", namespace="web"), Service(name="shop"), Service(name="db")),
+        calls=(Call(1, 0), Call(0, 2), Call(2, 1)),
+    ),
+    Chart(
+        origin="prometheus",
+        services=(Service(name="shop", namespace="web"), Service(name="db", also=("db-1",))),
+        calls=(Call(0, 1, "12 requests"),),
+    ),
+    Chart(origin="prometheus", services=(Service(name="shop"),), calls=(Call(0, 7),)),
 )
 #: Seconds between rows.
 PAUSES = (0.0, 0.0, 0.0, 0.0, 0.001, 1.0, 1.0, 1.0, 2.5, 2.5, 2.5, 5.0, 5.0, 5.0, 7.0, 7.0, 7.0, 20.0, 20.0, 30.0,
@@ -115,12 +133,15 @@ _kinds: dict[str, st.SearchStrategy[tuple[Any, ...]]] = {
     "rejected": st.tuples(st.just(RowKind.REJECTED)),
     "mode": st.tuples(st.just(RowKind.MODE), st.booleans()),
     "settings": st.tuples(st.just(RowKind.SETTINGS), st.sampled_from(SETTINGS)),
+    "topology": st.tuples(st.just(RowKind.TOPOLOGY), st.sampled_from(CHARTS)),
 }
 _steps = st.tuples(
     st.sampled_from(PAUSES),
     st.sampled_from(("east", "east", "east", "west")),
     st.sampled_from(("am", "am", "am", "am", "am2", "tocsin")),
-    st.sampled_from(("webhook",) * 18 + ("settings",) * 3 + tuple(_kinds)).flatmap(_kinds.__getitem__),
+    st.sampled_from(("webhook",) * 18 + ("settings",) * 3 + ("topology",) + tuple(_kinds)).flatmap(
+        _kinds.__getitem__
+    ),
 )
 
 
@@ -133,7 +154,8 @@ def timelines(draw: st.DrawFn) -> list[InboxRow]:
     steps = draw(st.lists(_steps, min_size=size, max_size=size + 10))
     for number, (pause_s, tenant, source, what) in enumerate(steps, 1):
         at += timedelta(seconds=pause_s)
-        owner = "" if what[0] in {RowKind.MODE, RowKind.SETTINGS, RowKind.CLOCK} else tenant
+        common = what[0] in {RowKind.MODE, RowKind.SETTINGS, RowKind.CLOCK} or what[1:] == (CHARTS[1],)
+        owner = "" if common else tenant
         rows.append(timeline.row(number, at, _body(at, *what), kind=what[0], tenant=owner, source=source))
     return rows
 
@@ -152,7 +174,7 @@ def _body(at: datetime, kind: RowKind, *given: Any) -> bytes:
             return json.dumps({"fit": 1, "assign": given[0]}).encode()
         case RowKind.MODE:
             return json.dumps({"model_free": given[0]}).encode()
-        case RowKind.SETTINGS:
+        case RowKind.SETTINGS | RowKind.TOPOLOGY:
             return msgspec.json.encode(given[0])
         case RowKind.CLOCK:
             return b""

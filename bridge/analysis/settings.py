@@ -73,6 +73,7 @@ class AnalysisSettings(Word, frozen=True, kw_only=True):
     close_after_s: float = 300.0  # quiet this long is over
     reopen_within_s: float = 1800.0
     dispute_s: float = 30.0  # how long a firing that may be a stale copy waits
+    topology_label: str = "service"  # whose value names the service that an alert is about
     sensitivity: float = 0.5  # 0..1: how readily alerts are put together; higher joins more
     models: bool = True  # False: group key, labels and time alone
     heartbeats: tuple[Heartbeat, ...] = ()

@@ -16,6 +16,7 @@ from bridge.analysis.families import EncodeAsk, own_family
 from bridge.analysis.incidents import Group
 from bridge.analysis.routing import Router
 from bridge.analysis.settings import AnalysisSettings, Source
+from bridge.analysis.topology import Chart, Topology
 from bridge.model import Alert, Episode, Fault, InboxRow, Severity
 from bridge.pipeline.state import (
     Common,
@@ -53,6 +54,7 @@ class Desk:
             for tenant in self.state.tenants.values():
                 tenant.climb_by(common.settings.severity_label)
             self._sources = _sources_of(common.settings)
+            self.state.redraw()  # alerts may name their service by another label
         self.state.common = self.out.common = common
         self.free = self._is_free()
 
@@ -81,6 +83,13 @@ class Desk:
     def keep_record(self, tenant: Tenant, record: TenantRecord) -> None:
         """Keep what one tenant's thinking remembers."""
         tenant.record = self.out.tenants[tenant.name] = record
+
+    def keep_chart(self, tenant: str, chart: Chart) -> None:
+        """Let what one origin knows be used from here on; `tenant` "" means by all of them."""
+        if chart != self.state.charts.get((tenant, chart.origin), Chart(origin=chart.origin)):
+            kept = chart if chart.services else None
+            self.state.keep_chart(tenant, chart.origin, kept)
+            self.out.charts[tenant, chart.origin] = kept
 
     def keep_template(self, tenant: Tenant, record: TemplateRecord) -> None:
         """Keep a template in its newest form."""
@@ -140,6 +149,10 @@ class Desk:
                 tenant.habits[kind] = self.out.habits[tenant.name, kind] = habit
         usual = anomaly.learn(tenant.record.habit, self.now, by_hour=True)
         self.keep_record(tenant, replace(tenant.record, habit=usual))
+
+    def topology_of(self, tenant: Tenant) -> Topology:
+        """Return what is known of who calls whom; nothing is known at first."""
+        return self.state.topology_of(tenant.name)
 
     def family_of(self, tenant: Tenant, template: str) -> str:
         """Return the family of a template as thinking stands: HDBSCAN's, or the template itself."""

@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from bridge.analysis import topology
 from bridge.analysis.clustering import Index
 from bridge.analysis.settings import AnalysisSettings
 from bridge.errors import PayloadError
@@ -62,6 +63,7 @@ class Path:
             RowKind.FAMILIES: self._fits.families,
             RowKind.MODE: self._fits.mode,
             RowKind.SETTINGS: self._new_settings,
+            RowKind.TOPOLOGY: self._new_chart,
             RowKind.REPLAYED: lambda _row: None,  # the store marks the entry
         }
         self._rings: dict[str, Callable[[Tenant, tuple[str, ...]], None]] = {
@@ -144,6 +146,15 @@ class Path:
         told = msgspec.json.decode(row.body)
         fault = Fault(reason=str(told["reason"]), body=base64.b64decode(told["body_base64"]))
         self._desk.quarantine(row, "body", fault)
+
+    def _new_chart(self, row: InboxRow) -> None:
+        """Let a topology act from here on. One that cannot be used is set aside, and the one before goes on."""
+        try:
+            chart = topology.read(row.body)
+        except ValueError as error:
+            self._desk.quarantine(row, "body", Fault(reason=str(error), body=row.body))
+            return
+        self._desk.keep_chart(row.tenant, chart)
 
     # ---- settings and loading ------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from bridge.analysis.rarity import Rarity
 from bridge.analysis.routing import Router
 from bridge.analysis.settings import AnalysisSettings
 from bridge.analysis.text import TemplateCache
+from bridge.analysis.topology import ORIGINS, Chart, Topology
 from bridge.model import Episode, Event, Word
 
 TICK_S = 5
@@ -121,6 +122,7 @@ class Outcome:
         self.templates: dict[tuple[str, str], TemplateRecord | None] = {}
         self.habits: dict[tuple[str, str], Habit | None] = {}
         self.rarities: dict[str, Rarity] = {}  # tenant: rendered when it is stored
+        self.charts: dict[tuple[str, str], Chart | None] = {}
         self.events: list[Event] = []
         self.outbox: list[OutboxEntry] = []
         self.quarantined: list[Quarantined] = []
@@ -324,6 +326,8 @@ class State:
         self.tenants: dict[str, Tenant] = {}
         self.router = Router(self.common.settings)
         self.texts = TemplateCache()
+        self.charts: dict[tuple[str, str], Chart] = {}  # by tenant, "" for all of them, and origin
+        self._topologies: dict[str, Topology] = {}  # by tenant, "" for those without a chart of their own
 
     def tenant(self, name: str) -> Tenant:
         """Return the tenant, made on its first alert."""
@@ -331,6 +335,35 @@ class State:
         if found is None:
             found = self.tenants[name] = Tenant(name, TenantRecord(), self.common.settings.severity_label)
         return found
+
+    def keep_chart(self, tenant: str, origin: str, chart: Chart | None) -> None:
+        """Let a chart take the place of the one before; None forgets it. `tenant` "" means all of them."""
+        if chart is None:
+            self.charts.pop((tenant, origin), None)
+        else:
+            self.charts[tenant, origin] = chart
+        self.redraw(tenant)
+
+    def redraw(self, tenant: str = "") -> None:
+        """Let topologies be made anew when they are asked for: one tenant's, or all."""
+        if tenant:
+            self._topologies.pop(tenant, None)
+        else:
+            self._topologies.clear()
+
+    def topology_of(self, tenant: str) -> Topology:
+        """Return what is known of who calls whom; the same object until something about it changes."""
+        found = self._topologies.get(tenant)
+        if found is None:
+            owned = any((tenant, origin) in self.charts for origin in ORIGINS)
+            found = self._drawn(tenant) if owned or not tenant else self.topology_of("")
+            self._topologies[tenant] = found
+        return found
+
+    def _drawn(self, tenant: str) -> Topology:
+        slots = [(owner, origin) for origin in ORIGINS for owner in dict.fromkeys(("", tenant))]
+        charts = [self.charts[slot] for slot in slots if slot in self.charts]
+        return Topology(charts, label=self.common.settings.topology_label)
 
     def next_tick(self) -> int | None:
         """Return the next tick (epoch s) at which any tenant has something due."""
@@ -354,7 +387,8 @@ class State:
             }
             for name, tenant in sorted(self.tenants.items())
         }
-        plain = msgspec.to_builtins({"common": self.common, "tenants": tenants}, str_keys=True)
+        whole = {"common": self.common, "charts": _listed(self.charts), "tenants": tenants}
+        plain = msgspec.to_builtins(whole, str_keys=True)
         return msgspec.json.encode(plain, order="sorted")
 
 

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import time
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.analysis.topology import FAR, HUB, MAX_NEAR, Call, Chart, Origin, Service, Topology
+from bridge.analysis.topology import (
+    FAR,
+    HUB,
+    MAX_NEAR,
+    MAX_SERVICES,
+    Call,
+    Chart,
+    Origin,
+    Service,
+    Topology,
+    read,
+)
 
 
 def chart(*ways: str, origin: Origin = "file", evidence: str = "") -> Chart:
@@ -212,6 +224,15 @@ def test_any_labels_have_an_answer_and_always_the_same(labels: dict[str, str]) -
     assert topology.node_of(labels) == topology.node_of(labels) == topology.node_of(backwards)
 
 
+def test_other_names_of_a_service_lead_to_it() -> None:
+    topology = Topology(
+        [Chart(origin="prometheus", services=(Service(name="reviews", also=("reviews-v1",)),))]
+    )
+
+    assert topology.node_of({"pod": "reviews-v1-6d4cf56db6-x2x4z"}) == 0
+    assert topology.name(0) == "reviews"
+
+
 # ---- where it comes from ---------------------------------------------------------------------------------
 
 
@@ -275,7 +296,29 @@ def test_a_call_to_nowhere_is_refused(call: Call) -> None:
     broken = Chart(origin="file", services=(Service(name="a"), Service(name="b")), calls=(call,))
 
     with pytest.raises(ValueError, match="leads to no service"):
-        Topology([broken])
+        read(msgspec.json.encode(broken))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b'{"origin": "gossip"}', b'{"origin": "file", "calls": [[0]]}', b"\xff", b"{" * 100_000],
+)
+def test_what_is_no_topology_is_refused(body: bytes) -> None:
+    with pytest.raises(ValueError, match="no topology"):
+        read(body)
+
+
+def test_a_topology_is_read_as_it_was_written() -> None:
+    written = chart("shop > db", origin="prometheus", evidence="12 requests")
+
+    assert read(msgspec.json.encode(written)) == written
+
+
+def test_a_topology_beyond_the_bounds_is_refused() -> None:
+    services = tuple(Service(name=str(number)) for number in range(MAX_SERVICES + 1))
+
+    with pytest.raises(ValueError, match="at most"):
+        read(msgspec.json.encode(Chart(origin="file", services=services)))
 
 
 # ---- bounds ----------------------------------------------------------------------------------------------

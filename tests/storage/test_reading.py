@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from contextlib import closing
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
+from desks import TOPOLOGY, Desk, host
 from stores import FRONT, apart, fill, firing, row, settings_row
-from timeline import START, alert, stamp, webhook
+from timeline import START, after, alert, stamp, webhook
 
 from bridge.analysis.settings import AnalysisSettings, Destination, Route, Source
 from bridge.errors import StorageError
@@ -240,6 +241,19 @@ def test_a_tenant_gets_the_settings_without_what_they_say_of_others(path: Path) 
     assert "siem-of-a" in json.dumps(of_a)
     assert "-of-a" not in json.dumps(of_b)
     assert of_b[0]["body"]["sensitivity"] == 0.7
+
+
+@pytest.mark.parametrize("since", [None, after("10s")])
+def test_a_tenant_gets_the_topology_of_all_and_its_own(path: Path, since: datetime | None) -> None:
+    with closing(StateStore(path)) as store:
+        desk = Desk(store)
+        for tenant in ("", "east", "west"):
+            desk.take("1s", RowKind.TOPOLOGY, msgspec.json.encode(TOPOLOGY), tenant)
+        desk.fires("20s", host("Later", "a-1"))
+    told = StateReader(path).history_lines("east", since=since).lines
+    assert [json.loads(line)["tenant"] for line in told] == ["east", "east"]
+    told = StateReader(path).history_lines(None, since=since).lines
+    assert [json.loads(line)["tenant"] for line in told][:3] == ["", "east", "west"]
 
 
 def test_a_tenant_gets_the_starts_that_are_written_under_another(path: Path) -> None:

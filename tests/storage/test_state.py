@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import timeline
 import zstandard
-from desks import FRONT, SETTINGS, TABLES, Desk, host, kept, mixed, trigger, untrigger
+from desks import FRONT, SETTINGS, TABLES, TOPOLOGY, Desk, host, kept, mixed, trigger, untrigger
 
 from bridge.errors import StorageError
 from bridge.model import IncidentState, RowKind
@@ -116,6 +116,9 @@ def test_a_failing_commit_leaves_nothing_behind(path: Path, store: StateStore, t
     trigger(path, "fails", f"before insert on {table}")
     rows = [
         desk.row("23m", RowKind.SETTINGS, msgspec.json.encode(SETTINGS), ""),
+        desk.row(
+            "23m", RowKind.TOPOLOGY, msgspec.json.encode(msgspec.structs.replace(TOPOLOGY, calls=())), ""
+        ),
         desk.row(
             "23m", RowKind.WEBHOOK, timeline.webhook([timeline.alert(host("Newest", "far-1")), {"labels": 7}])
         ),

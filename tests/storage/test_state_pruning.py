@@ -9,11 +9,13 @@ from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 import timeline
-from desks import SETTINGS, Desk, host, kept, mixed, trigger, untrigger
+from desks import SETTINGS, TOPOLOGY, Desk, host, kept, mixed, trigger, untrigger
 
 from bridge.analysis.settings import AnalysisSettings, Route
+from bridge.analysis.topology import Chart
 from bridge.errors import StorageError
 from bridge.model import IncidentState, RowKind
 from bridge.pipeline import Common
@@ -82,20 +84,30 @@ def test_what_is_older_than_its_retention_goes(
     assert store.prune(day(age), KEEPING).gone == 0
 
 
-def test_the_settings_and_the_mode_in_force_stay_in_history(path: Path, store: StateStore) -> None:
+def test_the_settings_the_mode_and_the_topologies_in_force_stay_in_history(
+    path: Path, store: StateStore
+) -> None:
     """A replay of what is left begins with them."""
     desk = Desk(store)
     for sensitivity in (0.1, 0.2):
         desk.use("0s", AnalysisSettings(sensitivity=sensitivity))
         desk.tell("1s", RowKind.MODE, model_free=sensitivity < 0.2)
+    for tenant, topology in (
+        ("", TOPOLOGY),
+        ("east", TOPOLOGY),
+        ("", Chart(origin="file")),
+        ("west", TOPOLOGY),
+    ):
+        desk.take("1s", RowKind.TOPOLOGY, msgspec.json.encode(topology), tenant)
     desk.fires("2s", host("Old", "a-1"))
     whole = StateReader(path).history_lines(None).lines
     assert not any("partial" in json.loads(line) for line in whole)
     store.prune(day(400), KEEPING)
-    assert [row[5] for row in kept(path)["history"]] == ["settings", "mode"]
+    in_force = [(row[5], row[3]) for row in kept(path)["history"]][2:]
+    assert in_force == [("topology", "east"), ("topology", ""), ("topology", "west")]
     lines = [json.loads(line) for line in StateReader(path).history_lines(None).lines]
     assert (lines[0]["body"]["sensitivity"], lines[1]["body"]) == (0.2, {"model_free": False})
-    assert [line.get("partial") for line in lines] == [True, None]
+    assert [line.get("partial") for line in lines] == [True, None, None, None, None]
 
 
 def test_an_open_incident_is_kept_however_old_it_is(path: Path, store: StateStore) -> None:

@@ -72,6 +72,21 @@ class InboxReader:
             raise _unreadable(error) from error
         return bytes(found[0][0]) if found else None
 
+    def newest_topologies(self) -> list[InboxRow]:
+        """Return the newest topology of each tenant and of all together, in order. Looks through all rows.
+
+        Raises:
+            StorageError: The file cannot be read.
+        """
+        question = (
+            "SELECT id, received_at, tenant, source, kind, body FROM inbox WHERE id IN"
+            " (SELECT max(id) FROM inbox WHERE kind = ? GROUP BY tenant) ORDER BY id"
+        )
+        try:
+            return [_row(row) for row in self._connection.execute(question, [RowKind.TOPOLOGY.value])]
+        except sqlite3.Error as error:
+            raise _unreadable(error) from error
+
     def close(self) -> None:
         """Let go of the file."""
         self._connection.close()

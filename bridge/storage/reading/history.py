@@ -1,8 +1,8 @@
 """The history as replay input, in the order in which it was thought.
 
-Rules: settings, modes and the starts of fronts were everyone's, whoever they are written under: a replay without them
-would think differently. A tenant gets them without what they say of others. An export that begins somewhere in between
-begins with the settings and the mode that were in force there.
+Rules: settings, modes, the starts of fronts and the topology file were everyone's, whoever they are written under: a
+replay without them would think differently. A tenant gets settings without what they say of others. An export that
+begins somewhere in between begins with the settings, the mode and the topologies that were in force there.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import zstandard
 from bridge.analysis.reports import Record, line_of
 from bridge.analysis.settings import AnalysisSettings
 from bridge.model import RowKind
+from bridge.storage.in_force import IN_FORCE
 from bridge.storage.reading.pages import Cursor, Lines, all_of
 from bridge.storage.times import microseconds, moment_of
 
@@ -25,6 +26,8 @@ from bridge.storage.times import microseconds, moment_of
 PAGE_BYTES = 4 * 1024 * 1024
 _COLUMNS = "seq, received_at, tenant, source, kind, body"
 _Row = Sequence[Any]
+#: What a tenant may read: its own, and what was everyone's.
+_THEIRS = "(tenant = ? OR kind IN ('settings', 'mode', 'started') OR (kind = 'topology' AND tenant = ''))"
 
 
 def lines(
@@ -34,14 +37,14 @@ def lines(
     where = ["seq > ?"]
     values: list[Any] = [after.at if after else 0]
     if tenant is not None:
-        where.append("(tenant = ? OR kind IN ('settings', 'mode', 'started'))")
+        where.append(_THEIRS)
         values.append(tenant)
     if since is not None:
         where.append("received_at >= ?")
         values.append(microseconds(since))
     found: list[bytes] = []
     if since is not None and after is None:
-        found += [_line(row, tenant, partial=True) for row in _in_force(store, microseconds(since))]
+        found += [_line(row, tenant, partial=True) for row in _in_force(store, tenant, microseconds(since))]
     partial = since is None and after is None and _is_pruned(store)
     question = f"SELECT {_COLUMNS} FROM history {all_of(where)} ORDER BY seq"  # noqa: S608 - fixed texts only
     taken, last = 0, 0
@@ -61,12 +64,12 @@ def _is_pruned(store: sqlite3.Connection) -> bool:
     return bool(count) and (first > 1 or last - first + 1 > count)
 
 
-def _in_force(store: sqlite3.Connection, since: int) -> Iterator[_Row]:
-    """Give the newest settings and mode from before `since`, as if they had come then."""
+def _in_force(store: sqlite3.Connection, tenant: str | None, since: int) -> Iterator[_Row]:
+    """Give the newest settings, mode and topologies from before `since`, as if they had come then."""
+    in_force = IN_FORCE.format(before="AND received_at < ?")
     rows = store.execute(
-        f"SELECT {_COLUMNS} FROM history WHERE seq IN (SELECT max(seq) FROM history"  # noqa: S608 - fixed texts only
-        " WHERE kind IN ('settings', 'mode') AND received_at < ? GROUP BY kind) ORDER BY seq",
-        (since,),
+        f"SELECT {_COLUMNS} FROM history WHERE seq IN ({in_force}) AND (? IS NULL OR {_THEIRS}) ORDER BY seq",  # noqa: S608 - fixed texts only
+        (since, tenant, tenant),
     ).fetchall()
     return ((row[0], since, *row[2:]) for row in rows)
 

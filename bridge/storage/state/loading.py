@@ -12,6 +12,7 @@ from bridge.analysis.dedup import Watch
 from bridge.analysis.incidents import Group, Progress
 from bridge.analysis.rarity import Rarity
 from bridge.analysis.settings import AnalysisSettings, Source
+from bridge.analysis.topology import Chart
 from bridge.model import Episode, Incident
 from bridge.pipeline import restore
 from bridge.pipeline.state import Beat, Common, State, TemplateRecord, TenantRecord, forgotten
@@ -33,6 +34,8 @@ def load(db: sqlite3.Connection) -> State:
     state = State(_decode(stored[0], type=Common) if stored else Common())
     for name, body in db.execute("select tenant, body from tenant_state order by tenant"):
         state.tenant(name).record = _decode(body, type=TenantRecord)
+    for name, origin, body in db.execute("select tenant, origin, body from chart order by 1, 2"):
+        state.keep_chart(name, origin, _decode(body, type=Chart))
     _load_alerts(db, state)
     _load_groups(db, state)
     restore(state)

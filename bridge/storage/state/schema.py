@@ -65,7 +65,7 @@ create table history (
     tenant text not null, source text not null, kind text not null, body blob not null
 );
 create index history_received on history (received_at);
-create index history_in_force on history (kind, seq) where kind in ('settings', 'mode');
+create index history_in_force on history (kind, tenant, seq) where kind in ('settings', 'mode', 'topology');
 create table watch (
     tenant text not null, source text not null, fingerprint text not null, body blob not null,
     primary key (tenant, source, fingerprint)
@@ -78,6 +78,7 @@ create table template (tenant text not null, id text not null, body blob not nul
 create table habit (
     tenant text not null, family text not null, body blob not null, primary key (tenant, family)
 ) without rowid;
+create table chart (tenant text not null, origin text not null, body blob not null, primary key (tenant, origin));
 create table rarity (tenant text primary key, body blob not null);
 """
 

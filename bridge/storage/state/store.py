@@ -21,6 +21,7 @@ import msgspec
 from bridge.errors import DamagedError
 from bridge.model import InboxRow, RowKind, Word
 from bridge.pipeline.state import Common, Outcome, State
+from bridge.storage.in_force import IN_FORCE
 from bridge.storage.place import Place
 from bridge.storage.sqlite import open_writer, told, transaction
 from bridge.storage.state import loading, quarantine
@@ -29,10 +30,8 @@ from bridge.storage.state.writing import Writing
 from bridge.storage.times import microseconds
 
 PRUNE_AT_ONCE = 5_000  # rows of one table, or incidents
-#: The newest settings and mode stay, however old: a replay of what is left begins with them.
-_NOT_IN_FORCE = (
-    "and seq not in (select max(seq) from history where kind in ('settings', 'mode') group by kind)"
-)
+#: The newest settings, mode and topologies stay, however old: a replay of what is left begins with them.
+_NOT_IN_FORCE = f"and seq not in ({IN_FORCE.format(before='')})"
 
 
 class Pruned(Word, frozen=True, kw_only=True):

@@ -59,6 +59,7 @@ class Writing:
         self._keyed("watch", outcome.watches.items(), *ALERT)
         self._keyed("beat", outcome.beats.items(), *ALERT)
         self._keyed("template", outcome.templates.items(), "tenant", "id")
+        self._keyed("chart", outcome.charts.items(), "tenant", "origin")
         self._keyed("habit", outcome.habits.items(), "tenant", "family")
         self._many(
             "insert or replace into rarity values (?, ?)",
