@@ -107,7 +107,9 @@ def run(options: argparse.Namespace, pipe: Pipe) -> None:
         analyst = Analyst(
             inbox=inbox,
             store=store,
-            thinking=Mind(store, models, lambda: inbox.newest_body(RowKind.SETTINGS)),
+            thinking=Mind(
+                store, models, lambda: inbox.newest_body(RowKind.SETTINGS), inbox.newest_topologies
+            ),
             models=models,
             say=pipe.say,
             clock=time.monotonic,

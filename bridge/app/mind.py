@@ -2,8 +2,8 @@
 
 Rules: the mode is told by rows of the analyst's own. A start is without models until they have said that they work,
 and so is the time after they died; whoever reads the history sees where each began. A state that is begun anew, while
-the inbox has more behind it, begins with the settings that were told last, or the alerts of that time would be thought
-under none.
+the inbox has more behind it, begins with the settings and topologies that were told last, or the alerts of that time
+would be thought under none.
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ class Mind:
     """The real pipeline and its store, as `bridge.analyst.Thinking`."""
 
     def __init__(
-        self, store: StateStore, models: LateModels, newest_settings: Callable[[], bytes | None]
+        self,
+        store: StateStore,
+        models: LateModels,
+        newest_settings: Callable[[], bytes | None],
+        newest_topologies: Callable[[], Sequence[InboxRow]] = tuple,
     ) -> None:
         """Prepare.
 
@@ -39,10 +43,13 @@ class Mind:
             store: Where the state lives.
             models: Which may join later.
             newest_settings: The settings that the inbox holds last; asked only by a state that is begun anew.
+            newest_topologies: The same for topologies: the newest of each tenant and of all together.
         """
         self._store = store
         self._models = models
         self._newest_settings = newest_settings
+        self._newest_topologies = newest_topologies
+        self._first: list[InboxRow] = []  # what a state begun anew begins with besides the settings
 
     def advance(
         self, state: pipeline.State, rows: Sequence[InboxRow], *, progress: Callable[[], None]
@@ -80,8 +87,13 @@ class Mind:
         at = following.received_at if is_new and following is not None else state.common.clock
         if is_new and following is not None and following.kind is not RowKind.SETTINGS:
             settings = self._newest_settings()
+            self._first = [
+                _own(at, RowKind.TOPOLOGY, row.body, tenant=row.tenant) for row in self._newest_topologies()
+            ]
             if settings is not None:
                 return _own(at, RowKind.SETTINGS, settings)
+        if self._first:
+            return self._first.pop(0)
         if state.common.model_free == (not models_up):
             return None
         return _own(at, RowKind.MODE, msgspec.json.encode({"model_free": not models_up}))
@@ -173,8 +185,8 @@ class LateModels:
             self._say({"say": "models", "up": False})
 
 
-def _own(at: datetime, kind: RowKind, body: bytes) -> InboxRow:
-    return InboxRow(id=0, received_at=at, tenant="", source=OWN_SOURCE, kind=kind, body=body)
+def _own(at: datetime, kind: RowKind, body: bytes, *, tenant: str = "") -> InboxRow:
+    return InboxRow(id=0, received_at=at, tenant=tenant, source=OWN_SOURCE, kind=kind, body=body)
 
 
 def resident_bytes() -> int:

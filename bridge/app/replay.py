@@ -31,6 +31,7 @@ import msgspec
 from bridge import pipeline
 from bridge.analysis.families import FitAsk
 from bridge.analysis.settings import AnalysisSettings
+from bridge.analysis.topology import Chart
 from bridge.app.models import GaveUp, ModelRow, ModelsProcess
 from bridge.app.recordings import Recorded, Survey, merged, survey
 from bridge.app.screen import Progress, plain, when
@@ -57,6 +58,7 @@ class Wishes(Word, frozen=True, kw_only=True):
     """What the command was asked for; see `tocsin replay --help`."""
 
     config: Path | None = None
+    topology: Path | None = None
     tenant: str = "default"
     incidents: Path | None = None
     events: Path | None = None
@@ -73,7 +75,7 @@ def replay(files: Sequence[str], wishes: Wishes, *, say: Callable[[str], None]) 
         StorageError: A file cannot be read, or something cannot be written.
         ConfigError: The configuration has faults.
     """
-    settings = None if wishes.config is None else _settings(wishes.config)
+    settings, chart = _told_instead(wishes, say)
     with ExitStack() as stack:
         spool = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tocsin-replay-")))
         surveys = _surveys(files, wishes, spool, say)
@@ -86,7 +88,7 @@ def replay(files: Sequence[str], wishes: Wishes, *, say: Callable[[str], None]) 
         run = _Run(store, models, events, say)
         lines = merged(surveys, tenant=wishes.tenant, spool=spool)
         with Progress("replay", sum(each.lines for each in surveys)) as progress:
-            run.take(_opening(surveys, settings, lines), batch=wishes.batch, progress=progress)
+            run.take(_opening(surveys, settings, chart, lines), batch=wishes.batch, progress=progress)
         run.end(_end(wishes, run.reached), stored=wishes.store is not None)
         if wishes.store is not None:
             run.hand_over(wishes.store)
@@ -259,17 +261,24 @@ def _surveys(files: Sequence[str], wishes: Wishes, spool: Path, say: Callable[[s
 
 
 def _opening(
-    surveys: Sequence[Survey], settings: AnalysisSettings | None, lines: Iterator[Recorded]
+    surveys: Sequence[Survey],
+    settings: AnalysisSettings | None,
+    chart: Chart | None,
+    lines: Iterator[Recorded],
 ) -> Iterator[Recorded]:
-    """Return the lines, begun by the settings that were asked for in place of the recorded ones."""
+    """Return the lines, begun by the settings and the topology that were asked for in place of the recorded ones."""
     first_at = min((each.first_at for each in surveys if each.first_at), default=None)
-    if settings is None or first_at is None:
+    instead = {RowKind.SETTINGS: settings, RowKind.TOPOLOGY: chart}
+    asked = {kind: told for kind, told in instead.items() if told is not None}
+    if first_at is None:
         return lines
-    row = Recorded(
-        received_at=first_at, tenant="", source="", kind=RowKind.SETTINGS,
-        body=msgspec.json.encode(settings), alerts=0,
-    )  # fmt: skip
-    return chain([row], (line for line in lines if line.kind is not RowKind.SETTINGS))
+    rows = [
+        Recorded(
+            received_at=first_at, tenant="", source="", kind=kind, body=msgspec.json.encode(told), alerts=0
+        )
+        for kind, told in asked.items()
+    ]
+    return chain(rows, (line for line in lines if line.kind not in asked))
 
 
 def _batches(lines: Iterable[Recorded], size: int, *, by_tick: bool) -> Iterator[list[Recorded]]:
@@ -293,11 +302,26 @@ def _tick(moment: datetime) -> int:
     return seconds - seconds % pipeline.TICK_S
 
 
-def _settings(config: Path) -> AnalysisSettings:
-    from bridge.app.kinds import known_kinds  # noqa: PLC0415 - pydantic costs a replay without one too much
-    from bridge.config import load  # noqa: PLC0415
+def _told_instead(wishes: Wishes, say: Callable[[str], None]) -> tuple[AnalysisSettings | None, Chart | None]:
+    """Return the settings and the topology to think with, None for those that were recorded.
 
-    return load(config, known_kinds(), os.environ).analysis
+    A topology that is named beside the configuration goes before the one that the configuration names.
+    """
+    if wishes.config is None and wishes.topology is None:
+        return None, None
+    from bridge.app.kinds import known_kinds  # noqa: PLC0415 - pydantic costs a replay without one too much
+    from bridge.config import load, load_topology  # noqa: PLC0415
+
+    settings = chart = None
+    if wishes.config is not None:
+        told = load(wishes.config, known_kinds(), os.environ)
+        settings, chart = told.analysis, told.topology if told.topology.services else None
+    if wishes.topology is not None:
+        found = load_topology(wishes.topology, os.environ)
+        chart = found.chart
+        for note in found.notes:
+            say(plain(note))
+    return settings, chart
 
 
 def _asks(wishes: Wishes, surveys: Sequence[Survey], settings: AnalysisSettings | None) -> bool:

@@ -1,4 +1,7 @@
-"""What the front tells the inbox by itself: that it begins to listen, the settings in force, and that time passes.
+"""What the front tells the inbox by itself: that it begins to listen, what is in force, and that time passes.
+
+In force are the settings and the topology file. The file is told at every start as well, and where there is none, that
+there is none: only the state knows which one it has.
 
 Rules: nothing here waits for anybody. What the inbox does not take is told again a second later. A clock row also
 tries a disk that was full: it is as large as what failed, since a few bytes nearly always find room.
@@ -14,6 +17,7 @@ from contextlib import suppress
 import msgspec
 
 from bridge.analysis.settings import AnalysisSettings
+from bridge.analysis.topology import Chart
 from bridge.app.recovery import clock_row_due
 from bridge.app.troubles import Troubles
 from bridge.config import Settings
@@ -63,6 +67,7 @@ class Telling:
         self._start_told = False
         self._why_waiting = ""
         self._told: AnalysisSettings | None = None  # the settings that were put last
+        self._told_topology: Chart | None = None
         self._row_at = clock()
         telemetry.watch("tocsin_inbox_clock_ahead_seconds", self.ahead_s)
 
@@ -98,7 +103,7 @@ class Telling:
                 await self._put(RowKind.CLOCK, bytes(self._inbox.failed_bytes))
 
     async def tell_settings(self) -> None:
-        """Put the analysis settings in force if others were put last, and at first that this front begins to listen.
+        """Put settings and topology in force if others were put last, and at first that this front begins to listen.
 
         At every start: alerts did not fall silent while nobody listened, and the state may be another than last
         time's.
@@ -111,6 +116,10 @@ class Telling:
             if wanted != self._told:
                 await self._put(RowKind.SETTINGS, msgspec.json.encode(wanted))
                 self._told = wanted
+            chart = self._settings().topology
+            if chart != self._told_topology:
+                await self._inbox.put("", OWN_SOURCE, RowKind.TOPOLOGY, msgspec.json.encode(chart))
+                self._told_topology = chart
         except StorageError as error:
             if str(error) != self._why_waiting:  # once a second would be too often
                 logger.warning("The settings wait: %s", error, extra={"event": "row_lost"})

@@ -92,12 +92,16 @@ def demo(*, keep: bool) -> None:
     short_help="Put recorded webhooks through the analysis again.",
     epilog=examples(
         "tocsin replay webhooks.jsonl --incidents incidents.jsonl",
+        "tocsin replay webhooks.jsonl --topology topology.yaml",
         "tocsin export --format webhooks --out history && tocsin replay history/webhooks.jsonl",
         "zcat old.jsonl.gz | tocsin replay - --config tocsin.yaml --events events.jsonl",
     ),
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--config", "-c", type=FILE, help="Think as this configuration says, whatever was recorded.")
+@click.option(
+    "--topology", type=FILE, help="Who calls whom, in place of what was recorded; docs/topology.md."
+)
 @click.option("--tenant", default="default", show_default=True, help="Tenant of lines that name none.")
 @click.option("--incidents", type=OUTPUT, metavar="OUT", help="Write the final incidents as JSON lines.")
 @click.option("--events", type=OUTPUT, metavar="OUT", help="Write every event as JSON lines.")

@@ -5,13 +5,15 @@ is never repeated in a fault. Nothing below `app` sees this room: `app` hands th
 are handed in, so that this room knows no connector.
 
 `document` reads YAML with places, `models` says what may be written, `parts` validates piece by piece,
-`faults` finds the words, `loading` puts it all together, `settings` is what comes out.
+`topology` reads the topology file, `faults` finds the words, `loading` puts it all together, `settings` is what
+comes out.
 """
 
 from __future__ import annotations
 
 from bridge.config.loading import default, is_loopback, load, schema
 from bridge.config.settings import DeliverySettings, DestinationKind, DestinationSettings, Settings, Token
+from bridge.config.topology import load_topology
 
 __all__ = [
     "DeliverySettings",
@@ -22,5 +24,6 @@ __all__ = [
     "default",
     "is_loopback",
     "load",
+    "load_topology",
     "schema",
 ]

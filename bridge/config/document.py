@@ -19,6 +19,9 @@ import yaml
 #: Where something stands: keys and list indices from the top.
 Place = tuple[str | int, ...]
 
+#: What turns text into YAML's nodes.
+Loader = yaml.SafeLoader | yaml.CSafeLoader
+
 MAX_NODES = 100_000  # aliases can make a small file grow without end
 _VARIABLE = re.compile(r"\$(?:\$|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)\}|(?P<broken>\{))")
 _TAG = "tag:yaml.org,2002:"
@@ -74,23 +77,33 @@ class Document:
         self.faults.append(Fault(self.line(place), place, what))
 
 
-def read(text: str, environ: Mapping[str, str]) -> Document:
-    """Return the document in `text`; its faults say what could not be read. Never raises for any text."""
+def read(
+    text: str,
+    environ: Mapping[str, str],
+    *,
+    loader: type[Loader] = yaml.SafeLoader,
+    max_nodes: int = MAX_NODES,
+) -> Document:
+    """Return the document in `text`; its faults say what could not be read. Never raises for any text.
+
+    `loader` reads YAML into nodes: libyaml's is faster, and knows fewer words for what is wrong.
+    """
     document = Document()
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=loader)
     except yaml.YAMLError as error:
-        document.faults.append(_syntax_fault(error, text))
+        document.faults.append(syntax_fault(error, text))
         return document
     except RecursionError:
         document.fault((), "is nested too deeply")
         return document
     if root is not None:
-        _Builder(document, environ).start(root)
+        _Builder(document, environ, max_nodes).start(root)
     return document
 
 
-def _syntax_fault(error: yaml.YAMLError, text: str) -> Fault:
+def syntax_fault(error: yaml.YAMLError, text: str) -> Fault:
+    """Return what a YAML parser found, with what helps."""
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         problem = error.problem or error.context or "not readable"
@@ -113,8 +126,9 @@ class _TooLargeError(Exception):
 class _Builder:
     """Turns nodes into data and fills a document."""
 
-    def __init__(self, document: Document, environ: Mapping[str, str]) -> None:
+    def __init__(self, document: Document, environ: Mapping[str, str], max_nodes: int) -> None:
         self._document = document
+        self._max_nodes = max_nodes
         self._environ = environ
         self._scalars = yaml.constructor.SafeConstructor()
         self._open: set[int] = set()  # the nodes being built, to see an alias to itself
@@ -125,14 +139,16 @@ class _Builder:
             self._document.data = self.build(root, ())
         except _TooLargeError:
             self._document.data = {}
-            self._document.fault((), f"has more than {MAX_NODES} values; look for aliases (*name) of aliases")
+            self._document.fault(
+                (), f"has more than {self._max_nodes} values; look for aliases (*name) of aliases"
+            )
         except RecursionError:
             self._document.data = {}
             self._document.fault((), "is nested too deeply")
 
     def build(self, node: yaml.Node, place: Place) -> Any:
         self._count += 1
-        if self._count > MAX_NODES:
+        if self._count > self._max_nodes:
             raise _TooLargeError
         if id(node) in self._open:
             self._document.fault(place, "an alias (*name) cannot stand inside of what it names")

@@ -34,9 +34,11 @@ from bridge.config.models import (
     SourceEntry,
     Storage,
     Tenant,
+    TopologyFile,
 )
 from bridge.config.parts import Entry, Parts
 from bridge.config.settings import DeliverySettings, DestinationKind, DestinationSettings, Settings, Token
+from bridge.config.topology import NOTHING, Found, load_topology
 from bridge.errors import ConfigError
 from bridge.model import OWN_SOURCE
 
@@ -73,9 +75,11 @@ def load(
         document.fault((), "must be a mapping of `key: value` lines")
         document.data = {}
     _override(document, listen, data_dir)
-    settings = _settings(Parts(document), document, kinds)
-    if document.faults:
-        raise ConfigError(_lines(str(path), document))
+    parts = Parts(document)
+    found, faults = _topology(parts, environ)
+    settings = _settings(parts, document, kinds, found)
+    if document.faults or faults:
+        raise ConfigError(_lines(str(path), document) + faults)
     return settings
 
 
@@ -130,7 +134,18 @@ def _lines(name: str, document: Document) -> tuple[str, ...]:
 # ---- the settings ----------------------------------------------------------------------------------------
 
 
-def _settings(parts: Parts, document: Document, kinds: Mapping[str, DestinationKind]) -> Settings:
+def _topology(parts: Parts, environ: Mapping[str, str]) -> tuple[Found, tuple[str, ...]]:
+    """Return what the topology file says, and its faults."""
+    file = parts.section("topology", TopologyFile).file
+    try:
+        return (NOTHING if file is None else load_topology(Path(file), environ)), ()
+    except ConfigError as error:
+        return NOTHING, error.faults
+
+
+def _settings(
+    parts: Parts, document: Document, kinds: Mapping[str, DestinationKind], topology: Found
+) -> Settings:
     """Return the settings; good only if the document has no faults afterwards."""
     storage = parts.section("storage", Storage)
     if not parts.has("destinations"):
@@ -156,6 +171,8 @@ def _settings(parts: Parts, document: Document, kinds: Mapping[str, DestinationK
         tenants=tuple(checks.tenants),
         tokens=tokens,
         analysis=_analysis(parts, checks, _told(destinations, kinds), retention),
+        topology=topology.chart,
+        prometheus=checks.prometheus(),
         destinations=tuple(destinations),
         delivery=_delivery(parts),
         raw_s=retention.raw_s,
@@ -163,7 +180,7 @@ def _settings(parts: Parts, document: Document, kinds: Mapping[str, DestinationK
         incidents_s=retention.incidents_s,
         quarantine_s=retention.quarantine_s,
         log_level=parts.section("log", Log).level,
-        notes=checks.notes(kinds),
+        notes=checks.notes(kinds) + topology.notes,
     )
 
 
@@ -209,6 +226,7 @@ def _analysis(
         close_after_s=analysis.close_after_s,
         reopen_within_s=analysis.reopen_within_s,
         dispute_s=analysis.dispute_s,
+        topology_label=parts.section("topology", TopologyFile).label,
         sensitivity=analysis.sensitivity,
         models=analysis.models,
         heartbeats=tuple(
@@ -289,6 +307,12 @@ class _Checks:
                 group_interval_s=entry.group_interval_s,
             )
         return tuple(found.values())
+
+    def prometheus(self) -> tuple[tuple[str, str], ...]:
+        """Return the tenant and the address of each Prometheus that is asked for a service graph."""
+        entries = [entry for _, entry in self._parts.entries("sources", SourceEntry)]
+        asked = [(entry.tenant or self.tenants[0], entry.prometheus) for entry in entries]
+        return tuple(dict.fromkeys((tenant, url) for tenant, url in asked if url))
 
     def routes(self) -> tuple[Route, ...]:
         """Return the routes; without any in the file, everything goes everywhere."""

@@ -251,6 +251,10 @@ class SourceEntry(Section):
     group_interval_s: LongerDuration = Field(
         default=_SOURCE.group_interval_s, alias="group_interval", description="Its group_interval."
     )
+    prometheus: Annotated[str, AfterValidator(_web_url)] | None = Field(
+        default=None,
+        description="A Prometheus beside it, asked who calls whom (service graph and Istio metrics); null for none.",
+    )
 
 
 class HeartbeatEntry(Section):
@@ -263,6 +267,19 @@ class HeartbeatEntry(Section):
         default=900.0,
         alias="missing_after",
         description="Unheard of for so long, once it has been heard, it opens a critical incident.",
+    )
+
+
+class TopologyFile(Section):
+    """Which services there are and who calls whom."""
+
+    file: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None,
+        description="YAML file with `services:`, see docs/topology.md; a relative path starts at the working "
+        "directory. null for none.",
+    )
+    label: Annotated[str, Field(min_length=1)] = Field(
+        default=_ANALYSIS.topology_label, description="Label whose value names an alert's service."
     )
 
 
@@ -422,6 +439,9 @@ class Configuration(Section):
     heartbeats: list[HeartbeatEntry] = Field(
         default=[HeartbeatEntry(match='alertname="Watchdog"')],  # type: ignore[arg-type]
         description="Alerts that must keep firing; they are kept out of incidents.",
+    )
+    topology: TopologyFile = Field(
+        default=TopologyFile(), description="Which services there are and who calls whom."
     )
     analysis: Analysis = Field(default=Analysis(), description="How alerts become incidents.")
     destinations: list[dict[str, object]] = Field(

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 from pydantic import BaseModel, SecretStr
 
 from bridge.analysis.settings import AnalysisSettings
+from bridge.analysis.topology import Chart
 from bridge.config.models import LogLevel, Role
 from bridge.ports import Caps
 
@@ -70,6 +71,8 @@ class Settings:
     tenants: tuple[str, ...]
     tokens: tuple[Token, ...]  # none: loopback peers only, as tenant `default`
     analysis: AnalysisSettings
+    topology: Chart  # the topology file's; without services where there is none
+    prometheus: tuple[tuple[str, str], ...]  # tenant and address of each that knows a service graph
     destinations: tuple[DestinationSettings, ...]
     delivery: DeliverySettings
     raw_s: float

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -17,11 +18,13 @@ from timeline import START, alert, webhook
 
 from bridge import pipeline
 from bridge.analysis.settings import AnalysisSettings
+from bridge.analysis.topology import Chart, Service
 from bridge.analyst import Analyst, Work
 from bridge.app import exporting
 from bridge.app.mind import Mind
 from bridge.app.replay import Wishes, replay
 from bridge.model import InboxRow, RowKind
+from bridge.storage.inbox import InboxReader, InboxWriter
 from bridge.storage.reading import StateReader
 from bridge.storage.state import StateStore
 
@@ -205,6 +208,30 @@ def test_a_state_begun_anew_begins_with_the_settings_that_were_told_last(tmp_pat
         other = store.load()
         told = msgspec.structs.replace(row, kind=RowKind.SETTINGS, body=last)
         assert [own.kind for own in own_rows(mind, other, told)] == [RowKind.MODE]
+
+
+def test_a_state_begun_anew_begins_with_the_topologies_that_were_told_last(tmp_path: Path):
+    inbox = InboxWriter(tmp_path / "inbox.db", clock_us=lambda: 0)
+    inbox.start()
+    charts = {name: Chart(origin="file", services=(Service(name=name),)) for name in ("old", "new", "east")}
+
+    async def told() -> None:
+        for tenant, name in (("", "old"), ("east", "east"), ("", "new")):
+            await inbox.put(tenant, "tocsin", RowKind.TOPOLOGY, msgspec.json.encode(charts[name]))
+
+    asyncio.run(told())
+    inbox.close()
+    with (
+        closing(StateStore(tmp_path / "state.db")) as store,
+        closing(InboxReader(tmp_path / "inbox.db")) as reader,
+    ):
+        mind = Mind(store, Models(), lambda: None, reader.newest_topologies)  # type: ignore[arg-type]
+        state = store.load()
+        row = InboxRow(
+            id=50, received_at=START, tenant="t", source="am", kind=RowKind.WEBHOOK, body=webhook([])
+        )
+        assert {own.kind for own in own_rows(mind, state, row)} == {RowKind.TOPOLOGY, RowKind.MODE}
+        assert state.charts == {("", "file"): charts["new"], ("east", "file"): charts["east"]}
 
 
 def own_rows(mind: Mind, state: pipeline.State, following: InboxRow) -> Sequence[InboxRow]:

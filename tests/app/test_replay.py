@@ -17,13 +17,14 @@ from timeline import START, alert, stamp, webhook
 from bridge import pipeline
 from bridge.analysis.families import FitAsk
 from bridge.analysis.text import template_of
+from bridge.analysis.topology import Chart, Service
 from bridge.app import exporting
 from bridge.app import replay as room
 from bridge.app.models import ModelRow
 from bridge.app.replay import Wishes, replay
 from bridge.app.storm import calls
 from bridge.app.summary import Summary
-from bridge.errors import StorageError
+from bridge.errors import ConfigError, StorageError
 from bridge.model import RowKind, Template
 from bridge.storage.inbox import InboxReader
 from bridge.storage.state import StateStore
@@ -242,6 +243,38 @@ def test_settings_of_a_file_act_unless_a_configuration_is_named(tmp_path: Path) 
     config.write_text("analysis: {severities: {purple: critical}}\n")
     assert run(path).biggest[0].severity == "info"
     assert run(path, config=config).biggest[0].severity == "critical"
+
+
+def test_a_topology_that_is_named_takes_the_place_of_what_was_recorded(tmp_path: Path) -> None:
+    recorded = msgspec.json.encode(Chart(origin="prometheus", services=(Service(name="old"),))).decode()
+    webhooks = tmp_path / "a.jsonl"
+    webhooks.write_text(
+        f'{{"received_at": "{stamp(START)}", "tenant": "default", "kind": "topology", "body": {recorded}}}\n'
+        f'{{"received_at": "{stamp(START)}", "body": {webhook([alert({"alertname": "A"})]).decode()}}}\n'
+    )
+    named, config = tmp_path / "topology.yaml", tmp_path / "tocsin.yaml"
+    named.write_text("services: [{name: shop, calls: [db]}]")
+    config.write_text(f"topology: {{file: {named}}}\nsources: []")
+    (tmp_path / "other.yaml").write_text("services: [{name: mail}]")
+    told: list[str] = []
+
+    def services(store: str, **wishes: Any) -> list[str]:
+        wanted = Wishes(store=tmp_path / store, no_models=True, **wishes)
+        replay([str(webhooks)], wanted, say=told.append)
+        with closing(StateStore(tmp_path / store / "state.db")) as state:
+            return [service.name for service in state.load().topology_of("default").services()]
+
+    assert services("recorded") == ["old"]
+    assert told == []
+    assert services("named", topology=named) == ["shop", "db"]
+    assert told == [
+        f"{named}:1: services.shop.calls[0]: is no service of this file and is taken for one outside, which calls nothing"
+    ]
+    assert services("configured", config=config) == ["shop", "db"]
+    assert services("both", config=config, topology=tmp_path / "other.yaml") == ["mail"]
+    named.write_text("services: [{nam: shop}]")
+    with pytest.raises(ConfigError, match=r"topology.yaml:1: services\[0\].nam: unknown key"):
+        services("broken", topology=named)
 
 
 def test_a_row_that_breaks_the_analysis_is_set_aside_and_the_others_go_on(

@@ -13,6 +13,7 @@ import pytest
 
 from bridge import config
 from bridge.analysis.settings import AnalysisSettings
+from bridge.analysis.topology import Chart, Service, read
 from bridge.app import telling
 from bridge.app.kinds import known_kinds
 from bridge.app.telling import AHEAD_S, Telling
@@ -22,7 +23,7 @@ from bridge.storage.inbox import InboxReader, InboxWriter, writer
 from bridge.telemetry import Telemetry
 
 #: What a front puts first of all.
-FIRST = [RowKind.STARTED, RowKind.SETTINGS]
+FIRST = [RowKind.STARTED, RowKind.SETTINGS, RowKind.TOPOLOGY]
 NOON_S = datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp()
 
 
@@ -77,7 +78,17 @@ async def test_the_start_and_the_settings_are_told_once_and_settings_again_when_
     desk.settings = dataclasses.replace(desk.settings, analysis=AnalysisSettings(sensitivity=0.9))
     await desk.looked()
     assert desk.kinds() == [*FIRST, RowKind.SETTINGS]
-    assert {(row.tenant, row.source) for row in desk.rows()} == {("default", "tocsin")}
+    assert {(row.tenant, row.source) for row in desk.rows()} == {("default", "tocsin"), ("", "tocsin")}
+
+
+async def test_a_changed_topology_is_told_for_all_tenants(desk: Desk):
+    await desk.looked()
+    chart = Chart(origin="file", services=(Service(name="shop"),))
+    desk.settings = dataclasses.replace(desk.settings, topology=chart)
+    await desk.looked()
+    await desk.looked()
+    told = [(row.tenant, read(row.body)) for row in desk.rows() if row.kind is RowKind.TOPOLOGY]
+    assert told == [("", Chart(origin="file")), ("", chart)]
 
 
 async def test_settings_that_the_inbox_did_not_take_are_told_later(desk: Desk):
@@ -105,7 +116,7 @@ async def test_time_is_told_when_nobody_sends(desk: Desk, timers: bool, idle_s: 
     desk.telling.rows_came()
     desk.now = idle_s * 2.1
     await desk.looked()
-    assert len(desk.rows()) == 3
+    assert len(desk.rows()) == len(FIRST) + 1
 
 
 async def test_a_disk_that_was_full_is_tried_with_as_much_as_failed(desk: Desk):
@@ -124,7 +135,7 @@ async def test_a_disk_that_was_full_is_tried_with_as_much_as_failed(desk: Desk):
     desk.now += 5.0
     await desk.looked()
     assert desk.inbox.trouble == ""
-    assert [(row.kind, len(row.body)) for row in desk.rows()[2:]] == [(RowKind.CLOCK, 200_000)]
+    assert [(row.kind, len(row.body)) for row in desk.rows()[len(FIRST) :]] == [(RowKind.CLOCK, 200_000)]
 
 
 async def test_a_clock_that_was_set_back_is_shown_and_an_alert_until_it_is_reached(desk: Desk):
