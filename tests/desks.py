@@ -22,7 +22,7 @@ from bridge.storage.state import StateStore
 FRONT = "front-1"
 TABLES = (
     "common", "cursor", "tenant_state", "incident", "episode", "event", "outbox", "quarantine", "history",
-    "watch", "beat", "template", "habit", "rarity", "chart",
+    "watch", "beat", "template", "habit", "rarity", "chart", "service_order",
 )  # fmt: skip
 SETTINGS = AnalysisSettings(
     sensitivity=0.7,
@@ -52,7 +52,9 @@ class Desk:
         return timeline.row(self.number, at, body, kind=kind, tenant=tenant)
 
     def take(self, when: str, kind: RowKind, body: bytes = b"", tenant: str = "default") -> Outcome:
-        row = self.row(when, kind, body, tenant)
+        return self.hear(self.row(when, kind, body, tenant))
+
+    def hear(self, row: InboxRow) -> Outcome:
         outcome = advance(self.state, [row])
         self.store.commit(outcome, front=FRONT, rows=[row])
         if self.compared:

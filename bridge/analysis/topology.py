@@ -134,6 +134,7 @@ class Topology:
         self._link()
         self._about = _ABOUT | {label}
         self._known = lru_cache(maxsize=_FOUND_CACHED)(self._node_of)
+        self._services_named = lru_cache(maxsize=_FOUND_CACHED)(self._service_of)
         self._neighbours = lru_cache(maxsize=_NEAR_CACHED)(self._near)
         self._version = ""
 
@@ -185,10 +186,30 @@ class Topology:
         """
         if not self._services:
             return None
-        about = [item for item in labels.items() if item[0] in self._about]
-        if any(len(value) > REMEMBERED for _, value in about):
-            return self._node_of(tuple(about))
-        return self._known(tuple(about))
+        about = self._asked(labels)
+        return self._known(about) if _is_short(about) else self._node_of(about)
+
+    def service_of(self, labels: Mapping[str, str]) -> Service | None:
+        """Return the service that an alert names, whether it is known or not; None if it names none.
+
+        An exporter that names itself by the configured label is none. Costs as much as `node_of`.
+        """
+        about = self._asked(labels)
+        return self._services_named(about) if _is_short(about) else None
+
+    def _asked(self, labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        return tuple([item for item in labels.items() if item[0] in self._about])
+
+    def _service_of(self, about: tuple[tuple[str, str], ...]) -> Service | None:
+        labels = dict(about)
+        tokens = tokens_of(labels)
+        names = [token.value for kind in _KINDS for token in tokens if token.kind == kind]
+        own = labels.get(self.label, "")
+        if own and (self.label not in EXPORTER_LABELS or any(token.said == own for token in tokens)):
+            names.insert(0, own)
+        place = _place_of(labels, tokens)
+        where = (place.get("cluster", ""), place.get("namespace", ""))
+        return Service(name=names[0], cluster=where[0], namespace=where[1]) if names else None
 
     def _node_of(self, about: tuple[tuple[str, str], ...]) -> int | None:
         labels = dict(about)
@@ -294,6 +315,11 @@ class Topology:
             whole = msgspec.json.encode([self.label, self._services, edges])
             self._version = blake2b(whole, digest_size=8).hexdigest()
         return self._version
+
+
+def _is_short(about: Iterable[tuple[str, str]]) -> bool:
+    """Say whether labels may be remembered: caches count entries, not bytes."""
+    return all(len(value) <= REMEMBERED for _, value in about)
 
 
 def _place_of(labels: Mapping[str, str], tokens: Iterable[Token]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Alerts: what one alert changes, from dedup to its episode.
 
 Rules: a resend changes nothing but the watch; only what dedup calls an opening becomes an episode, and every
-episode teaches what is usual.
+episode teaches what is usual, and which services follow which.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from bridge.analysis.clustering import Newcomer
 from bridge.analysis.dedup import Watch, WatchState
 from bridge.analysis.incidents import AlertKey
 from bridge.model import OWN_SOURCE, Alert, Change, Episode, Notification, Origin
+from bridge.pipeline import precedences
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.gathering import Gathering
 from bridge.pipeline.state import Tenant
@@ -72,6 +73,7 @@ class Alerts:
         )  # fmt: skip
         self._gathering.join(tenant, episode, newcomer, heard_at=None if before is None else before.heard_at)
         desk.learn(tenant, template)
+        precedences.hear(desk, tenant, episode)
 
     def _keep(self, tenant: Tenant, key: AlertKey, watch: Watch | None) -> None:
         self._desk.out.watches[tenant.name, key[0], key[1]] = watch

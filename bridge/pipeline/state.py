@@ -23,6 +23,7 @@ from bridge.analysis.clustering import Index
 from bridge.analysis.dedup import Watch
 from bridge.analysis.families import EncodeAsk, FitAsk, own_family
 from bridge.analysis.incidents import AlertKey, EpisodeKey, Group, Kin, Progress, counted
+from bridge.analysis.precedence import Onset, Order, Pair
 from bridge.analysis.rarity import Rarity
 from bridge.analysis.routing import Router
 from bridge.analysis.settings import AnalysisSettings
@@ -71,6 +72,9 @@ class TenantRecord(Word, frozen=True, kw_only=True):
     fit_asked: int = 0  # number of the newest family fit that was asked for
     fit_done: int = 0
     fitted_templates: int = 0  # templates with a vector when that fit was asked for
+    onsets: tuple[Onset, ...] = ()  # services that lately began to alert
+    learned_at: datetime | None = None  # when it was last looked whose alerts precede whose
+    halved_day: int = 0  # when what that is learned from was last halved, in days since the epoch
 
 
 class Common(Word, frozen=True, kw_only=True):
@@ -123,6 +127,7 @@ class Outcome:
         self.habits: dict[tuple[str, str], Habit | None] = {}
         self.rarities: dict[str, Rarity] = {}  # tenant: rendered when it is stored
         self.charts: dict[tuple[str, str], Chart | None] = {}
+        self.orders: dict[tuple[str, str, str], Order | None] = {}
         self.events: list[Event] = []
         self.outbox: list[OutboxEntry] = []
         self.quarantined: list[Quarantined] = []
@@ -217,6 +222,7 @@ class Tenant:
         self._severity_label = severity_label
         self.templates: dict[str, TemplateRecord] = {}
         self.habits: dict[str, Habit] = {}
+        self.orders: dict[Pair, Order] = {}  # how often one service's alerts came before another's
         self.rarity = Rarity()
         self.index = Index()
         self.timers = Timers()
@@ -379,6 +385,7 @@ class State:
                 "beats": _listed(tenant.beats),
                 "templates": _listed(tenant.templates),
                 "habits": _listed(tenant.habits),
+                "orders": _listed(tenant.orders),
                 "rarity": blake2b(tenant.rarity.stored()).hexdigest(),
                 "groups": [
                     (counted(group), group.progress, sorted(group.episodes.values(), key=_identity))

@@ -2,7 +2,7 @@
 
 Rules: a template goes when no alert had it for `retention.history`, or when there are more than `MAX_TEMPLATES` and
 it is the one used least lately; never one that an incident in memory has. A habit goes when what is left of it is
-less than noise.
+less than noise. What the order of services is learned from is halved every month.
 
 Decision: at the first row of a day rather than at an alarm: an alarm that is always armed would make an idle front
 tell the time every few seconds for nothing.
@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from bridge.analysis.anomaly import HALF_LIFE_S
 from bridge.analysis.families import own_family
 from bridge.pipeline.desk import Desk
+from bridge.pipeline.precedences import fade
 from bridge.pipeline.state import Tenant, day_of
 
 #: Real tenants have hundreds (5,664 texts of a storm were 7 templates); more is text that cannot be masked.
@@ -37,6 +38,7 @@ def tidy(desk: Desk, tenant: Tenant) -> None:
     ready = sum(1 for record in tenant.templates.values() if record.vector)
     if ready < tenant.record.fitted_templates:  # or the next fit would wait for what is gone
         desk.keep_record(tenant, replace(tenant.record, fitted_templates=ready))
+    fade(desk, tenant)
     faded = desk.now - timedelta(seconds=HABIT_S)
     for family in [family for family, habit in tenant.habits.items() if habit.updated_at < faded]:
         desk.drop_habit(tenant, family)

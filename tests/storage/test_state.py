@@ -109,12 +109,18 @@ def test_history_keeps_what_a_replay_needs_and_nothing_else(path: Path, store: S
     assert store.cursor(FRONT) == 3
 
 
+def began(service: str, when: str) -> bytes:
+    return timeline.webhook([timeline.alert({"service": service}, starts=timeline.after(when))])
+
+
 @pytest.mark.parametrize("table", [table for table in TABLES if table != "beat"])
 def test_a_failing_commit_leaves_nothing_behind(path: Path, store: StateStore, table: str) -> None:
     desk = mixed(store)
     before, picture = kept(path), desk.state.picture()
     trigger(path, "fails", f"before insert on {table}")
     rows = [
+        desk.row("22m", RowKind.WEBHOOK, began("db", "22m")),
+        desk.row("23m", RowKind.WEBHOOK, began("web", "23m")),
         desk.row("23m", RowKind.SETTINGS, msgspec.json.encode(SETTINGS), ""),
         desk.row(
             "23m", RowKind.TOPOLOGY, msgspec.json.encode(msgspec.structs.replace(TOPOLOGY, calls=())), ""

@@ -10,6 +10,7 @@ import msgspec
 from bridge.analysis.anomaly import Habit
 from bridge.analysis.dedup import Watch
 from bridge.analysis.incidents import Group, Progress
+from bridge.analysis.precedence import Order
 from bridge.analysis.rarity import Rarity
 from bridge.analysis.settings import AnalysisSettings, Source
 from bridge.analysis.topology import Chart
@@ -53,6 +54,10 @@ def _load_alerts(db: sqlite3.Connection, state: State) -> None:
         state.tenant(name).templates[record.id] = record
     for name, family, body in db.execute("select tenant, family, body from habit order by 1, 2"):
         state.tenant(name).habits[family] = _decode(body, type=Habit)
+    for name, earlier, later, body in db.execute(
+        "select tenant, earlier, later, body from service_order order by 1, 2, 3"
+    ):
+        state.tenant(name).orders[earlier, later] = _decode(body, type=Order)
     for name, body in db.execute("select tenant, body from rarity order by tenant"):
         state.tenant(name).rarity = Rarity(body)
 

@@ -79,6 +79,10 @@ create table habit (
     tenant text not null, family text not null, body blob not null, primary key (tenant, family)
 ) without rowid;
 create table chart (tenant text not null, origin text not null, body blob not null, primary key (tenant, origin));
+create table service_order (
+    tenant text not null, earlier text not null, later text not null, body blob not null,
+    primary key (tenant, earlier, later)
+) without rowid;
 create table rarity (tenant text primary key, body blob not null);
 """
 

@@ -60,6 +60,7 @@ class Writing:
         self._keyed("beat", outcome.beats.items(), *ALERT)
         self._keyed("template", outcome.templates.items(), "tenant", "id")
         self._keyed("chart", outcome.charts.items(), "tenant", "origin")
+        self._keyed("service_order", outcome.orders.items(), "tenant", "earlier", "later")
         self._keyed("habit", outcome.habits.items(), "tenant", "family")
         self._many(
             "insert or replace into rarity values (?, ?)",
