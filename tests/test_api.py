@@ -17,9 +17,11 @@ import msgspec
 import pytest
 from aiohttp import ClientPayloadError, ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
+from desks import TOPOLOGY, Desk
 from stores import FRONT, apart, fill, firing, row
 from timeline import START, alert, webhook
 
+from bridge.analysis.topology import Call, Chart, Service
 from bridge.api import (
     AnalystHealth,
     Api,
@@ -35,6 +37,7 @@ from bridge.auth import Grant, Keyring
 from bridge.delivery import OutboxRow
 from bridge.errors import StorageError, StoreFullError
 from bridge.model import EventKind, RowKind
+from bridge.pipeline import Outcome
 from bridge.storage.deliveries import DeliveryStore
 from bridge.storage.reading import StateReader
 from bridge.storage.state import StateStore
@@ -145,6 +148,40 @@ async def test_before_the_analyst_has_run_every_list_is_empty(world: World) -> N
         assert await world.json(f"/api/v1/{path}") == {"items": [], "next": None}
     stats = await world.json("/api/v1/stats")
     assert (stats["inbox_backlog"], stats["processed_until"]) == (7, None)
+
+
+async def test_who_calls_whom_is_shown_with_where_it_comes_from(world: World) -> None:
+    empty = await world.json("/api/v1/topology")
+    assert (empty["services"], empty["edges"], empty["label"]) == ([], [], "service")
+    with closing(StateStore(world.path)) as store:
+        desk = Desk(store)
+        learned = Chart(
+            origin="learned",
+            services=(Service(name="mail"), Service(name="queue")),
+            calls=(Call(0, 1, "p<0.001"),),
+        )
+        foreign = Chart(origin="prometheus", services=(Service(name="secret"),))
+        for tenant, chart in (("", TOPOLOGY), ("other", foreign)):
+            desk.take("0s", RowKind.TOPOLOGY, msgspec.json.encode(chart), tenant)
+        store.commit(outcome_with(learned), front=FRONT, rows=())
+    told = await world.json("/api/v1/topology")
+    assert (told["services_total"], told["edges_total"]) == (4, 2)
+    assert told["services"][1] == {"name": "db", "cluster": None, "namespace": "web"}
+    assert told["edges"] == [
+        {"kind": "calls", "from": "shop", "to": "db", "origin": "file", "evidence": None,
+         "said": "shop calls db (topology file)"},
+        {"kind": "precedes", "from": "queue", "to": "mail", "origin": "learned", "evidence": "p<0.001",
+         "said": "queue precedes mail (p<0.001)"},
+    ]  # fmt: skip
+    assert "secret" not in json.dumps(told)
+    short = await world.json("/api/v1/topology?limit=1")
+    assert (len(short["services"]), len(short["edges"]), short["edges_total"]) == (1, 1, 2)
+
+
+def outcome_with(chart: Chart) -> Outcome:
+    outcome = Outcome()
+    outcome.charts["default", chart.origin] = chart
+    return outcome
 
 
 async def test_incidents_are_listed_and_paged(world: World) -> None:

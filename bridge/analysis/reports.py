@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from bridge.analysis.topology import Topology
 from bridge.model import Episode, Incident, RootSuspect
 
 Record = dict[str, Any]
@@ -88,3 +89,29 @@ def _suspect(suspect: RootSuspect) -> Record:
 
 def _earliest_first(episode: Episode) -> tuple[object, str, str]:
     return episode.starts_at, episode.source, episode.fingerprint
+
+
+def topology_record(topology: Topology, limit: int) -> Record:
+    """Return who calls whom as the API shows it: at most `limit` services and as many edges, and how many there are."""
+    services, edges = topology.services(), topology.edges()
+    return {
+        "version": topology.version,
+        "label": topology.label,
+        "services_total": len(services),
+        "edges_total": len(edges),
+        "services": [
+            {"name": each.name, "cluster": each.cluster or None, "namespace": each.namespace or None}
+            for each in services[:limit]
+        ],
+        "edges": [
+            {
+                "kind": "precedes" if edge.origin == "learned" else "calls",
+                "from": topology.name(edge.callee if edge.origin == "learned" else edge.caller),
+                "to": topology.name(edge.caller if edge.origin == "learned" else edge.callee),
+                "origin": edge.origin,
+                "evidence": edge.evidence or None,
+                "said": topology.said(edge.caller, edge.callee),
+            }
+            for edge in edges[:limit]
+        ],
+    }

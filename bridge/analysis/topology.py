@@ -45,6 +45,7 @@ DEFAULT_LABEL = "service"
 MAX_SERVICES = 20_000  # of one chart
 MAX_CALLS = 200_000  # of one chart
 MAX_SAME_NAME = 500  # of one chart: looking for the right one reads them all
+LONGEST_NAME = 256
 FAR = 99  # hops between what is not within two
 HUB = 50  # more callers, or more callees, than that make a hub
 MAX_NEAR = 256

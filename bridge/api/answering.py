@@ -63,6 +63,7 @@ class Api:
             web.get("/api/v1/quarantine", self._for("viewer", self.quarantine)),
             web.get("/api/v1/quarantine/{id}", self._for("viewer", self.quarantined)),
             web.post("/api/v1/quarantine/{id}/replay", self._for("responder", self.replay)),
+            web.get("/api/v1/topology", self._for("viewer", self.topology)),
             web.get("/api/v1/stats", self._for("viewer", self.stats)),
             web.get("/api/v1/export", self._for("viewer", self.export)),
             web.post("/-/reload", self._for("admin", self.reload)),
@@ -133,6 +134,11 @@ class Api:
         entry = await self._entry(request, who)
         shown = msgspec.to_builtins(entry, builtin_types=(bytes, datetime))
         return _json(shown | _shown_bytes(shown.pop("body")))
+
+    async def topology(self, request: web.Request, who: Credential) -> web.StreamResponse:
+        """Answer GET /api/v1/topology."""
+        asked = Asked(request, {"limit"})
+        return _json(await self._read(partial(self._reading.topology, who.tenant, limit=asked.limit())))
 
     async def stats(self, request: web.Request, who: Credential) -> web.StreamResponse:
         """Answer GET /api/v1/stats."""

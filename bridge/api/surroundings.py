@@ -92,6 +92,9 @@ class Reading(Protocol):
     def quarantined(self, tenant: str | None, number: int) -> Entry | None:
         """Return one quarantined thing."""
 
+    def topology(self, tenant: str, *, limit: int) -> dict[str, Any]:
+        """Return who calls whom, at most so many services and edges."""
+
     def stats(self, tenant: str | None) -> dict[str, Any]:
         """Return counts and how far the analyst is."""
 

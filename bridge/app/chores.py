@@ -1,11 +1,11 @@
-"""What the front does now and then: retention, a look at the disk, at who is turned away, at what is over."""
+"""What the front does now and then: retention, a look at the disk, at who is turned away, at who calls whom."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from bridge.telemetry import Telemetry
 
 LOOK_S = 60.0
 RETENTION_S = 300.0
+GRAPHS_S = 300.0
 #: Refusals that tell of a sender that is set up wrongly. The others pass, are our own trouble, or somebody's browser.
 WRONG_SENDER = (
     "source", "credentials", "role", "cross_site", "encoding", "content_type", "too_large", "payload", "path",
@@ -37,6 +38,7 @@ class Chores:
         troubles: Troubles,
         telemetry: Telemetry,
         raw_s: Callable[[], float],
+        look_at_graphs: Callable[[], Awaitable[None]],
     ) -> None:
         self._data = data
         self._inbox = inbox
@@ -44,6 +46,7 @@ class Chores:
         self._troubles = troubles
         self._telemetry = telemetry
         self._raw_s = raw_s
+        self._look_at_graphs = look_at_graphs
         self._refusals = 0.0
         self._quiet_looks = 0
 
@@ -63,6 +66,7 @@ class Chores:
                 jobs.Job("retention", RETENTION_S, retain),
                 jobs.Job("look", LOOK_S, self.look),
                 jobs.Job("disk", LOOK_S, look_at_disk),
+                jobs.Job("service_graph", GRAPHS_S, self._look_at_graphs),
             ),
             self._telemetry,
         )

@@ -39,6 +39,7 @@ from bridge.app.hearing import Hearing
 from bridge.app.listening import Listening
 from bridge.app.locks import Lock
 from bridge.app.recovery import Launch, Patience, Recovery
+from bridge.app.service_graphs import ServiceGraphs
 from bridge.app.supervision import Supervisor, command, start_analyst
 from bridge.app.systemd import notify, watchdog_s
 from bridge.app.telling import Telling
@@ -118,6 +119,14 @@ class Front:
             clock=time.monotonic,
             wall=time.time,
         )
+        state = StateReader(data / "state.db")
+        self.service_graphs = ServiceGraphs(
+            put=self.inbox.put,
+            servers=lambda: self.settings.prometheus,
+            stored=lambda: state.charts("prometheus"),
+            telemetry=self.telemetry,
+            clock=time.monotonic,
+        )
         self.chores = Chores(
             data=data,
             inbox=self.inbox,
@@ -125,6 +134,7 @@ class Front:
             troubles=self.troubles,
             telemetry=self.telemetry,
             raw_s=lambda: self.settings.raw_s,
+            look_at_graphs=self.service_graphs.look,
         )
         self._counters = IntakeCounters(self.telemetry)
         self.intake = Intake(

@@ -23,7 +23,15 @@ from typing import Annotated, Any, NamedTuple
 import yaml
 from pydantic import Field, ValidationError
 
-from bridge.analysis.topology import MAX_CALLS, MAX_SAME_NAME, MAX_SERVICES, Call, Chart, Service
+from bridge.analysis.topology import (
+    LONGEST_NAME,
+    MAX_CALLS,
+    MAX_SAME_NAME,
+    MAX_SERVICES,
+    Call,
+    Chart,
+    Service,
+)
 from bridge.config.document import Document, Loader, Place, read, syntax_fault
 from bridge.config.faults import path_of, report, unknown
 from bridge.config.models import Section
@@ -36,7 +44,6 @@ MAX_DEPTH = 16
 TOLD = 20
 #: A file up to this size is read by the parser that says best what is wrong in it.
 SMALL_LETTERS = 64 << 10
-LONGEST_NAME = 256
 MAX_COMPARED = 2_000  # names, to find the one that was meant
 
 ServiceName = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]

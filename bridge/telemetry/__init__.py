@@ -146,6 +146,15 @@ METRICS: tuple[Metric, ...] = (
     # The machine and the jobs.
     Metric("tocsin_disk_free_bytes", "gauge", "Room left where the stores are."),
     Metric("tocsin_job_runs_total", "counter", "Runs of a periodic job, by result.", ("job", "result")),
+    Metric(
+        "tocsin_service_graph_polls_total",
+        "counter",
+        "Questions to a Prometheus who calls whom, by result.",
+        ("result",),
+    ),
+    Metric(
+        "tocsin_service_graph_edges", "gauge", "Calls between services that were imported and are in use."
+    ),
     Metric("tocsin_own_alerts_firing", "gauge", "Alerts that Tocsin raises about itself right now."),
 )
 
@@ -289,6 +298,7 @@ _OUTCOME: dict[str, tuple[str, str]] = {
 EVENTS: dict[str, str] = {
     "library": "Something that a library logged at WARNING or above.",
     # The front.
+    "service_graph_unread": "A Prometheus cannot be asked who calls whom; what was known stays.",
     "front_ready": "The intake accepts webhooks.",
     "front_stopping": "A signal asked for the end; nothing new is accepted.",
     "front_failed": "The front cannot run, or one of its workers died; the process ends.",

@@ -88,3 +88,32 @@ def test_what_needs_a_restart_and_what_looks_like_a_mistake_are_told_at_a_reload
     assert "note: destinations.other: no route leads here" in answer
     assert "limits.max_body" in sidecar.logged("config_reloaded")[0]["message"]
     assert "destinations.other" in sidecar.logged("config_note")[0]["message"]
+
+
+def test_a_changed_topology_file_is_in_force_after_a_reload_and_a_restart(make: Callable[..., Sidecar]):
+    sidecar = make()
+    services = sidecar.data / "services.yaml"
+    services.parent.mkdir(parents=True, exist_ok=True)
+    services.write_text("services: [{name: shop, calls: [db]}, {name: db}]", "utf-8")
+    sidecar.file.write_text(NO_MODELS + f"topology: {{file: {json.dumps(str(services))}}}\n", "utf-8")
+    sidecar.start()
+
+    def edges() -> list[str]:
+        return [edge["said"] for edge in json.loads(sidecar.ask("GET", "/api/v1/topology")[1])["edges"]]
+
+    until(lambda: edges() == ["shop calls db (topology file)"], "the topology of the start")
+    services.write_text("services: [{name: shop, call: [db]}]", "utf-8")
+    status, answer = sidecar.ask("POST", "/-/reload", b"")
+    assert status == 400
+    assert json.loads(answer)["faults"] == [
+        f"{services}:1: services.shop.call: unknown key; did you mean `calls`?"
+    ]
+    services.write_text("services: [{name: shop, calls: [mail]}]", "utf-8")
+    status, answer = sidecar.ask("POST", "/-/reload", b"")
+    assert status == 200
+    assert f"note: {services}:1: services.shop.calls[0]: is no service of this file" in answer
+    until(lambda: edges() == ["shop calls mail (topology file)"], "the changed topology")
+    sidecar.end(signal.SIGINT)
+    sidecar.file.write_text(NO_MODELS, "utf-8")
+    sidecar.start()
+    until(lambda: edges() == [], "no topology without a file")

@@ -20,8 +20,10 @@ from typing import Any
 
 import msgspec
 
-from bridge.analysis.reports import Record, incident_item, incident_record, line_of, links
-from bridge.model import Episode, Incident, IncidentState
+from bridge.analysis.reports import Record, incident_item, incident_record, line_of, links, topology_record
+from bridge.analysis.settings import AnalysisSettings
+from bridge.analysis.topology import ORIGINS, Chart, Topology
+from bridge.model import Episode, Incident, IncidentState, Word
 from bridge.storage.inbox import Position
 from bridge.storage.reading import history, quarantine
 from bridge.storage.reading.pages import Cursor, Lines, Page, all_of, chosen, next_of, read_cursor
@@ -31,6 +33,12 @@ from bridge.storage.times import moment_of
 
 #: How many incidents, with all their episodes, one page of an export holds.
 PAGE_INCIDENTS = 200
+
+
+class _Common(Word, frozen=True, kw_only=True):
+    """What is read here of what all tenants share."""
+
+    settings: AnalysisSettings
 
 
 class StateReader:
@@ -127,6 +135,29 @@ class StateReader:
         with self._open() as store:
             row = store and store.execute("SELECT id, at FROM cursor WHERE front = ?", (front,)).fetchone()
         return Position(id=row[0], at_us=row[1]) if row else None
+
+    def charts(self, origin: str) -> dict[str, Chart]:
+        """Return what one origin knows of who calls whom, by tenant.
+
+        Raises:
+            StorageError: The file is there and cannot be read.
+        """
+        with self._open() as store:
+            question = "SELECT tenant, body FROM chart WHERE origin = ? ORDER BY tenant"
+            rows = store.execute(question, (origin,)).fetchall() if store else []
+        return {tenant: msgspec.msgpack.decode(body, type=Chart) for tenant, body in rows}
+
+    def topology(self, tenant: str, *, limit: int) -> Record:
+        """Return who calls whom as the tenant's alerts are seen: at most `limit` services, and edges."""
+        with self._open() as store:
+            question = "SELECT tenant, origin, body FROM chart WHERE tenant IN ('', ?)"
+            rows = store.execute(question, (tenant,)).fetchall() if store else []
+            common = store and store.execute("SELECT body FROM common").fetchone()
+        charts = {(row[1], row[0]): msgspec.msgpack.decode(row[2], type=Chart) for row in rows}
+        ordered = sorted(charts, key=lambda key: (ORIGINS.index(key[0]), key[1]))
+        told = msgspec.msgpack.decode(common[0], type=_Common).settings if common else AnalysisSettings()
+        joined = Topology([charts[key] for key in ordered], label=told.topology_label)
+        return topology_record(joined, limit)
 
     def stats(self, tenant: str | None) -> Record:
         """Return how far the analyst is and what it holds: `cursor`, `processed_until` and counts."""
