@@ -73,7 +73,7 @@ class Alerts:
         )  # fmt: skip
         self._gathering.join(tenant, episode, newcomer, heard_at=None if before is None else before.heard_at)
         desk.learn(tenant, template)
-        precedences.hear(desk, tenant, episode)
+        precedences.hear(desk, tenant, episode, newcomer.tokens)
 
     def _keep(self, tenant: Tenant, key: AlertKey, watch: Watch | None) -> None:
         self._desk.out.watches[tenant.name, key[0], key[1]] = watch

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.analysis.entities import tokens_of
 from bridge.analysis.topology import (
     FAR,
     HUB,
@@ -222,6 +223,30 @@ def test_any_labels_have_an_answer_and_always_the_same(labels: dict[str, str]) -
     backwards = dict(reversed(labels.items()))
 
     assert topology.node_of(labels) == topology.node_of(labels) == topology.node_of(backwards)
+
+
+@pytest.mark.parametrize(
+    ("labels", "named"),
+    [
+        ({"service": "mail", "namespace": "web", "cluster": "eu"}, "eu/web/mail"),
+        ({"app": "mail", "pod": "mail-6d4cf56db6-x2x4z"}, "mail"),
+        ({"service": "kube-state-metrics", "job": "kube-state-metrics", "namespace": "web", "deployment": "mail"}, "web/mail"),
+        ({"service": "prometheus-node-exporter", "namespace": "monitoring"}, None),
+        ({"instance": "mail-1:9100"}, None),
+        ({}, None),
+    ],
+)  # fmt: skip
+def test_an_alert_names_its_service_known_or_not(labels: dict[str, str], named: str | None) -> None:
+    found = SHOP.service_of(labels, tokens_of(labels))
+
+    assert (found and found.title) == named
+
+
+def test_an_alert_names_its_service_by_the_configured_label_first() -> None:
+    labels = {"unit": "billing", "service": "shop"}
+    found = Topology(label="unit").service_of(labels, tokens_of(labels))
+
+    assert found == Service(name="billing")
 
 
 def test_other_names_of_a_service_lead_to_it() -> None:
