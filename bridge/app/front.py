@@ -107,6 +107,7 @@ class Front:
             self.troubles,
             newest_id=lambda: self.inbox.newest_id,
             on_events=self._on_events,
+            on_state_lost=self._on_state_lost,
             clock=time.monotonic,
             wall=time.time,
         )
@@ -351,6 +352,10 @@ class Front:
     def _on_events(self) -> None:
         if self._dispatcher is not None:
             self._dispatcher.wake()
+
+    def _on_state_lost(self) -> None:
+        self.telling.tell_anew()
+        self.service_graphs.tell_anew()
 
     async def _start_analyst(self, launch: Launch, skips: Sequence[int]) -> Process:
         level = self.settings.log_level.upper()

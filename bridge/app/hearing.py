@@ -36,6 +36,7 @@ class Hearing:
         *,
         newest_id: Callable[[], int],
         on_events: Callable[[], None],
+        on_state_lost: Callable[[], None],
         clock: Callable[[], float],
         wall: Callable[[], float],
     ) -> None:
@@ -43,6 +44,7 @@ class Hearing:
         self._troubles = troubles
         self._newest_id = newest_id
         self._on_events = on_events
+        self._on_state_lost = on_state_lost
         self._clock = clock
         self._wall = wall
         self._caught_up_at = clock()
@@ -110,6 +112,7 @@ class Hearing:
                 self._models(up=bool(message["up"]))
             case "state_lost":
                 self._lost_at = self._clock()
+                self._on_state_lost()
                 self._troubles.is_wrong("TocsinStateLost", f"{message['reason']}; kept as {message['kept']}")
             case "trouble":
                 logger.warning(

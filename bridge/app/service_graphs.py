@@ -59,6 +59,11 @@ class ServiceGraphs:
         self._seen: dict[str, Seen] = {}
         self._why: dict[str, str] = {}  # what is wrong with a server, by its address
 
+    def tell_anew(self) -> None:
+        """Tell all of it at the next look, to a state that is begun anew."""
+        if self._told is not None:
+            self._told = dict.fromkeys(self._told, _NONE)
+
     async def look(self) -> None:
         """Ask every server once, and tell what is news.
 

@@ -79,6 +79,13 @@ class Telling:
         """Note that the inbox took rows of any kind: time has been told."""
         self._row_at = self._clock()
 
+    def tell_anew(self) -> None:
+        """Tell once more what is in force, for a state that is begun anew.
+
+        What the inbox held of it is gone, an hour after it was understood.
+        """
+        self._told = self._told_topology = None
+
     async def run(self) -> None:
         """Look after all of it, for ever.
 

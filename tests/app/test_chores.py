@@ -26,7 +26,13 @@ def chores_of(folder: Path) -> tuple[Chores, Telemetry]:
         telemetry=telemetry,
     )  # fmt: skip
     hearing = Hearing(
-        telemetry, troubles, newest_id=lambda: 0, on_events=lambda: None, clock=lambda: 0.0, wall=lambda: 0.0
+        telemetry,
+        troubles,
+        newest_id=lambda: 0,
+        on_events=lambda: None,
+        on_state_lost=lambda: None,
+        clock=lambda: 0.0,
+        wall=lambda: 0.0,
     )
     chores = Chores(
         data=folder,

@@ -24,6 +24,7 @@ class Desk:
         self.now = 100.0
         self.newest = 0
         self.events = 0
+        self.states_lost = 0
         self.bodies: list[bytes] = []
         self.telemetry = Telemetry()
         self.troubles = Troubles(
@@ -32,12 +33,15 @@ class Desk:
         )  # fmt: skip
         self.hearing = Hearing(
             self.telemetry, self.troubles, newest_id=lambda: self.newest, on_events=self.heard,
-            clock=lambda: self.now, wall=lambda: NOON_S + self.now,
+            on_state_lost=self.lost, clock=lambda: self.now, wall=lambda: NOON_S + self.now,
         )  # fmt: skip
 
     async def put(self, _tenant: str, _source: str, _kind: RowKind, body: bytes) -> int:
         self.bodies.append(body)
         return 1
+
+    def lost(self) -> None:
+        self.states_lost += 1
 
     def heard(self) -> None:
         self.events += 1
@@ -140,6 +144,7 @@ def test_a_state_that_was_lost_is_an_alert_for_an_hour(desk: Desk):
     desk.hearing.analyst_says({"say": "state_lost", "kept": "state.db.damaged-1", "reason": "malformed"})
     desk.hearing.look()
     assert desk.firing() == 1
+    assert desk.states_lost == 1
     desk.now += ASIDE_S + 1
     desk.hearing.look()
     assert desk.firing() == 0

@@ -179,6 +179,15 @@ async def test_only_what_changes_is_told(bench: Bench, standing: Standing):
     assert bench.rows[-1] == ("east", Chart(origin="prometheus"))
 
 
+async def test_a_state_that_is_begun_anew_is_told_all_of_it(bench: Bench, standing: Standing):
+    bench.graphs.tell_anew()
+    await bench.graphs.look()
+    bench.graphs.tell_anew()
+    standing.text = graph()
+    await bench.graphs.look()
+    assert [calls(chart) for _, chart in bench.rows] == [["a > b"], ["a > b"]]
+
+
 async def test_a_front_goes_on_from_what_the_state_holds(bench: Bench, standing: Standing):
     stored = Chart(origin="prometheus", services=(Service(name="a"), Service(name="b")), calls=(Call(0, 1),))
     bench.stored = {"east": stored, "gone": stored}

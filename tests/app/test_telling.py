@@ -91,6 +91,13 @@ async def test_a_changed_topology_is_told_for_all_tenants(desk: Desk):
     assert told == [("", Chart(origin="file")), ("", chart)]
 
 
+async def test_a_state_that_is_begun_anew_is_told_what_is_in_force(desk: Desk):
+    await desk.looked()
+    desk.telling.tell_anew()
+    await desk.looked()
+    assert desk.kinds() == [*FIRST, RowKind.SETTINGS, RowKind.TOPOLOGY]
+
+
 async def test_settings_that_the_inbox_did_not_take_are_told_later(desk: Desk):
     assert desk.inbox._connection is not None
     desk.inbox._connection.close()  # the next commit fails, and the one after that opens the file anew
