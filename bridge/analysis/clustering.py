@@ -240,8 +240,9 @@ def by_age(one: Group, other: Group) -> tuple[Group, Group]:
 
 
 def may_merge(older: Group, younger: Group) -> bool:
-    """Say whether two incidents began so close together that they can be one."""
-    return (younger.head.opened_at - older.head.opened_at).total_seconds() <= MERGE_WITHIN_S
+    """Say whether two incidents began so close together that they can be one, and nobody grouped them by hand."""
+    by_hand = older.progress.by_hand or younger.progress.by_hand
+    return not by_hand and (younger.head.opened_at - older.head.opened_at).total_seconds() <= MERGE_WITHIN_S
 
 
 def bridged(older: Group, younger: Group) -> bool:

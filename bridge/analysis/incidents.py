@@ -66,6 +66,7 @@ MOVES: dict[tuple[IncidentState, Signal], IncidentState] = {
     (_I.CLOSED, _S.FIRES): _I.OPEN,  # reopened
     (_I.OPEN, _S.MERGED): _I.MERGED,
     (_I.QUIET, _S.MERGED): _I.MERGED,
+    (_I.CLOSED, _S.MERGED): _I.MERGED,  # a person says so later
 }
 
 
@@ -89,6 +90,7 @@ class Progress(Word, frozen=True, kw_only=True):
     surprise_why: str = ""
     counted: bool = False  # it has entered the tenant's experience
     bridges: dict[str, int] = msgspec.field(default_factory=dict)  # other incident -> alerts that fit both
+    by_hand: bool = False  # a person put together what is in it: nothing but a person regroups it
 
 
 #: What kind of alert it is, and the specific things it is about.
@@ -316,66 +318,6 @@ def raised(group: Group, episode: Episode) -> bool:
     if rises:
         group.head = replace(group.head, severity=episode.severity)
     return rises
-
-
-def split(group: Group, leaving: list[EpisodeKey], at: datetime) -> tuple[Group, Group]:
-    """Return (what stays, what leaves) as two groups; the new one knows where it came from.
-
-    Both carry the next generation, so that an alert that is split off, merged back and split off again opens
-    another incident each time.
-
-    Raises:
-        ValueError: `leaving` names no episode, all of them, or one that is not here.
-    """
-    unknown = [key for key in leaving if key not in group.episodes]
-    if not leaving or unknown or len(set(leaving)) == len(group.episodes):
-        raise ValueError("a split needs some, but not all, of the incident's episodes")
-    gone = {key: group.episodes[key] for key in leaving}
-    first = min(gone.values(), key=importance)
-    generation = group.head.generation + 1
-    new_id = incident_id(first, group.head.id, generation)
-    head = replace(
-        group.head, id=new_id, generation=generation, split_from=group.head.id, seq=0, opened_at=at,
-        changed_at=at, active_at=at, severity=worst(gone.values()),
-        state=IncidentState.OPEN if any(e.firing for e in gone.values()) else IncidentState.QUIET,
-    )  # fmt: skip
-    left = Group(
-        replace(head, root=()), Progress(quiet_at=None if head.state is IncidentState.OPEN else at),
-        [replace(e, incident=new_id, why=f"split from {group.head.id}") for e in gone.values()],
-    )  # fmt: skip
-    staying = [episode for key, episode in group.episodes.items() if key not in gone]
-    stays = Group(
-        replace(group.head, severity=worst(staying), generation=generation), group.progress, staying
-    )
-    if not stays.firing and stays.head.state is IncidentState.OPEN:
-        stays.move(Signal.ALL_ENDED)
-        stays.progress = replace(stays.progress, quiet_at=at)
-    return stays, left
-
-
-def merge(older: Group, younger: Group, at: datetime, why: str) -> None:
-    """Move the younger incident's episodes into the older one. The younger stays, empty, and says where to."""
-    for episode in sorted(younger.episodes.values(), key=importance):
-        older.add(replace(episode, incident=older.head.id, why=f"{episode.why}; {why}"))
-    worse = max(older.head.severity, younger.head.severity, key=SEVERITY_RANK.__getitem__)
-    older.head = replace(
-        older.head, severity=worse, active_at=max(older.head.active_at, younger.head.active_at)
-    )
-    if older.firing and older.head.state is not IncidentState.OPEN:
-        older.move(Signal.FIRES)
-    quiet = [at for at in (older.progress.quiet_at, younger.progress.quiet_at) if at is not None]
-    older.progress = replace(older.progress, quiet_at=None if older.firing else max(quiet, default=at))
-    told = dict(younger.progress.criticals_told)
-    for name, at_that_time in older.progress.criticals_told.items():
-        told[name] = max(at_that_time, told.get(name, at_that_time))
-    older.progress = replace(older.progress, criticals_told=told)
-    older.head = replace(older.head, degraded=older.head.degraded or younger.head.degraded)
-    younger.head = rendered(younger)  # its last title stays readable
-    younger.move(Signal.MERGED)
-    younger.head = replace(younger.head, merged_into=older.head.id, closed_at=at)
-    younger.episodes, younger.alerts, younger.firing, younger.held = {}, {}, {}, {}
-    younger.templates, younger.kin, younger.common = {}, {}, None
-    younger.progress = replace(younger.progress, quiet_at=None, ring_at=None, reminders={}, bridges={})
 
 
 def worst(episodes: Iterable[Episode]) -> Severity:

@@ -6,17 +6,16 @@ that a loaded state and one that ran on agree. `rearm` arms every alarm that a s
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-
 from msgspec.structs import replace
 
-from bridge.analysis import anomaly, clustering, incidents
+from bridge.analysis import anomaly, clustering
 from bridge.analysis.incidents import Group, Signal
 from bridge.model import EventKind, IncidentState
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.events import Events
 from bridge.pipeline.gathering import Gathering
-from bridge.pipeline.state import Tenant, forgotten, tick_at, time_of
+from bridge.pipeline.regrouping import Regrouping
+from bridge.pipeline.state import Tenant, forgotten
 
 _OVER = frozenset({IncidentState.CLOSED, IncidentState.MERGED})
 
@@ -24,10 +23,11 @@ _OVER = frozenset({IncidentState.CLOSED, IncidentState.MERGED})
 class Aging:
     """Closes, merges and forgets."""
 
-    def __init__(self, desk: Desk, events: Events, gathering: Gathering) -> None:
+    def __init__(self, desk: Desk, events: Events, gathering: Gathering, regrouping: Regrouping) -> None:
         self._desk = desk
         self._events = events
         self._gathering = gathering
+        self._regrouping = regrouping
 
     def close(self, tenant: Tenant, key: tuple[str, ...]) -> None:
         """Close an incident that was quiet for long enough."""
@@ -42,7 +42,7 @@ class Aging:
         group.head = replace(group.head, closed_at=now)
         group.progress = replace(group.progress, update_at=None, ring_at=None, reminders={}, bridges={})
         tenant.index.drop(key[0], group.head.opened_at)
-        self._forget_later(tenant, group, now)
+        self._desk.forget_later(tenant, group, now)
         self._events.due(tenant, group, EventKind.CLOSED)
         self._remember(tenant, group)
 
@@ -62,44 +62,14 @@ class Aging:
         if older is None or older.head.state in _OVER or younger.head.state in _OVER:
             self._unbridge(tenant, younger, key[1])
         elif clustering.bridged(older, younger):
-            self._merge(tenant, older, younger)
+            count = younger.progress.bridges[older.head.id]
+            self._regrouping.merge(tenant, older, younger, f"{count} alerts fitted both incidents")
 
     def _unbridge(self, tenant: Tenant, younger: Group, older: str) -> None:
         """Drop the evidence for a merge that came too late: it must not act after a restart."""
         bridges = {other: count for other, count in younger.progress.bridges.items() if other != older}
         younger.progress = replace(younger.progress, bridges=bridges)
         self._desk.touch(tenant, younger)
-
-    def _merge(self, tenant: Tenant, older: Group, younger: Group) -> None:
-        now = self._desk.now
-        moved, kins = list(younger.episodes), list(younger.kin)
-        count = younger.progress.bridges.get(older.head.id, 0)
-        severity = older.head.severity
-        incidents.merge(older, younger, now, f"{count} alerts fitted both incidents")
-        for episode_key in moved:
-            episode = older.episodes[episode_key]
-            self._desk.keep_episode(tenant, episode)
-            self._desk.state.router.note(older, episode)
-        tenant.move_to(older, [older.episodes[key] for key in moved], kins, younger.head.id)
-        tenant.index.drop(younger.head.id, younger.head.opened_at)
-        self._gathering.index(tenant, older)
-        self._gathering.arm_close(tenant, older)
-        self._forget_later(tenant, younger, now)
-        self._events.due(tenant, younger, EventKind.MERGED)
-        rings = severity != "critical" and older.head.severity == "critical"
-        self._events.due(tenant, older, EventKind.ESCALATED if rings else EventKind.UPDATED)
-        for episode_key in moved:  # a call that the younger still owed
-            self._events.call(tenant, older, older.episodes[episode_key])
-
-    def _forget_later(self, tenant: Tenant, group: Group, closed_at: datetime) -> None:
-        # A second more, so that it is never forgotten at the tick that closed it.
-        due = closed_at + timedelta(seconds=self._desk.settings.reopen_within_s + 1.0)
-        if incidents.gave_up(group):  # its ends may be told yet
-            sources = {episode.source for episode in group.newest() if episode.expired}
-            # From the end on, whenever a front resumed: what is loaded is bounded by the same time.
-            due = max(due, *(closed_at + self._desk.patience(tenant, source) for source in sources))
-        group.progress = replace(group.progress, forget_at=due)
-        self._desk.arm(tenant, "forget", (group.head.id,), due)
 
     def forget(self, tenant: Tenant, key: tuple[str, ...]) -> None:
         """Let go of an incident that can no longer reopen."""
@@ -114,15 +84,14 @@ class Aging:
     def renew(self, tenant: Tenant, group: Group) -> None:
         """Let new settings decide how long an incident that is over is remembered."""
         if group.head.state in _OVER:
-            self._forget_later(tenant, group, group.head.closed_at or group.head.changed_at)
+            self._desk.forget_later(tenant, group, group.head.closed_at or group.head.changed_at)
 
     def rearm(self, tenant: Tenant, group: Group) -> None:
         """Arm what time will do to an incident, let it be found if it still can be, or let it go."""
         if group.head.state in _OVER:
             self._rearm_over(tenant, group)
             return
-        if self._desk.now < time_of(tick_at(self._gathering.cools_at(group.head))):
-            self._gathering.index(tenant, group)
+        self._gathering.show(tenant, group)
         self._gathering.arm_close(tenant, group)
         for other in group.progress.bridges:
             older = tenant.groups.get(other)

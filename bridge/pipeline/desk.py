@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from bridge.analysis import anomaly, dedup
+from bridge.analysis import anomaly, dedup, incidents
 from bridge.analysis.families import EncodeAsk, own_family
 from bridge.analysis.incidents import Group
 from bridge.analysis.routing import Router
@@ -113,6 +113,17 @@ class Desk:
     def touch(self, tenant: Tenant, group: Group) -> None:
         """Have an incident stored as it stands at the end."""
         self.out.touched[tenant.name, group.head.id] = group
+
+    def forget_later(self, tenant: Tenant, group: Group, over_since: datetime) -> None:
+        """Remember an incident that is over for as long as it can reopen, or the ends it gave up can be told."""
+        # A second more, so that it is never forgotten at the tick that closed it.
+        due = over_since + timedelta(seconds=self.settings.reopen_within_s + 1.0)
+        if incidents.gave_up(group):
+            sources = {episode.source for episode in group.newest() if episode.expired}
+            # From the end on, whenever a front resumed: what is loaded is bounded by the same time.
+            due = max(due, *(over_since + self.patience(tenant, source) for source in sources))
+        group.progress = replace(group.progress, forget_at=due)
+        self.arm(tenant, "forget", (group.head.id,), due)
 
     def quarantine(self, row: InboxRow, what: str, fault: Fault) -> None:
         """Set bytes aside that cannot be used; `what` is "alert" or "body"."""

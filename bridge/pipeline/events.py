@@ -25,8 +25,8 @@ CALLS = frozenset({EventKind.OPENED, EventKind.ESCALATED, EventKind.REOPENED})
 #: Which of two events due at once says more; the other is left out.
 SAYS_MORE: dict[EventKind, int] = {
     EventKind.REMINDER: 0, EventKind.UPDATED: 1, EventKind.CLOSED: 2, EventKind.ESCALATED: 3,
-    EventKind.REOPENED: 4, EventKind.OPENED: 5, EventKind.MERGED: 6, EventKind.SPLIT: 6,
-    EventKind.ACKNOWLEDGED: 6, EventKind.FORECAST: 6, EventKind.RECOMMENDATION: 6,
+    EventKind.REOPENED: 4, EventKind.OPENED: 5, EventKind.SPLIT: 6, EventKind.ACKNOWLEDGED: 6,
+    EventKind.FORECAST: 6, EventKind.RECOMMENDATION: 6, EventKind.MERGED: 7,
 }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from bridge.analysis.incidents import AlertKey, Group, Signal
 from bridge.model import Episode, EventKind, Incident, IncidentState, Origin
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.events import Events
-from bridge.pipeline.state import Tenant
+from bridge.pipeline.state import Tenant, tick_at, time_of
 
 #: A quiet incident is waited for this many times its longest quiet so far.
 PATIENCE = 2.0
@@ -261,6 +261,13 @@ class Gathering:
         group.name_families(lambda template: self._desk.family_of(tenant, template))
         tenant.index.note(group.head.id, group.head.opened_at, group.held)
         self._desk.arm(tenant, "cool", (group.head.id,), self.cools_at(group.head))
+
+    def show(self, tenant: Tenant, group: Group) -> None:
+        """Let an incident be found by what it holds now, if it still takes alerts in; else by nothing."""
+        tenant.index.drop(group.head.id, group.head.opened_at)
+        cools = time_of(tick_at(self.cools_at(group.head)))
+        if group.head.state in clustering.LIVELY and self._desk.now < cools:
+            self.index(tenant, group)
 
     def cools_at(self, head: Incident) -> datetime:
         """Return until when an incident takes in alerts that are new to it, as far as is known."""

@@ -31,6 +31,7 @@ from bridge.pipeline.events import Events
 from bridge.pipeline.fits import Fits
 from bridge.pipeline.gathering import Gathering
 from bridge.pipeline.heartbeats import Heartbeats
+from bridge.pipeline.regrouping import Regrouping
 from bridge.pipeline.state import EPOCH, Outcome, State, Tenant, Timers, day_of, time_of
 from bridge.pipeline.tidying import tidy
 from bridge.webhooks.alertmanager import parse
@@ -50,7 +51,8 @@ class Path:
         self._steps = 0
         self._events = Events(desk)
         self._gathering = Gathering(desk, self._events)
-        self._aging = Aging(desk, self._events, self._gathering)
+        regrouping = Regrouping(desk, self._events, self._gathering)
+        self._aging = Aging(desk, self._events, self._gathering, regrouping)
         self._alerts = Alerts(desk, self._gathering)
         self._heartbeats = Heartbeats(desk, self._gathering)
         self._fits = Fits(desk, self._gathering)

@@ -314,14 +314,18 @@ class Tenant:
             _leave(self.kin, kin, before)
             self.relate(kin, group)
 
+    def leave(self, group: Group) -> None:
+        """Let nothing that a group holds lead to it any more, but for what fires."""
+        for key in group.alerts:
+            _leave(self.homes, key, group.head.id)
+        for kin in group.kin:
+            _leave(self.kin, kin, group.head.id)
+
     def release(self, incident: str) -> None:
         """Forget a group that can no longer change."""
         group = self.groups.pop(incident)
         self.index.drop(incident, group.head.opened_at)
-        for key in group.alerts:
-            _leave(self.homes, key, incident)
-        for kin in group.kin:
-            _leave(self.kin, kin, incident)
+        self.leave(group)
 
 
 class State:

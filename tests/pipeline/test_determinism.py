@@ -16,24 +16,19 @@ from unittest.mock import patch
 
 import msgspec
 import pytest
+from comparing import derived, differences, examples
 from desks import mixed
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from timelines import BASE, timelines
 
 from bridge.analysis.settings import AnalysisSettings
 from bridge.model import Event, InboxRow
 from bridge.pipeline import Common, State, advance, finish
-from bridge.pipeline.state import OutboxEntry, Tenant, TenantRecord
+from bridge.pipeline.state import OutboxEntry, TenantRecord
 from bridge.storage.state import StateStore
 
 FRONT = "front-1"
-
-
-def examples(number: int) -> settings:
-    """Return settings for `number` examples; TOCSIN_EXAMPLES multiplies it for a long search."""
-    number *= int(os.environ.get("TOCSIN_EXAMPLES", "1"))
-    return settings(max_examples=number, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -83,43 +78,6 @@ def cut(rows: list[InboxRow], at: set[int]) -> list[list[InboxRow]]:
     ends = [*sorted(number for number in at if 0 < number < len(rows)), len(rows)]
     starts = [0, *ends[:-1]]
     return [rows[start:end] for start, end in zip(starts, ends, strict=True)]
-
-
-def differences(one: State, other: State) -> list[str]:
-    """Name what differs, place by place: a comparison of the two pictures as text takes minutes to print."""
-
-    def walk(place: str, left: object, right: object) -> Iterator[str]:
-        if isinstance(left, dict) and isinstance(right, dict):
-            for key in sorted(left.keys() | right.keys()):
-                yield from walk(f"{place}.{key}", left.get(key), right.get(key))
-        elif isinstance(left, list) and isinstance(right, list) and len(left) == len(right):
-            for number, (each, its) in enumerate(zip(left, right, strict=True)):
-                yield from walk(f"{place}[{number}]", each, its)
-        elif left != right:
-            yield f"{place}: {left!r} is not {right!r}"
-
-    return list(walk("", msgspec.json.decode(one.picture()), msgspec.json.decode(other.picture())))
-
-
-def derived(tenant: Tenant) -> dict[str, object]:
-    """What is not stored and must come out the same from what is."""
-    groups = tenant.groups.values()
-    indexed = {group.head.id for group in groups if tenant.index.holds(group.head.id)}
-    return {
-        "firing": tenant.firing,
-        "homes": {key: set(homes) for key, homes in tenant.homes.items()},
-        "kin": {kin: set(homes) for kin, homes in tenant.kin.items()},
-        "ladders": {rungs: set(firing) for rungs, firing in tenant.ladders.items()},
-        "indexed": indexed,
-        "held": {group.head.id: group.held for group in groups if group.head.id in indexed},
-        "found": {
-            key: tenant.index.newest(key)
-            for group in groups
-            if group.head.id in indexed
-            for key in group.held
-        },
-        "templates": {group.head.id: group.templates for group in groups},
-    }
 
 
 @examples(150)
