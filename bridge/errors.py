@@ -3,6 +3,7 @@
 TocsinError
 ├── PayloadError      a request body that can never be good (HTTP 400); the message is safe to send back
 ├── ListenError       the address to listen on cannot be had; the message says what to do
+├── RefusedError      what a person wishes cannot be done; the message says why
 ├── ConfigError       a configuration that cannot be used; carries every fault found, each with its place
 └── StorageError      a store that cannot be opened, is of a newer schema, or failed to commit
     ├── StoreFullError    there is no room on the disk (temporary: HTTP 503)
@@ -25,6 +26,10 @@ class PayloadError(TocsinError):
 
 class ListenError(TocsinError):
     """The address cannot be listened on; the message says why and what to do instead."""
+
+
+class RefusedError(TocsinError):
+    """What a person wishes to be done to an incident cannot be done; the message says why."""
 
 
 class ConfigError(TocsinError):

@@ -55,6 +55,7 @@ class RowKind(StrEnum):
     TOPOLOGY = (
         "topology"  # who calls whom from here on, as far as one origin knows it; no tenant: for all of them
     )
+    FEEDBACK = "feedback"  # what a person says of an incident: `analysis.feedback`
     REPLAYED = "replayed"  # an entry of the quarantine was sent again; changes nothing that is thought
 
 
@@ -185,6 +186,10 @@ class Score(Word, frozen=True, kw_only=True):
     reason: str
 
 
+#: What a person thinks of an incident; "" while nobody said.
+Opinion = Literal["", "useful", "false_alarm"]
+
+
 class Incident(Word, frozen=True, kw_only=True):
     """Episodes believed to share one cause. `id` derives from its first episode."""
 
@@ -209,6 +214,8 @@ class Incident(Word, frozen=True, kw_only=True):
     merged_into: str | None = None
     split_from: str | None = None
     generation: int = 0  # how often an incident was born from this first episode
+    acknowledged_at: datetime | None = None  # by a person, and it has neither reopened nor escalated since
+    verdict: Opinion = ""  # what a person thinks of it
 
 
 class EventKind(StrEnum):
@@ -284,6 +291,8 @@ class Event(Word, frozen=True, kw_only=True):
     tenant: str
     degraded: bool
     incident: IncidentView
+    note: str | msgspec.UnsetType = msgspec.UNSET  # what a person said that this event is about
+    author: str | msgspec.UnsetType = msgspec.UNSET
 
 
 def event_id(tenant: str, incident: str, seq: int, kind: EventKind) -> str:

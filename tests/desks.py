@@ -22,7 +22,7 @@ from bridge.storage.state import StateStore
 FRONT = "front-1"
 TABLES = (
     "common", "cursor", "tenant_state", "incident", "episode", "event", "outbox", "quarantine", "history",
-    "watch", "beat", "template", "habit", "rarity", "chart", "service_order",
+    "watch", "beat", "template", "habit", "rarity", "chart", "service_order", "action", "action_on", "lesson",
 )  # fmt: skip
 SETTINGS = AnalysisSettings(
     sensitivity=0.7,
@@ -110,6 +110,9 @@ def mixed(store: StateStore, *, compared: bool = False) -> Desk:
     desk.ends("20s", host("Mail", "mail-9", "info"))
     desk.take("30s", RowKind.WEBHOOK, b"[]")
     desk.take("31s", RowKind.WEBHOOK, timeline.webhook([timeline.alert(host("Good", "ok-1")), {"labels": 7}]))
+    incident = min(desk.state.tenants["default"].groups)
+    said = {"action": "act-1", "kind": "useful", "incident": incident}
+    desk.take("32s", RowKind.FEEDBACK, json.dumps(said).encode())
     desk.fires("14m", WATCHDOG)  # the other one goes missing
     desk.fires("20m", host("Mail", "new-1"))
     desk.ends("21m", host("Mail", "new-1"))

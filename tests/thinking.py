@@ -13,6 +13,7 @@ import msgspec
 import timeline
 from timeline import after, webhook
 
+from bridge.analysis.feedback import Action
 from bridge.analysis.incidents import Group
 from bridge.analysis.settings import AnalysisSettings
 from bridge.analysis.topology import Chart
@@ -95,6 +96,12 @@ class Thinking:
         """Let families in."""
         body = json.dumps({"fit": fit, "assign": dict(assign)}).encode()
         return self.row(at, RowKind.FAMILIES, body, **where)
+
+    def says(self, at: str, action: str, kind: str, **told: Any) -> Action:
+        """Let a person say something, and return what came of it."""
+        body = msgspec.json.encode({"action": action, "kind": kind, **told})
+        self.row(at, RowKind.FEEDBACK, body, source="")
+        return self.tenant.actions[action]
 
     @property
     def tenant(self) -> Tenant:

@@ -16,6 +16,7 @@ import numpy as np
 import timeline
 from hypothesis import strategies as st
 
+from bridge.analysis.feedback import EpisodeRef, Feedback, FeedbackKind
 from bridge.analysis.settings import AnalysisSettings, Destination, Heartbeat, Route, Source
 from bridge.analysis.text import template_of
 from bridge.analysis.topology import Call, Chart, Service
@@ -104,6 +105,17 @@ def template_ids() -> list[str]:
 TEMPLATES = template_ids()
 
 
+def fingerprints() -> list[str]:
+    """Return the fingerprints of the pool's alerts."""
+    alerts = [_alert(labels, timeline.START, None, None) for labels in POOL]
+    parsed = parse(timeline.webhook(alerts), tenant="east", source="am")
+    return [alert.fingerprint for alert in parsed.alerts]
+
+
+FINGERPRINTS = fingerprints()
+GROUPING = (FeedbackKind.MERGE, FeedbackKind.SPLIT, FeedbackKind.MOVE)
+
+
 def vector(number: int) -> bytes:
     """Return a unit vector; numbers close to each other give vectors close to each other."""
     return np.array([np.cos(number / 7), np.sin(number / 7)], dtype="<f2").tobytes()
@@ -125,10 +137,19 @@ _families = st.tuples(
     st.just(RowKind.FAMILIES),
     st.dictionaries(st.sampled_from(TEMPLATES), st.sampled_from(("f:1.1", "f:1.2"))),
 )
+_named = st.tuples(st.sampled_from(FINGERPRINTS), st.sampled_from(STARTS))
+_feedback = st.tuples(
+    st.just(RowKind.FEEDBACK),
+    st.sampled_from((*FeedbackKind, *GROUPING, *GROUPING, FeedbackKind.CLOSE, FeedbackKind.UNDO)),
+    st.lists(_named, min_size=1, max_size=4),
+    st.one_of(st.none(), _named),
+    st.integers(1, 40),
+)
 _kinds: dict[str, st.SearchStrategy[tuple[Any, ...]]] = {
     "webhook": _webhooks,
     "vectors": _vectors,
     "families": _families,
+    "feedback": _feedback,
     "clock": st.tuples(st.just(RowKind.CLOCK)),
     "rejected": st.tuples(st.just(RowKind.REJECTED)),
     "mode": st.tuples(st.just(RowKind.MODE), st.booleans()),
@@ -139,9 +160,9 @@ _steps = st.tuples(
     st.sampled_from(PAUSES),
     st.sampled_from(("east", "east", "east", "west")),
     st.sampled_from(("am", "am", "am", "am", "am2", "tocsin")),
-    st.sampled_from(("webhook",) * 18 + ("settings",) * 3 + ("topology",) + tuple(_kinds)).flatmap(
-        _kinds.__getitem__
-    ),
+    st.sampled_from(
+        ("webhook",) * 18 + ("feedback",) * 5 + ("settings",) * 3 + ("topology",) + tuple(_kinds)
+    ).flatmap(_kinds.__getitem__),
 )
 
 
@@ -156,8 +177,24 @@ def timelines(draw: st.DrawFn) -> list[InboxRow]:
         at += timedelta(seconds=pause_s)
         common = what[0] in {RowKind.MODE, RowKind.SETTINGS, RowKind.CLOCK} or what[1:] == (CHARTS[1],)
         owner = "" if common else tenant
-        rows.append(timeline.row(number, at, _body(at, *what), kind=what[0], tenant=owner, source=source))
+        body = _said(number, at, *what[1:]) if what[0] is RowKind.FEEDBACK else _body(at, *what)
+        rows.append(timeline.row(number, at, body, kind=what[0], tenant=owner, source=source))
     return rows
+
+
+def _said(number: int, at: datetime, kind: FeedbackKind, named: list[Any], beside: Any, undoes: int) -> bytes:
+    """Return what a person says: of an alert that fires now, that began at the beginning, or of none that there is."""
+    told = Feedback(
+        action=f"act-{number}", kind=kind, episodes=tuple(_ref(at, *each) for each in named),
+        beside=None if beside is None else _ref(at, *beside), text="because" if undoes % 2 else "",
+        author="mia" if undoes % 3 else "", confirm=undoes % 2 == 0, undoes=f"act-{undoes % number}",
+    )  # fmt: skip
+    return msgspec.json.encode(told)
+
+
+def _ref(at: datetime, fingerprint: str, starts: float | None) -> EpisodeRef:
+    starts_at = timeline.START if starts is None else at + timedelta(seconds=min(0.0, starts))
+    return EpisodeRef(fingerprint=fingerprint, starts_at=starts_at)
 
 
 def _body(at: datetime, kind: RowKind, *given: Any) -> bytes:

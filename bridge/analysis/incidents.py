@@ -1,10 +1,11 @@
 """Incidents: episodes believed to share one cause, the moves an incident may make, and what it says of itself.
 
 Rules: an incident with a firing episode is never quiet; quiet for `close_after` is closed; a closed one reopens
-within `reopen_within`. Everything that changes the state goes through `MOVES`. `Group` is the working form: it
-keeps counts up to date so that an alert costs the same in an incident of ten as in one of ten thousand; the
-`Incident` that is stored and shown is rendered from it. An alert that fires twenty times is one alert with twenty
-episodes: what is shown and sent speaks of its newest.
+within `reopen_within`. A person may close one in which something fires: it stays closed while that fires on, and
+reopens as others do, when an alert of it fires anew. Everything that changes the state goes through `MOVES`. `Group` is
+the working form: it keeps counts up to date so that an alert costs the same in an incident of ten as in one of ten
+thousand; the `Incident` that is stored and shown is rendered from it. An alert that fires twenty times is one alert
+with twenty episodes: what is shown and sent speaks of its newest.
 
 Decision: an incident's id is a hash of its first episode and of when that was heard. The startsAt alone comes again:
 an alert that was silenced for a day, expired here and was forgotten fires on with the startsAt it always had.
@@ -54,6 +55,8 @@ class Signal(StrEnum):
     ALL_ENDED = "all_ended"
     QUIET_OVER = "quiet_over"  # close_after has passed
     MERGED = "merged"  # its episodes went elsewhere
+    CLOSED_BY_HAND = "closed_by_hand"
+    TAKEN_BACK = "taken_back"  # a person takes a merge back: episodes return
 
 
 _I, _S = IncidentState, Signal
@@ -67,6 +70,10 @@ MOVES: dict[tuple[IncidentState, Signal], IncidentState] = {
     (_I.OPEN, _S.MERGED): _I.MERGED,
     (_I.QUIET, _S.MERGED): _I.MERGED,
     (_I.CLOSED, _S.MERGED): _I.MERGED,  # a person says so later
+    (_I.OPEN, _S.CLOSED_BY_HAND): _I.CLOSED,
+    (_I.QUIET, _S.CLOSED_BY_HAND): _I.CLOSED,
+    (_I.CLOSED, _S.ALL_ENDED): _I.CLOSED,  # what a person closed while it fired
+    (_I.MERGED, _S.TAKEN_BACK): _I.QUIET,
 }
 
 
@@ -90,6 +97,8 @@ class Progress(Word, frozen=True, kw_only=True):
     surprise_why: str = ""
     counted: bool = False  # it has entered the tenant's experience
     bridges: dict[str, int] = msgspec.field(default_factory=dict)  # other incident -> alerts that fit both
+    root: EpisodeKey | None = None  # what a person named as having come first
+    root_by: str = ""
     by_hand: bool = False  # a person put together what is in it: nothing but a person regroups it
 
 
@@ -247,7 +256,7 @@ def rendered(group: Group) -> Incident:
     facts = facts_of(group)
     first = sorted((group.episodes[seen.first] for seen in group.alerts.values()), key=importance)
     return replace(
-        counted(group), title=title_of(facts), summary=summary_of(facts), root=suspects(first),
+        counted(group), title=title_of(facts), summary=summary_of(facts), root=_named_first(group, suspects(first)),
     )  # fmt: skip
 
 
@@ -283,7 +292,36 @@ def suspects(ranked: list[Episode]) -> tuple[RootSuspect, ...]:
     )  # fmt: skip
 
 
-def event_of(group: Group, kind: EventKind, at: datetime, *, degraded: bool, external_url: str) -> Event:
+def _named_first(group: Group, ranked: tuple[RootSuspect, ...]) -> tuple[RootSuspect, ...]:
+    """Return the suspects led by the one that a person named, if it is in the incident."""
+    named = None if group.progress.root is None else group.episodes.get(group.progress.root)
+    if named is None:
+        return ranked
+    first = RootSuspect(
+        fingerprint=named.fingerprint, starts_at=named.starts_at, confidence=1.0,
+        why=f"named by {group.progress.root_by}",
+    )  # fmt: skip
+    same = (named.fingerprint, named.starts_at)
+    others = [each for each in ranked if (each.fingerprint, each.starts_at) != same]
+    return (first, *others[: MAX_SUSPECTS - 1])
+
+
+class Said(NamedTuple):
+    """What a person said that an event is about."""
+
+    text: str
+    author: str
+
+
+def event_of(
+    group: Group,
+    kind: EventKind,
+    at: datetime,
+    *,
+    degraded: bool,
+    external_url: str,
+    said: Said | None = None,
+) -> Event:
     """Count up the incident's sequence and return the event, with at most 100 episodes in it."""
     group.head = replace(group.head, seq=group.head.seq + 1, changed_at=at)
     group.head = incident = rendered(group)
@@ -304,6 +342,8 @@ def event_of(group: Group, kind: EventKind, at: datetime, *, degraded: bool, ext
     return Event(
         event_id=event_id(incident.tenant, incident.id, incident.seq, kind), kind=kind, seq=incident.seq, at=at,
         tenant=incident.tenant, degraded=degraded or incident.degraded, incident=view,
+        note=said.text if said and said.text else msgspec.UNSET,
+        author=said.author if said and said.author else msgspec.UNSET,
     )  # fmt: skip
 
 

@@ -87,6 +87,27 @@ def hand_over(source: Group, target: Group, leaving: list[EpisodeKey], at: datet
     return stays
 
 
+def take_back(gone: Group, holder: Group, returning: list[EpisodeKey], at: datetime, why: str) -> Group:
+    """Let episodes return to an incident that was merged into `holder`; return what stays of that.
+
+    It is open or quiet again, or closed if `holder` is.
+
+    Raises:
+        ValueError: `returning` names no episode, all of them, or one that is not here.
+    """
+    stays, episodes = _parted(holder, returning, at)
+    gone.move(Signal.TAKEN_BACK)
+    closed_at = None
+    if holder.head.state is IncidentState.CLOSED:
+        gone.move(Signal.CLOSED_BY_HAND)
+        closed_at = holder.head.closed_at
+    gone.head = replace(gone.head, merged_into=None, closed_at=closed_at, severity=worst(episodes))
+    gone.progress = replace(gone.progress, forget_at=None)
+    _take_in(gone, episodes, why)
+    _settle(gone, at, holder.progress)
+    return stays
+
+
 def _parted(group: Group, leaving: list[EpisodeKey], at: datetime) -> tuple[Group, list[Episode]]:
     """Return what stays of an incident, as a group, and the episodes that leave it."""
     unknown = [key for key in leaving if key not in group.episodes]

@@ -94,8 +94,8 @@ class Router:
         return listed
 
     def remind_at(self, group: Group) -> datetime | None:
-        """Return when the next reminder is due, None when nobody asked for one."""
-        if group.head.state is not IncidentState.OPEN or not group.progress.reminders:
+        """Return when the next reminder is due, None when nobody asked for one, or somebody is at work."""
+        if not _reminds(group) or not group.progress.reminders:
             return None
         return min(group.progress.reminders.values())
 
@@ -114,8 +114,8 @@ class Router:
         return [Due(destination=name, not_before=event.at) for name in names]
 
     def _arm(self, group: Group, now: datetime) -> dict[int, datetime]:
-        """Return when each route's next reminder is due; only an open incident reminds."""
-        if group.head.state is not IncidentState.OPEN:
+        """Return when each route's next reminder is due; only an open incident reminds that nobody acknowledged."""
+        if not _reminds(group):
             return {}
         reminders = dict(group.progress.reminders)
         for number, route in enumerate(self.routes):
@@ -141,3 +141,7 @@ class Router:
         if event.incident.severity == "critical":
             return 0.0
         return own_s if route.wait_s is None else route.wait_s
+
+
+def _reminds(group: Group) -> bool:
+    return group.head.state is IncidentState.OPEN and group.head.acknowledged_at is None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from bridge.analysis import anomaly, clustering
-from bridge.analysis.incidents import Group, Signal
+from bridge.analysis.incidents import Group, Said, Signal
 from bridge.model import EventKind, IncidentState
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.events import Events
@@ -39,11 +39,28 @@ class Aging:
             self._gathering.arm_close(tenant, group)
             return
         group.move(Signal.QUIET_OVER)
+        self._close(tenant, group, None)
+
+    def close_by_hand(self, tenant: Tenant, group: Group, said: Said) -> None:
+        """Close an incident because a person says so, whatever fires in it."""
+        group.move(Signal.CLOSED_BY_HAND)
+        self._close(tenant, group, said)
+
+    def open_by_hand(self, tenant: Tenant, group: Group, said: Said) -> None:
+        """Open an incident that a person closed while it fired, and that fires."""
+        group.move(Signal.FIRES)
+        group.head = replace(group.head, closed_at=None)
+        group.progress = replace(group.progress, quiet_at=None, forget_at=None)
+        self._gathering.show(tenant, group)
+        self._events.due(tenant, group, EventKind.REOPENED, said)
+
+    def _close(self, tenant: Tenant, group: Group, said: Said | None) -> None:
+        now = self._desk.now
         group.head = replace(group.head, closed_at=now)
         group.progress = replace(group.progress, update_at=None, ring_at=None, reminders={}, bridges={})
-        tenant.index.drop(key[0], group.head.opened_at)
-        self._desk.forget_later(tenant, group, now)
-        self._events.due(tenant, group, EventKind.CLOSED)
+        tenant.index.drop(group.head.id, group.head.opened_at)
+        self._gathering.settle_over(tenant, group)
+        self._events.due(tenant, group, EventKind.CLOSED, said)
         self._remember(tenant, group)
 
     def _remember(self, tenant: Tenant, group: Group) -> None:
@@ -83,7 +100,7 @@ class Aging:
 
     def renew(self, tenant: Tenant, group: Group) -> None:
         """Let new settings decide how long an incident that is over is remembered."""
-        if group.head.state in _OVER:
+        if group.head.state in _OVER and not group.firing:
             self._desk.forget_later(tenant, group, group.head.closed_at or group.head.changed_at)
 
     def rearm(self, tenant: Tenant, group: Group) -> None:

@@ -13,7 +13,9 @@ from msgspec.structs import replace
 
 from bridge.analysis import anomaly, dedup, incidents
 from bridge.analysis.families import EncodeAsk, own_family
+from bridge.analysis.feedback import Action
 from bridge.analysis.incidents import Group
+from bridge.analysis.lessons import Lesson
 from bridge.analysis.routing import Router
 from bridge.analysis.settings import AnalysisSettings, Source
 from bridge.analysis.topology import Chart, Topology
@@ -104,6 +106,25 @@ class Desk:
         """Forget what is usual for a family; does nothing where nothing is known."""
         if tenant.habits.pop(family, None) is not None:
             self.out.habits[tenant.name, family] = None
+
+    def keep_action(self, tenant: Tenant, action: Action) -> None:
+        """Keep what a person did in its newest form."""
+        tenant.actions[action.id] = self.out.actions[tenant.name, action.id] = action
+
+    def drop_action(self, tenant: Tenant, action: str) -> None:
+        """Forget what a person did, with what it taught."""
+        del tenant.actions[action]
+        self.out.actions[tenant.name, action] = None
+        self.drop_lesson(tenant, action)
+
+    def keep_lesson(self, tenant: Tenant, lesson: Lesson) -> None:
+        """Keep what a correction teaches."""
+        tenant.lessons[lesson.action] = self.out.lessons[tenant.name, lesson.action] = lesson
+
+    def drop_lesson(self, tenant: Tenant, action: str) -> None:
+        """Forget what an action taught; does nothing where it taught nothing."""
+        if tenant.lessons.pop(action, None) is not None:
+            self.out.lessons[tenant.name, action] = None
 
     def keep_episode(self, tenant: Tenant, episode: Episode) -> None:
         """Have an episode stored in its newest form; its incident holds it."""

@@ -12,7 +12,7 @@ from datetime import timedelta
 from msgspec.structs import replace
 
 from bridge.analysis import anomaly, calling, incidents
-from bridge.analysis.incidents import Group
+from bridge.analysis.incidents import Group, Said
 from bridge.analysis.wording import FLAPS_FROM
 from bridge.model import Episode, EventKind
 from bridge.pipeline.desk import Desk
@@ -36,13 +36,16 @@ class Events:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._due: dict[tuple[str, str], EventKind] = {}  # tenant, incident
+        self._said: dict[tuple[str, str], Said] = {}
 
-    def due(self, tenant: Tenant, group: Group, kind: EventKind) -> None:
-        """Let an event be made at the end of this row or tick."""
+    def due(self, tenant: Tenant, group: Group, kind: EventKind, said: Said | None = None) -> None:
+        """Let an event be made at the end of this row or tick; `said` is what a person says with it."""
         self._desk.touch(tenant, group)
         key = (tenant.name, group.head.id)
-        said = self._due.get(key)
-        if said is None or SAYS_MORE[kind] > SAYS_MORE[said]:
+        if said is not None:
+            self._said[key] = said
+        other = self._due.get(key)
+        if other is None or SAYS_MORE[kind] > SAYS_MORE[other]:
             self._due[key] = kind
 
     def call(self, tenant: Tenant, group: Group, episode: Episode) -> None:
@@ -78,6 +81,7 @@ class Events:
             if kind in CALLS:
                 if kind is not EventKind.OPENED:
                     calling.note_escalation(group)
+                    group.head = replace(group.head, acknowledged_at=None)  # of what nobody knew yet
                 calling.note_call(group, self._desk.now)
             self._score(tenant, group)
             self._publish(tenant, group, kind)
@@ -105,7 +109,10 @@ class Events:
         if kind is not EventKind.REMINDER:  # that goes to few: what changed is still to be told to the others
             group.progress = replace(group.progress, update_at=None)
         external_url = desk.settings.external_url
-        event = incidents.event_of(group, kind, desk.now, degraded=desk.free, external_url=external_url)
+        said = self._said.pop((tenant.name, group.head.id), None)
+        event = incidents.event_of(
+            group, kind, desk.now, degraded=desk.free, external_url=external_url, said=said
+        )
         desk.out.events.append(event)
         desk.out.count(f"event:{kind.value}")
         for due in desk.state.router.due(group, event):

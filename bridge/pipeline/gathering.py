@@ -135,7 +135,7 @@ class Gathering:
         desk.state.router.note(group, episode)
         rises = incidents.raised(group, episode)
         if before is IncidentState.CLOSED:
-            group.head = replace(group.head, severity=episode.severity)
+            group.head = replace(group.head, severity=incidents.worst(group.firing.values()))
             self._events.due(tenant, group, EventKind.REOPENED)
         elif rises:
             self._events.due(tenant, group, EventKind.ESCALATED)
@@ -210,8 +210,22 @@ class Gathering:
         if not group.firing:
             group.move(Signal.ALL_ENDED)
             group.progress = replace(group.progress, quiet_at=self._desk.now, reminders={})
-            self.arm_close(tenant, group)
+        if group.head.state is IncidentState.CLOSED:
+            self.settle_over(tenant, group)
+            self._desk.touch(tenant, group)
+            return  # a person closed it: that what fired on has ended is no news
+        self.arm_close(tenant, group)
         self._events.due_later(tenant, group, ended)
+
+    def settle_over(self, tenant: Tenant, group: Group) -> None:
+        """Let a closed incident be forgotten in time, once nothing of it fires any more."""
+        if group.firing:
+            group.progress = replace(group.progress, quiet_at=None, forget_at=None)
+        elif group.progress.forget_at is None:
+            now = self._desk.now
+            group.head = replace(group.head, changed_at=now)  # what is loaded is chosen by this
+            group.progress = replace(group.progress, quiet_at=group.progress.quiet_at or now)
+            self._desk.forget_later(tenant, group, now)
 
     def _amend(self, tenant: Tenant, key: AlertKey, ends_at: datetime) -> None:
         """Take in the end of an episode that was given up: whoever kept a page open for it hears of that."""

@@ -28,6 +28,7 @@ from bridge.pipeline.aging import Aging
 from bridge.pipeline.alerts import Alerts
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.events import Events
+from bridge.pipeline.feedback import Corrections
 from bridge.pipeline.fits import Fits
 from bridge.pipeline.gathering import Gathering
 from bridge.pipeline.heartbeats import Heartbeats
@@ -53,6 +54,7 @@ class Path:
         self._gathering = Gathering(desk, self._events)
         regrouping = Regrouping(desk, self._events, self._gathering)
         self._aging = Aging(desk, self._events, self._gathering, regrouping)
+        corrections = Corrections(desk, self._events, self._aging, regrouping)
         self._alerts = Alerts(desk, self._gathering)
         self._heartbeats = Heartbeats(desk, self._gathering)
         self._fits = Fits(desk, self._gathering)
@@ -66,6 +68,7 @@ class Path:
             RowKind.MODE: self._fits.mode,
             RowKind.SETTINGS: self._new_settings,
             RowKind.TOPOLOGY: self._new_chart,
+            RowKind.FEEDBACK: corrections.take,
             RowKind.REPLAYED: lambda _row: None,  # the store marks the entry
         }
         self._rings: dict[str, Callable[[Tenant, tuple[str, ...]], None]] = {

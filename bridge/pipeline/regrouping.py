@@ -72,6 +72,9 @@ class Regrouping:
         severity = older.head.severity
         regrouping.merge(older, younger, now, why)
         tenant.move_to(older, [older.episodes[key] for key in moved], kins, younger.head.id)
+        for key in moved:
+            self._desk.keep_episode(tenant, older.episodes[key])
+            self._desk.state.router.note(older, older.episodes[key])
         tenant.index.drop(younger.head.id, younger.head.opened_at)
         self._desk.forget_later(tenant, younger, now)
         self._events.due(tenant, younger, EventKind.MERGED)
@@ -95,8 +98,6 @@ class Regrouping:
             desk.keep_episode(tenant, left.episodes[key])
             desk.state.router.note(left, left.episodes[key])
         calling.note_call(left, desk.now)  # with the event of its split people are told of what fires in it
-        if left.head.state is IncidentState.CLOSED:
-            desk.forget_later(tenant, left, desk.now)
         self._settle(tenant, left)
         self._events.due(tenant, stays, EventKind.SPLIT)
         self._events.due(tenant, left, EventKind.SPLIT)
@@ -120,37 +121,63 @@ class Regrouping:
         severity = target.head.severity
         stays = regrouping.hand_over(source, target, leaving, self._desk.now, why)
         self._replace(tenant, source, stays)
-        for key in leaving:
-            episode = target.episodes[key]
-            tenant.point_to(target, episode)
-            kin = incidents.kin_of(episode.template, tokens_of(episode.labels))
-            if kin:
-                tenant.relate(kin, target)
+        self._point(tenant, target, leaving)
         self._events.due(tenant, stays, EventKind.UPDATED)
         self._taken_in(tenant, target, leaving, severity)
 
-    def _replace(self, tenant: Tenant, before: Group, stays: Group) -> None:
-        """Let what stays of an incident take its place, with all that leads to it."""
-        tenant.leave(before)
-        tenant.adopt(stays)
-        self._unbridge(tenant, stays.head.id)
-        self._settle(tenant, stays)
+    def revive(
+        self, tenant: Tenant, gone: Group, holder: Group, episode_keys: Sequence[EpisodeKey], why: str
+    ) -> None:
+        """Let episodes go back to `gone`, which was merged, from the incident that holds them now.
 
-    def _unbridge(self, tenant: Tenant, incident: str) -> None:
-        """Drop what spoke for merging others into an incident of which a part has left: it spoke for the whole."""
+        It reopens if one of them fires: its page was resolved when it was merged. Cost grows with `holder`, which is
+        another object afterwards: ask the tenant for it.
+
+        Raises:
+            ValueError: `refusal` says why not, or `gone` is not merged.
+        """
+        _check(refusal(holder, None, episode_keys))
+        if gone.head.state is not IncidentState.MERGED:
+            _check(f"{gone.head.id} is not merged")
+        returning = sorted(set(episode_keys))
+        stays = regrouping.take_back(gone, holder, returning, self._desk.now, why)
+        self._replace(tenant, holder, stays)
+        self._point(tenant, gone, returning)
+        self._settle(tenant, gone)
+        fires = gone.head.state is IncidentState.OPEN
+        self._events.due(tenant, gone, EventKind.REOPENED if fires else EventKind.SPLIT)
+        self._events.due(tenant, stays, EventKind.SPLIT)
+
+    def unbridge(self, tenant: Tenant, incident: str) -> None:
+        """Drop what spoke for merging others into an incident: a part has left, or a person grouped it."""
         for other in tenant.groups.values():
             if incident in other.progress.bridges:
                 bridges = {name: count for name, count in other.progress.bridges.items() if name != incident}
                 other.progress = replace(other.progress, bridges=bridges)
                 self._desk.touch(tenant, other)
 
+    def _point(self, tenant: Tenant, group: Group, arrived: Sequence[EpisodeKey]) -> None:
+        """Let everything that leads to these episodes lead to the incident that they are in now."""
+        for key in arrived:
+            episode = group.episodes[key]
+            tenant.point_to(group, episode)
+            kin = incidents.kin_of(episode.template, tokens_of(episode.labels))
+            if kin:
+                tenant.relate(kin, group)
+            self._desk.keep_episode(tenant, episode)
+            self._desk.state.router.note(group, episode)
+
+    def _replace(self, tenant: Tenant, before: Group, stays: Group) -> None:
+        """Let what stays of an incident take its place, with all that leads to it."""
+        tenant.leave(before)
+        tenant.adopt(stays)
+        self.unbridge(tenant, stays.head.id)  # it spoke for the whole
+        self._settle(tenant, stays)
+
     def _taken_in(
         self, tenant: Tenant, group: Group, arrived: Sequence[EpisodeKey], severity_before: str
     ) -> None:
         """Let an incident say that episodes came to it, which are in it and pointed to already."""
-        for key in arrived:
-            self._desk.keep_episode(tenant, group.episodes[key])
-            self._desk.state.router.note(group, group.episodes[key])
         self._settle(tenant, group)
         is_open = group.head.state is IncidentState.OPEN
         rings = is_open and severity_before != "critical" and group.head.severity == "critical"
@@ -160,10 +187,12 @@ class Regrouping:
                 self._events.call(tenant, group, group.episodes[key])
 
     def _settle(self, tenant: Tenant, group: Group) -> None:
-        """Let an incident be found by what it holds now, and close when it is time."""
+        """Let an incident be found by what it holds now, close when it is time, and be forgotten."""
         self._gathering.show(tenant, group)
         if group.head.state is IncidentState.QUIET:
             self._gathering.arm_close(tenant, group)
+        elif group.head.state is IncidentState.CLOSED:
+            self._gathering.settle_over(tenant, group)
 
 
 def _check(why_not: str) -> None:

@@ -22,7 +22,9 @@ from bridge.analysis.anomaly import Experience, Habit
 from bridge.analysis.clustering import Index
 from bridge.analysis.dedup import Watch
 from bridge.analysis.families import EncodeAsk, FitAsk, own_family
+from bridge.analysis.feedback import Action
 from bridge.analysis.incidents import AlertKey, EpisodeKey, Group, Kin, Progress, counted
+from bridge.analysis.lessons import Lesson
 from bridge.analysis.precedence import Onset, Order, Pair
 from bridge.analysis.rarity import Rarity
 from bridge.analysis.routing import Router
@@ -128,6 +130,8 @@ class Outcome:
         self.rarities: dict[str, Rarity] = {}  # tenant: rendered when it is stored
         self.charts: dict[tuple[str, str], Chart | None] = {}
         self.orders: dict[tuple[str, str, str], Order | None] = {}
+        self.actions: dict[tuple[str, str], Action | None] = {}
+        self.lessons: dict[tuple[str, str], Lesson | None] = {}
         self.events: list[Event] = []
         self.outbox: list[OutboxEntry] = []
         self.quarantined: list[Quarantined] = []
@@ -224,6 +228,8 @@ class Tenant:
         self.habits: dict[str, Habit] = {}
         self.orders: dict[Pair, Order] = {}  # how often one service's alerts came before another's
         self.rarity = Rarity()
+        self.actions: dict[str, Action] = {}  # what people did, oldest first
+        self.lessons: dict[str, Lesson] = {}  # by action id: what is in force of it teaches, oldest first
         self.index = Index()
         self.timers = Timers()
 
@@ -391,6 +397,8 @@ class State:
                 "habits": _listed(tenant.habits),
                 "orders": _listed(tenant.orders),
                 "rarity": blake2b(tenant.rarity.stored()).hexdigest(),
+                "actions": list(tenant.actions.values()),
+                "lessons": list(tenant.lessons.values()),
                 "groups": [
                     (counted(group), group.progress, sorted(group.episodes.values(), key=_identity))
                     for _, group in sorted(tenant.groups.items())

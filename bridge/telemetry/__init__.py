@@ -91,6 +91,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("tocsin_incidents_open", "gauge", "Incidents in which something fires."),
     Metric("tocsin_incident_events_total", "counter", "Incident events made, by kind.", ("kind",)),
     Metric(
+        "tocsin_feedback_total",
+        "counter",
+        "What people said of incidents, by kind; `refused` is what could not be done.",
+        ("kind",),
+    ),
+    Metric(
         "tocsin_quarantined_total",
         "counter",
         "Set aside with their bytes: `content` for alerts and bodies that make no sense, `row` for webhooks "
@@ -288,6 +294,7 @@ def count_outcome(telemetry: Telemetry, counts: Mapping[str, int]) -> None:
 _OUTCOME: dict[str, tuple[str, str]] = {
     "change": ("tocsin_alerts_total", "change"),
     "event": ("tocsin_incident_events_total", "kind"),
+    "feedback": ("tocsin_feedback_total", "kind"),
     "quarantined": ("tocsin_quarantined_total", "what"),
 }
 

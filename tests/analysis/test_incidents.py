@@ -38,6 +38,10 @@ def states() -> dict[IncidentState, incidents.Group]:
         (S.OPEN, Signal.MERGED, S.MERGED),
         (S.QUIET, Signal.MERGED, S.MERGED),
         (S.CLOSED, Signal.MERGED, S.MERGED),
+        (S.OPEN, Signal.CLOSED_BY_HAND, S.CLOSED),
+        (S.QUIET, Signal.CLOSED_BY_HAND, S.CLOSED),
+        (S.CLOSED, Signal.ALL_ENDED, S.CLOSED),  # closed by hand, and what fired on has ended
+        (S.MERGED, Signal.TAKEN_BACK, S.QUIET),
     ],
 )
 def test_a_legal_move(before: IncidentState, signal: Signal, after: IncidentState) -> None:
@@ -49,7 +53,7 @@ def test_a_legal_move(before: IncidentState, signal: Signal, after: IncidentStat
 
 def test_every_other_move_is_a_bug_and_changes_nothing() -> None:
     others = set(itertools.product(S, Signal)) - set(MOVES)
-    assert len(others) == 8
+    assert len(others) == 12
     for before, signal in others:
         made = states()[before]
         with pytest.raises(KeyError):

@@ -58,11 +58,15 @@ def regroup(state: State, wish: tuple[str, int, int, int]) -> Outcome:
             hand.regrouping.split(tenant, source, some, "so it was wished")
         elif what == "move" and not refusal(source, target, some):
             hand.regrouping.move(tenant, source, target, some, "so it was wished")
+        elif what == "revive" and source.head.state.value == "merged":
+            holder = tenant.groups.get(source.head.merged_into or "")
+            if holder is not None and not refusal(holder, None, (its := sorted(holder.episodes)[:share])):
+                hand.regrouping.revive(tenant, source, holder, its, "so it was wished")
     return hand.done()
 
 
 _wishes = st.tuples(
-    st.sampled_from(("merge", "split", "split", "move", "move")),
+    st.sampled_from(("merge", "merge", "split", "split", "move", "move", "revive", "revive")),
     st.integers(0, 5), st.integers(0, 5), st.integers(0, 4),
 )  # fmt: skip
 _plans = st.lists(st.tuples(st.lists(_wishes, max_size=2), st.booleans()), min_size=5, max_size=12)
@@ -74,7 +78,8 @@ def check(state: State) -> None:
         seen: dict[EpisodeKey, str] = {}
         for incident, group in tenant.groups.items():
             assert incident == group.head.id
-            assert (group.head.state.value == "open") == bool(group.firing)
+            state = group.head.state.value
+            assert (state == "open") == bool(group.firing) or (state == "closed" and tenant.actions)
             assert (group.head.state.value == "merged") == (not group.episodes)
             for key, episode in group.episodes.items():
                 assert episode.incident == incident

@@ -118,10 +118,12 @@ def test_a_failing_commit_leaves_nothing_behind(path: Path, store: StateStore, t
     desk = mixed(store)
     before, picture = kept(path), desk.state.picture()
     trigger(path, "fails", f"before insert on {table}")
+    said = {"action": "act-2", "kind": "useful", "incident": min(desk.state.tenants["default"].groups)}
     rows = [
         desk.row("22m", RowKind.WEBHOOK, began("db", "22m")),
         desk.row("23m", RowKind.WEBHOOK, began("web", "23m")),
         desk.row("23m", RowKind.SETTINGS, msgspec.json.encode(SETTINGS), ""),
+        desk.row("23m", RowKind.FEEDBACK, json.dumps(said).encode()),
         desk.row(
             "23m", RowKind.TOPOLOGY, msgspec.json.encode(msgspec.structs.replace(TOPOLOGY, calls=())), ""
         ),

@@ -9,7 +9,9 @@ import msgspec
 
 from bridge.analysis.anomaly import Habit
 from bridge.analysis.dedup import Watch
+from bridge.analysis.feedback import Action
 from bridge.analysis.incidents import Group, Progress
+from bridge.analysis.lessons import Lesson
 from bridge.analysis.precedence import Order
 from bridge.analysis.rarity import Rarity
 from bridge.analysis.settings import AnalysisSettings, Source
@@ -38,6 +40,7 @@ def load(db: sqlite3.Connection) -> State:
     for name, origin, body in db.execute("select tenant, origin, body from chart order by 1, 2"):
         state.keep_chart(name, origin, _decode(body, type=Chart))
     _load_alerts(db, state)
+    _load_feedback(db, state)
     _load_groups(db, state)
     restore(state)
     return state
@@ -62,11 +65,27 @@ def _load_alerts(db: sqlite3.Connection, state: State) -> None:
         state.tenant(name).rarity = Rarity(body)
 
 
+def _load_feedback(db: sqlite3.Connection, state: State) -> None:
+    """Load what people did and what it teaches, in the order in which it was said."""
+    actions = [
+        (name, _decode(body, type=Action)) for name, body in db.execute("select tenant, body from action")
+    ]
+    for name, action in sorted(actions, key=lambda each: each[1].number):
+        state.tenant(name).actions[action.id] = action
+    lessons = [
+        (name, _decode(body, type=Lesson)) for name, body in db.execute("select tenant, body from lesson")
+    ]
+    for name, lesson in sorted(lessons, key=lambda each: each[1].number):
+        state.tenant(name).lessons[lesson.action] = lesson
+
+
 def _load_groups(db: sqlite3.Connection, state: State) -> None:
     """Load what can still change: open, quiet, and closed or merged so recently that it is not forgotten."""
     since = microseconds(state.common.clock - timedelta(seconds=remembered_s(state.common.settings)))
     rows = db.execute(
         "select tenant, id, body, work from incident where state in ('open', 'quiet') or changed_at >= ?"
+        # A person closed it, and it fires on.
+        " or (tenant, id) in (select tenant, incident from episode where ends_at is null)"
         " order by tenant, opened_at, id",
         (since,),
     ).fetchall()

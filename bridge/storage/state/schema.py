@@ -43,6 +43,7 @@ create table episode (
     primary key (tenant, source, fingerprint, starts_at)
 );
 create index episode_incident on episode (tenant, incident);
+create index episode_firing on episode (tenant, incident) where ends_at is null;
 create table event (
     tenant text not null, incident text not null, seq integer not null, event_id text not null unique,
     kind text not null, at integer not null, body blob not null, primary key (tenant, incident, seq)
@@ -84,6 +85,12 @@ create table service_order (
     primary key (tenant, earlier, later)
 ) without rowid;
 create table rarity (tenant text primary key, body blob not null);
+create table action (tenant text not null, id text not null, body blob not null, primary key (tenant, id));
+create table action_on (
+    tenant text not null, incident text not null, action text not null, primary key (tenant, incident, action)
+) without rowid;
+create index action_on_action on action_on (tenant, action);
+create table lesson (tenant text not null, id text not null, body blob not null, primary key (tenant, id));
 """
 
 

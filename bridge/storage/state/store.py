@@ -163,10 +163,12 @@ class StateStore:
     def _delete_incidents(self, before: int) -> int:
         """Delete incidents that were over `before`, with all they hold."""
         over = self._db.execute(
-            "select tenant, id from incident where state in ('closed', 'merged') and changed_at < ? limit ?",
+            "select tenant, id from incident where state in ('closed', 'merged') and changed_at < ?"
+            # A person closed it, and it fires on.
+            " and (tenant, id) not in (select tenant, incident from episode where ends_at is null) limit ?",
             (before, PRUNE_AT_ONCE),
         ).fetchall()
-        for table in ("episode", "event"):
+        for table in ("episode", "event", "action_on"):
             self._db.executemany(f"delete from {table} where tenant = ? and incident = ?", over)  # noqa: S608
         self._db.executemany("delete from incident where tenant = ? and id = ?", over)
         return len(over)

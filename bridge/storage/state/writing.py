@@ -66,6 +66,7 @@ class Writing:
             "insert or replace into rarity values (?, ?)",
             ((name, rarity.stored()) for name, rarity in outcome.rarities.items()),
         )
+        self._feedback(outcome)
         self._events(outcome)
         quarantine.insert(self._db, [_entry(each) for each in outcome.quarantined])
 
@@ -104,6 +105,24 @@ class Writing:
         )
         where = " and ".join(f"{name} = ?" for name in names)
         self._many(f"delete from {table} where {where}", gone)  # noqa: S608 - names of ours
+
+    def _feedback(self, outcome: Outcome) -> None:
+        """Write what people did, by which incidents it is found, and what it teaches."""
+        self._keyed("action", outcome.actions.items(), "tenant", "id")
+        self._keyed("lesson", outcome.lessons.items(), "tenant", "id")
+        self._many(
+            "insert or ignore into action_on values (?, ?, ?)",
+            (
+                (tenant, incident, name)
+                for (tenant, name), action in outcome.actions.items()
+                if action is not None
+                for incident in action.incidents
+            ),
+        )
+        self._many(
+            "delete from action_on where tenant = ? and action = ?",
+            (key for key, action in outcome.actions.items() if action is None),
+        )
 
     def _events(self, outcome: Outcome) -> None:
         self._many(
