@@ -40,12 +40,16 @@ class FeedbackKind(StrEnum):
     UNDO = "undo"
 
 
+#: A name of ours or of an Alertmanager's, as a person gives it.
+Name = Annotated[str, msgspec.Meta(max_length=200)]
+
+
 class EpisodeRef(Word, frozen=True, kw_only=True):
     """An episode as a person names it. Without `source` every source's is meant."""
 
-    fingerprint: str
-    starts_at: datetime
-    source: str = ""
+    fingerprint: Name
+    starts_at: Annotated[datetime, msgspec.Meta(tz=True)]
+    source: Name = ""
 
 
 class Feedback(Word, frozen=True, kw_only=True):
@@ -53,14 +57,14 @@ class Feedback(Word, frozen=True, kw_only=True):
 
     action: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
     kind: FeedbackKind
-    incident: str = ""  # "" where the episodes say which
+    incident: Name = ""  # "" where the episodes say which
     episodes: Annotated[tuple[EpisodeRef, ...], msgspec.Meta(max_length=MAX_NAMED)] = ()
-    into: str = ""  # merge, move: the incident that takes in
+    into: Name = ""  # merge, move: the incident that takes in
     beside: EpisodeRef | None = None  # move: an episode of the incident that takes in
     text: Annotated[str, msgspec.Meta(max_length=MAX_TEXT)] = ""
     author: Annotated[str, msgspec.Meta(max_length=MAX_AUTHOR)] = ""
     confirm: bool = False  # close: what is in the incident belongs together
-    undoes: str = ""  # undo: which action
+    undoes: Name = ""  # undo: which action
 
 
 class ActionState(StrEnum):

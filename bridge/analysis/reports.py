@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from bridge.analysis.feedback import Action
 from bridge.analysis.topology import Topology
 from bridge.model import Episode, Incident, RootSuspect
 
@@ -40,6 +41,20 @@ def links(episodes: Iterable[Episode]) -> list[Record]:
         {"fingerprint": each.fingerprint, "starts_at": each.starts_at, "source": each.source, "why": each.why}
         for each in sorted(episodes, key=_earliest_first)
     ]
+
+
+def action_record(action: Action) -> Record:
+    """Return what a person did, as the incident shows it."""
+    return {
+        "id": action.id,
+        "at": action.at,
+        "kind": action.kind.value,
+        "text": action.text,
+        "author": action.author,
+        "state": action.state.value,
+        "reason": action.reason,
+        "undoes": action.undoes or None,
+    }
 
 
 def line_of(record: Record) -> bytes:

@@ -15,6 +15,7 @@ import msgspec
 from aiohttp import web
 
 from bridge.api.asking import Asked, problem, refuse
+from bridge.api.correcting import Correcting
 from bridge.api.elsewhere import welcome
 from bridge.api.surroundings import Credential, Deliveries, Entry, Listed, Part, Reading, Surroundings
 from bridge.api.waiting import explained
@@ -48,6 +49,7 @@ class Api:
         self._around = around
         self._readers = ThreadPoolExecutor(READERS, "reading")
         self._waiting = 0
+        self._correcting = Correcting(reading, self._read, around)
 
     def close(self) -> None:
         """Let go of the threads, without waiting for a question that is still being asked."""
@@ -58,6 +60,11 @@ class Api:
         return [
             web.get("/api/v1/incidents", self._for("viewer", self.incidents)),
             web.get("/api/v1/incidents/{id}", self._for("viewer", self.incident)),
+            web.post(
+                "/api/v1/incidents/{id}/{verb:ack|close|note|merge|split|feedback}",
+                self._for("responder", self._correcting.say),
+            ),
+            web.post("/api/v1/actions/{id}/undo", self._for("responder", self._correcting.undo)),
             web.get("/api/v1/deliveries", self._for("viewer", self.deliveries)),
             web.post("/api/v1/deliveries/{id}/{action:retry|drop}", self._for("responder", self.redeliver)),
             web.get("/api/v1/quarantine", self._for("viewer", self.quarantine)),

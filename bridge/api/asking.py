@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 from aiohttp import web
@@ -23,9 +23,9 @@ def problem_body(status: int, title: str, detail: str, **more: object) -> bytes:
 
 def problem(status: int, detail: str, **more: object) -> web.HTTPException:
     """Return the error answer to raise; `more` as in `problem_body`."""
-    kinds: dict[int, type[web.HTTPException]] = {
+    kinds: dict[int, Callable[..., web.HTTPException]] = {
         400: web.HTTPBadRequest, 401: web.HTTPUnauthorized, 403: web.HTTPForbidden, 404: web.HTTPNotFound,
-        409: web.HTTPConflict, 503: web.HTTPServiceUnavailable,
+        409: web.HTTPConflict, 413: _too_large, 503: web.HTTPServiceUnavailable,
     }  # fmt: skip
     kind = kinds[status]
     body = problem_body(status, kind(text="").reason, detail, **more)
@@ -33,6 +33,10 @@ def problem(status: int, detail: str, **more: object) -> web.HTTPException:
         {"WWW-Authenticate": 'Bearer realm="tocsin"'} if status == web.HTTPUnauthorized.status_code else {}
     )
     return kind(text=body.decode(), content_type=PROBLEM, headers=headers)
+
+
+def _too_large(**more: Any) -> web.HTTPException:
+    return web.HTTPRequestEntityTooLarge(max_size=0, actual_size=0, **more)
 
 
 class Asked:

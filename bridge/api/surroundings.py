@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from aiohttp import web
 
+from bridge.analysis.feedback import EpisodeRef, FeedbackKind
 from bridge.model import DeliveryState, IncidentState, RowKind, Word
 
 
@@ -67,7 +68,45 @@ class Part(Protocol):
         """What to ask the next part with; None at the end."""
 
 
-class Reading(Protocol):
+class Standing(Protocol):
+    """Where an incident stands, as far as it decides what can be said of it."""
+
+    @property
+    def state(self) -> IncidentState:
+        """Its state."""
+
+    @property
+    def merged_into(self) -> str | None:
+        """Where its episodes are."""
+
+    @property
+    def episodes(self) -> Collection[EpisodeRef]:
+        """Its episodes, each with its source."""
+
+
+class ActionStanding(Protocol):
+    """Where an action stands."""
+
+    @property
+    def kind(self) -> FeedbackKind:
+        """What was said."""
+
+    @property
+    def state(self) -> str:
+        """One of applied, undone, refused."""
+
+
+class Kept(Protocol):
+    """What is asked of the analyst's state. All of it blocks and may raise StorageError."""
+
+    def standing(self, tenant: str, incident: str) -> Standing | None:
+        """Return where an incident stands; None if there is none."""
+
+    def action(self, tenant: str, action: str) -> ActionStanding | None:
+        """Return where an action stands; None if there is none."""
+
+
+class Reading(Kept, Protocol):
     """What is asked of the analyst's state. All of it blocks and may raise StorageError."""
 
     def incidents(

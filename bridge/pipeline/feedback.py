@@ -322,9 +322,9 @@ def _by_fingerprint(groups: Iterable[Group]) -> dict[str, list[tuple[AlertKey, G
 
 def _episode_at(group: Group, alert: AlertKey, ref: EpisodeRef) -> EpisodeKey | None:
     """Return the episode of an alert that began then, or else the one that fired then."""
-    exact = (*alert, ref.starts_at)
-    if exact in group.episodes:
-        return exact
+    exact = group.episodes.get((*alert, ref.starts_at))
+    if exact is not None:
+        return (*alert, exact.starts_at)  # in UTC, whatever zone a person writes in
     within = [
         key
         for key, episode in group.episodes.items()

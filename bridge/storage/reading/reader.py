@@ -20,12 +20,14 @@ from typing import Any
 
 import msgspec
 
+from bridge.analysis.feedback import Action
 from bridge.analysis.reports import Record, incident_item, incident_record, line_of, links, topology_record
 from bridge.analysis.settings import AnalysisSettings
 from bridge.analysis.topology import ORIGINS, Chart, Topology
 from bridge.model import Episode, Incident, IncidentState, Word
 from bridge.storage.inbox import Position
-from bridge.storage.reading import history, quarantine
+from bridge.storage.reading import feedback, history, quarantine
+from bridge.storage.reading.feedback import Standing
 from bridge.storage.reading.pages import Cursor, Lines, Page, all_of, chosen, next_of, read_cursor
 from bridge.storage.reading.quarantine import Quarantined
 from bridge.storage.sqlite import open_reader, told
@@ -87,7 +89,7 @@ class StateReader:
         )
 
     def incident(self, tenant: str, incident: str) -> Record | None:
-        """Return the whole incident with `episodes`, `links` and `events`; None if there is none."""
+        """Return the whole incident with `episodes`, `links`, `events` and `actions`; None if there is none."""
         with self._open() as store:
             row = (
                 store
@@ -99,6 +101,7 @@ class StateReader:
                 return None
             episodes = _episodes(store, tenant, incident)
             events = _events(store, tenant, incident)
+            actions = feedback.listed(store, tenant, incident)
         found = _incident(row[0])
         return {
             **incident_record(found, episodes),
@@ -110,7 +113,20 @@ class StateReader:
             "alerts_total": found.alerts_total,
             "alerts_firing": found.alerts_firing,
             "common_labels": found.common_labels,
+            "acknowledged_at": found.acknowledged_at,
+            "verdict": found.verdict or None,
+            "actions": actions,
         }
+
+    def standing(self, tenant: str, incident: str) -> Standing | None:
+        """Return where an incident stands; None if there is none."""
+        with self._open() as store:
+            return feedback.standing(store, tenant, incident) if store else None
+
+    def action(self, tenant: str, action: str) -> Action | None:
+        """Return what a person did; None if nothing of that id is kept."""
+        with self._open() as store:
+            return feedback.action(store, tenant, action) if store else None
 
     def quarantine(self, tenant: str | None, *, limit: int = 100, cursor: str | None = None) -> Page:
         """Return what could not be used, newest first, without its bytes.
