@@ -142,7 +142,7 @@ def survey(name: str, *, tenant: str, spool: Path, progress: Callable[[int], Non
     encoded: set[str] = set()
     partial = False
     bad: list[BadLine] = []
-    for number, raw in _lines(name, place):
+    for number, raw in numbered(name, place):
         progress(1)
         found = understand(raw, tenant=tenant)
         if isinstance(found, str):
@@ -237,7 +237,7 @@ def _bare(raw: bytes, tenant: str) -> Recorded | str:
 def _again(known: Survey, *, tenant: str, spool: Path) -> Iterator[Recorded]:
     """Return the good lines of a surveyed file in the order of their times."""
     bad = {each.line for each in known.bad}
-    good = ((number, raw) for number, raw in _lines(known.name, known.place) if number not in bad)
+    good = ((number, raw) for number, raw in numbered(known.name, known.place) if number not in bad)
     raws = (raw for _, raw in good) if known.in_order else _sorted(good, tenant=tenant, spool=spool)
     for raw in raws:
         found = understand(raw, tenant=tenant)
@@ -261,7 +261,7 @@ def _sorted(lines: Iterable[tuple[int, bytes]], *, tenant: str, spool: Path) -> 
             yield store.readline()
 
 
-def _lines(name: str, place: Path) -> Iterator[tuple[int, bytes]]:
+def numbered(name: str, place: Path) -> Iterator[tuple[int, bytes]]:
     """Return the lines of a file that are not empty, with their numbers.
 
     A file named `.json` that is one JSON text over many lines is one line.

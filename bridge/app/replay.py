@@ -16,10 +16,11 @@ memory. A recording of a year holds more episodes than memory does, and one path
 
 from __future__ import annotations
 
+import heapq
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from itertools import chain, count
@@ -30,10 +31,13 @@ import msgspec
 
 from bridge import pipeline
 from bridge.analysis.families import FitAsk
+from bridge.analysis.feedback import ActionState
 from bridge.analysis.settings import AnalysisSettings
 from bridge.analysis.topology import Chart
+from bridge.app import feedback
+from bridge.app.feedback import Opinions
 from bridge.app.models import GaveUp, ModelRow, ModelsProcess
-from bridge.app.recordings import Recorded, Survey, merged, survey
+from bridge.app.recordings import BadLine, Recorded, Survey, merged, survey
 from bridge.app.screen import Progress, plain, when
 from bridge.app.screen import count as counted
 from bridge.app.summary import Summary, write_incidents
@@ -62,6 +66,7 @@ class Wishes(Word, frozen=True, kw_only=True):
     tenant: str = "default"
     incidents: Path | None = None
     events: Path | None = None
+    feedback: Path | None = None
     until: datetime | None = None
     store: Path | None = None
     no_models: bool = False
@@ -79,21 +84,24 @@ def replay(files: Sequence[str], wishes: Wishes, *, say: Callable[[str], None]) 
     with ExitStack() as stack:
         spool = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tocsin-replay-")))
         surveys = _surveys(files, wishes, spool, say)
+        said = _said(wishes, say)
         home = wishes.store or spool
         store = stack.enter_context(closing(StateStore(_fresh(home))))
         events = stack.enter_context(_output(wishes.events)) if wishes.events else None
         models = None
         if _asks(wishes, surveys, settings):
             models = stack.enter_context(closing(Models(say, surveys)))
-        run = _Run(store, models, events, say)
+        run = _Run(store, models, events, say, said.places)
         lines = merged(surveys, tenant=wishes.tenant, spool=spool)
-        with Progress("replay", sum(each.lines for each in surveys)) as progress:
+        if said.rows:  # of equal times what was received goes first
+            lines = heapq.merge(lines, said.rows, key=lambda line: line.received_at)
+        with Progress("replay", sum(each.lines for each in surveys) + len(said.rows)) as progress:
             run.take(_opening(surveys, settings, chart, lines), batch=wishes.batch, progress=progress)
         run.end(_end(wishes, run.reached), stored=wishes.store is not None)
         if wishes.store is not None:
             run.hand_over(wishes.store)
         reader = StateReader(home / "state.db")
-        return _summary(reader, surveys, run, wishes)
+        return _summary(reader, surveys, run, wishes, len(said.bad))
 
 
 class Models:
@@ -142,12 +150,18 @@ class _Run:
     """One replay: the state, the store it goes to, and the numbers of the rows."""
 
     def __init__(
-        self, store: StateStore, models: Models | None, events: IO[bytes] | None, say: Callable[[str], None]
+        self,
+        store: StateStore,
+        models: Models | None,
+        events: IO[bytes] | None,
+        say: Callable[[str], None],
+        places: Mapping[str, str],
     ) -> None:
         self._store = store
         self._models = models
         self._events = events
         self._say = say
+        self._places = places  # of feedback that comes from a file, by the action's id
         self._state = store.load()
         self._ids = count(1)
         self._asks: list[pipeline.Ask] = []
@@ -236,6 +250,11 @@ class _Run:
         self._store.commit(outcome, front=FRONT, rows=rows)
         if self._models is not None:
             self._asks += outcome.asks
+        for action in outcome.actions.values():
+            if action is not None and action.state is ActionState.REFUSED and action.id in self._places:
+                self._say(
+                    f"{self._places[action.id]}: {action.kind.value} was refused: {plain(action.reason)}"
+                )
         self.events += len(outcome.events)
         if self._events is not None:
             self._events.writelines(msgspec.json.encode(event) + b"\n" for event in outcome.events)
@@ -251,13 +270,26 @@ def _surveys(files: Sequence[str], wishes: Wishes, spool: Path, say: Callable[[s
         for name in files:
             each = survey(name, tenant=wishes.tenant, spool=spool, progress=progress)
             found.append(each)
-            for bad in each.bad[:FAULTS_TOLD]:
-                say(plain(bad.text))
-            if len(each.bad) > FAULTS_TOLD:
-                say(f"{name}: and {counted(len(each.bad) - FAULTS_TOLD, 'more bad line')}")
+            _tell(name, each.bad, say)
             if not each.in_order:
                 say(f"{name}: its times go back; it is put in order first")
     return found
+
+
+def _said(wishes: Wishes, say: Callable[[str], None]) -> Opinions:
+    """Read what people said, and tell what is wrong with it."""
+    if wishes.feedback is None:
+        return Opinions(rows=(), places={}, bad=())
+    found = feedback.read(wishes.feedback, tenant=wishes.tenant)
+    _tell(str(wishes.feedback), found.bad, say)
+    return found
+
+
+def _tell(name: str, bad: Sequence[BadLine], say: Callable[[str], None]) -> None:
+    for each in bad[:FAULTS_TOLD]:
+        say(plain(each.text))
+    if len(bad) > FAULTS_TOLD:
+        say(f"{name}: and {counted(len(bad) - FAULTS_TOLD, 'more bad line')}")
 
 
 def _opening(
@@ -365,7 +397,9 @@ def _end(wishes: Wishes, reached: datetime | None) -> datetime | None:
     return now if reached is None else max(now, reached)
 
 
-def _summary(reader: StateReader, surveys: Sequence[Survey], run: _Run, wishes: Wishes) -> Summary:
+def _summary(
+    reader: StateReader, surveys: Sequence[Survey], run: _Run, wishes: Wishes, bad_feedback: int
+) -> Summary:
     with _output(wishes.incidents or Path(os.devnull)) as file:
         biggest = write_incidents(reader, file)
     stats = reader.stats(None)
@@ -380,7 +414,7 @@ def _summary(reader: StateReader, surveys: Sequence[Survey], run: _Run, wishes: 
         merged=states["merged"],
         events=run.events,
         quarantined=stats["quarantined"],
-        bad_lines=sum(len(each.bad) for each in surveys) + run.broken,
+        bad_lines=sum(len(each.bad) for each in surveys) + run.broken + bad_feedback,
         first_at=min(firsts, default=None),
         last_at=max(lasts, default=None),
         biggest=biggest,

@@ -95,6 +95,7 @@ def demo(*, keep: bool) -> None:
         "tocsin replay webhooks.jsonl --topology topology.yaml",
         "tocsin export --format webhooks --out history && tocsin replay history/webhooks.jsonl",
         "zcat old.jsonl.gz | tocsin replay - --config tocsin.yaml --events events.jsonl",
+        "tocsin replay webhooks.jsonl --feedback corrections.jsonl --incidents incidents.jsonl",
     ),
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
@@ -103,6 +104,7 @@ def demo(*, keep: bool) -> None:
     "--topology", type=FILE, help="Who calls whom, in place of what was recorded; docs/topology.md."
 )
 @click.option("--tenant", default="default", show_default=True, help="Tenant of lines that name none.")
+@click.option("--feedback", type=FILE, help="What people said of the incidents, as JSON lines, by its time.")
 @click.option("--incidents", type=OUTPUT, metavar="OUT", help="Write the final incidents as JSON lines.")
 @click.option("--events", type=OUTPUT, metavar="OUT", help="Write every event as JSON lines.")
 @click.option("--until", metavar="TIME", callback=moment_of, help="Let time run to here after the last line.")

@@ -48,6 +48,12 @@ class Events:
         if other is None or SAYS_MORE[kind] > SAYS_MORE[other]:
             self._due[key] = kind
 
+    def sign(self, tenant: Tenant, group: Group, said: Said) -> None:
+        """Let the event that is due of an incident, if one is, carry what a person says."""
+        key = (tenant.name, group.head.id)
+        if key in self._due:
+            self._said[key] = said
+
     def call(self, tenant: Tenant, group: Group, episode: Episode) -> None:
         """Call people for a critical alert that they were not told of: at once, or when they may be called again."""
         forget_after_s = self._desk.settings.reopen_within_s

@@ -199,7 +199,7 @@ class Corrections:
         for group in gone:
             moved.append(_moved(group, goes_on, group.episodes))
             self._regrouping.merge(tenant, goes_on, group, _why("merged", told))
-            self._mark(tenant, [group, goes_on])
+        self._mark(tenant, [*gone, goes_on], _said(told))
         first = told.incident or gone[0].head.id
         ids = dict.fromkeys([first, goes_on.head.id, *_ids(gone)])
         return Done(incidents=tuple(ids), moved=tuple(moved), groups=(together,))
@@ -231,7 +231,7 @@ class Corrections:
                 self._regrouping.move(tenant, source, target, homes[source.head.id], _why("moved", told))
         moved = [_moved(source, target, homes[source.head.id]) for source in sources]
         ids = dict.fromkeys([told.incident or sources[0].head.id, *_ids(sources), target.head.id])
-        self._mark(tenant, [tenant.groups[each] for each in ids])
+        self._mark(tenant, [tenant.groups[each] for each in ids], _said(told))
         together = tuple(target.episodes.values())
         return Done(incidents=tuple(ids), moved=tuple(moved), groups=(together, *stayed))
 
@@ -244,9 +244,10 @@ class Corrections:
         found = self._find(tenant, [told.beside], None)
         return found[0][1]
 
-    def _mark(self, tenant: Tenant, groups: Iterable[Group]) -> None:
-        """Let nothing but a person regroup what a person grouped."""
+    def _mark(self, tenant: Tenant, groups: Iterable[Group], said: Said) -> None:
+        """Let nothing but a person regroup what a person grouped, and their events say who it was."""
         for group in groups:
+            self._events.sign(tenant, group, said)
             group.progress = replace(group.progress, by_hand=True, bridges={})
             self._regrouping.unbridge(tenant, group.head.id)
             self._desk.touch(tenant, group)

@@ -155,6 +155,10 @@ def test_a_merge_teaches_that_all_of_it_belongs_together() -> None:
     run = two_incidents()
     gone, into = incident(run, "Cert").head.id, incident(run, "NodeDown").head.id
     done = run.says("10s", "a1", "merge", incident=gone, into=into, author="mia")
+    assert [(each.kind.value, each.author) for each in run.events[-2:]] == [
+        ("merged", "mia"),
+        ("updated", "mia"),
+    ]
     assert done.incidents == (gone, into)
     assert run.tenant.groups[gone].head.merged_into == into
     (together,) = names(run.tenant.lessons["a1"])
