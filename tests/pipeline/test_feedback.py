@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from thinking import Thinking, ends, fires, same
+from timeline import after
 
 from bridge.analysis import lessons
 from bridge.analysis.incidents import Group
 from bridge.analysis.lessons import Lesson, samples_of
 from bridge.analysis.settings import AnalysisSettings, Destination, Route
 from bridge.model import Event, RowKind
-from bridge.pipeline import feedback
+from bridge.pipeline import advance, feedback
 from bridge.pipeline.state import Tenant
+from bridge.storage.state import StateStore
 
 REMINDED = AnalysisSettings(
     destinations=(Destination(name="chat", wait_s=0.0),), routes=(Route(to=("chat",), repeat_s=3600.0),)
@@ -98,17 +101,40 @@ def test_what_is_closed_by_hand_stays_closed_while_its_alert_fires_on(tmp_path: 
         "closed",
     )
     before = len(run.events)
-    for minutes in range(10, 400, 60):
-        run.hears(f"{minutes}m", CERT)
+    for hour in range(1, 30):
+        run.hears(f"{hour}h", CERT, NODE)
     told = [event for event in run.events[before:] if event.incident.id == one]
     assert told == []
     assert run.tenant.groups[one].firing, "it is not forgotten while it fires"
-    run.hears("410m", ends("Cert", "410m", host="mail-9"))
+    run.hears("30h", ends("Cert", "30h", host="mail-9"))
     assert state_of(run, "Cert") == "closed"
     assert [event for event in run.events[before:] if event.incident.id == one] == []
-    run.clock("8h")
+    run.clock("32h")
     assert one not in run.tenant.groups
     assert same(run, run.restarted(tmp_path))
+
+
+def test_new_settings_do_not_forget_what_was_closed_while_it_fires() -> None:
+    run = two_incidents()
+    one = incident(run, "Cert").head.id
+    run.says("10s", "a1", "close", incident=one)
+    run.settings("20s", msgspec.structs.replace(REMINDED, close_after_s=60.0))
+    run.clock("2h")
+    assert run.tenant.groups[one].firing
+
+
+def test_what_was_closed_while_it_fires_is_not_pruned(tmp_path: Path) -> None:
+    run = two_incidents(msgspec.structs.replace(REMINDED, incidents_s=60.0))
+    one = incident(run, "Cert").head.id
+    run.says("10s", "a1", "close", incident=one)
+    for hour in range(1, 30):
+        run.hears(f"{hour}h", CERT)
+    with closing(StateStore(tmp_path / "state.db")) as store:
+        state = store.load()
+        state.common = msgspec.structs.replace(state.common, settings=run.first_settings)
+        store.commit(advance(state, run.rows), front="front-1", rows=run.rows)
+        store.prune(after("30h"), run.state.common)
+        assert run.tenant.groups[one].episodes == store.load().tenants["default"].groups[one].episodes
 
 
 def test_what_is_closed_by_hand_reopens_when_its_alert_fires_anew() -> None:
