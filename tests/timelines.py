@@ -105,14 +105,6 @@ def template_ids() -> list[str]:
 TEMPLATES = template_ids()
 
 
-def fingerprints() -> list[str]:
-    """Return the fingerprints of the pool's alerts."""
-    alerts = [_alert(labels, timeline.START, None, None) for labels in POOL]
-    parsed = parse(timeline.webhook(alerts), tenant="east", source="am")
-    return [alert.fingerprint for alert in parsed.alerts]
-
-
-FINGERPRINTS = fingerprints()
 GROUPING = (FeedbackKind.MERGE, FeedbackKind.SPLIT, FeedbackKind.MOVE)
 
 
@@ -137,12 +129,12 @@ _families = st.tuples(
     st.just(RowKind.FAMILIES),
     st.dictionaries(st.sampled_from(TEMPLATES), st.sampled_from(("f:1.1", "f:1.2"))),
 )
-_named = st.tuples(st.sampled_from(FINGERPRINTS), st.sampled_from(STARTS))
+#: What is named is chosen among what was heard by then: numbers from the newest back.
 _feedback = st.tuples(
     st.just(RowKind.FEEDBACK),
-    st.sampled_from((*FeedbackKind, *GROUPING, *GROUPING, FeedbackKind.CLOSE, FeedbackKind.UNDO)),
-    st.lists(_named, min_size=1, max_size=4),
-    st.one_of(st.none(), _named),
+    st.sampled_from((*FeedbackKind, *GROUPING, *GROUPING, FeedbackKind.CLOSE, *(FeedbackKind.UNDO,) * 3)),
+    st.lists(st.integers(0, 12), min_size=1, max_size=3),
+    st.integers(0, 12),
     st.integers(1, 40),
 )
 _kinds: dict[str, st.SearchStrategy[tuple[Any, ...]]] = {
@@ -170,31 +162,42 @@ _steps = st.tuples(
 def timelines(draw: st.DrawFn) -> list[InboxRow]:
     """Return the rows of a random timeline, at most 40."""
     at = timeline.START
-    rows = []
+    rows: list[InboxRow] = []
     size = draw(st.sampled_from((1, 10, 30)))  # left alone, lists are mostly short
     steps = draw(st.lists(_steps, min_size=size, max_size=size + 10))
     for number, (pause_s, tenant, source, what) in enumerate(steps, 1):
         at += timedelta(seconds=pause_s)
         common = what[0] in {RowKind.MODE, RowKind.SETTINGS, RowKind.CLOCK} or what[1:] == (CHARTS[1],)
         owner = "" if common else tenant
-        body = _said(number, at, *what[1:]) if what[0] is RowKind.FEEDBACK else _body(at, *what)
+        body = _said(rows, tenant, number, *what[1:]) if what[0] is RowKind.FEEDBACK else _body(at, *what)
         rows.append(timeline.row(number, at, body, kind=what[0], tenant=owner, source=source))
     return rows
 
 
-def _said(number: int, at: datetime, kind: FeedbackKind, named: list[Any], beside: Any, undoes: int) -> bytes:
-    """Return what a person says: of an alert that fires now, that began at the beginning, or of none that there is."""
+def _said(
+    rows: list[InboxRow],
+    tenant: str,
+    number: int,
+    kind: FeedbackKind,
+    named: list[int],
+    beside: int,
+    more: int,
+) -> bytes:
+    """Return what a person says of alerts that were heard, or of what they have said before."""
+    mine = [row for row in rows if row.tenant == tenant]
+    heard = [
+        EpisodeRef(fingerprint=alert.fingerprint, starts_at=alert.starts_at)
+        for row in mine
+        if row.kind is RowKind.WEBHOOK
+        for alert in parse(row.body, tenant=tenant, source=row.source).alerts
+    ] or [EpisodeRef(fingerprint="nobody", starts_at=timeline.START)]
+    before = [row.id for row in mine if row.kind is RowKind.FEEDBACK] or [0]
     told = Feedback(
-        action=f"act-{number}", kind=kind, episodes=tuple(_ref(at, *each) for each in named),
-        beside=None if beside is None else _ref(at, *beside), text="because" if undoes % 2 else "",
-        author="mia" if undoes % 3 else "", confirm=undoes % 2 == 0, undoes=f"act-{undoes % number}",
+        action=f"act-{number}", kind=kind, episodes=tuple(heard[-1 - each % len(heard)] for each in named),
+        beside=heard[-1 - beside % len(heard)] if more % 3 else None, text="because" if more % 2 else "",
+        author="mia" if more % 5 else "", confirm=more % 2 == 0, undoes=f"act-{before[-1 - more % len(before)]}",
     )  # fmt: skip
     return msgspec.json.encode(told)
-
-
-def _ref(at: datetime, fingerprint: str, starts: float | None) -> EpisodeRef:
-    starts_at = timeline.START if starts is None else at + timedelta(seconds=min(0.0, starts))
-    return EpisodeRef(fingerprint=fingerprint, starts_at=starts_at)
 
 
 def _body(at: datetime, kind: RowKind, *given: Any) -> bytes:

@@ -17,6 +17,8 @@ from bridge.analysis.matchers import parse
 from bridge.analysis.settings import AnalysisSettings, Route
 from bridge.model import Episode, Event, EventKind, IncidentState, Word
 
+#: With these an incident is new to whoever hears of it.
+_BEGINNINGS = frozenset({EventKind.OPENED, EventKind.SPLIT})
 #: Ends that whoever was told of the beginning must hear.
 _ENDS = frozenset({EventKind.CLOSED, EventKind.MERGED})
 
@@ -136,7 +138,7 @@ class Router:
 
     def _wait_s(self, route: Route, name: str, event: Event) -> float:
         own_s = self._waits.get(name, 0.0)
-        if own_s and event.kind is EventKind.OPENED and not event.incident.alerts_firing:
+        if own_s and event.kind in _BEGINNINGS and not event.incident.alerts_firing:
             return self._over_s  # it was over when we heard of it: nobody is called, a chat hears of it once
         if event.incident.severity == "critical":
             return 0.0

@@ -212,6 +212,17 @@ def test_a_split_teaches_what_left_and_what_stayed() -> None:
     assert all(incident(run, name).progress.by_hand for name in ("Disk", "NodeDown"))
 
 
+def test_nobody_is_called_for_what_had_ended_when_it_was_split_off() -> None:
+    run = two_incidents(
+        msgspec.structs.replace(REMINDED, destinations=(Destination(name="chat", wait_s=30.0),))
+    )
+    run.hears("60s", ends("NodeDown", "60s", instance="db-1", severity="critical"))
+    run.says("70s", "a1", "split", episodes=[ref(run, "NodeDown")])
+    left = incident(run, "NodeDown").head.id
+    (entry,) = [each for each in run.outbox if each.incident == left]
+    assert (entry.kind, (entry.not_before - entry.at).total_seconds()) == ("split", 330.0)
+
+
 def test_a_move_teaches_where_it_belongs_and_where_not() -> None:
     run = two_incidents()
     target = incident(run, "Cert").head.id
