@@ -11,7 +11,7 @@ changes nothing that anybody waits for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -33,6 +33,7 @@ from bridge.pipeline.undoing import Undoing
 
 #: Of a tenant. An undo needs the action that it takes back.
 MAX_ACTIONS = 10_000
+MAX_RESTORED = 5_000  # episodes that an action moves and remembers, so that an undo can move them back
 _LIVELY = frozenset({IncidentState.OPEN, IncidentState.QUIET})
 _SAID_LATER = frozenset({FeedbackKind.NOTE, FeedbackKind.FALSE_ALARM, FeedbackKind.USEFUL})
 _NO_LESSON = frozenset({FeedbackKind.ACK, FeedbackKind.NOTE, FeedbackKind.UNDO})
@@ -98,10 +99,11 @@ class Corrections:
         """Keep what was done and what it teaches, and let go of what is too old."""
         number = next(reversed(tenant.actions.values())).number + 1 if tenant.actions else 1
         now = self._desk.now
+        fits = sum(len(moved.episodes) for moved in done.moved) <= MAX_RESTORED
         self._desk.keep_action(tenant, Action(
             id=told.action, number=number, at=now, kind=told.kind, incidents=done.incidents, text=told.text,
-            author=told.author, state=state, reason=done.reason, undoes=told.undoes, moved=done.moved,
-            root=done.root,
+            author=told.author, state=state, reason=done.reason, undoes=told.undoes,
+            moved=done.moved if fits else (), root=done.root,
         ))  # fmt: skip
         while len(tenant.actions) > MAX_ACTIONS:
             self._desk.drop_action(tenant, next(iter(tenant.actions)))
@@ -296,14 +298,13 @@ class Corrections:
     def _find(
         self, tenant: Tenant, refs: Iterable[EpisodeRef], within: Group | None
     ) -> list[tuple[EpisodeKey, Group]]:
-        alerts = _by_fingerprint(tenant.groups.values() if within is None else [within])
+        named = [*refs]
+        candidates = _candidates(
+            tenant.groups.values() if within is None else [within], {ref.fingerprint for ref in named}
+        )
         found: dict[EpisodeKey, Group] = {}
-        for ref in refs:
-            matching = [
-                (key, group)
-                for alert, group in alerts.get(ref.fingerprint, ())
-                if ref.source in {"", alert[0]} and (key := _episode_at(group, alert, ref)) is not None
-            ]
+        for ref in named:
+            matching = _matching(ref, candidates.get(ref.fingerprint, ()))
             if not matching:
                 where = "no incident that can still change" if within is None else f"not {within.head.id}"
                 raise RefusedError(
@@ -313,27 +314,33 @@ class Corrections:
         return list(found.items())
 
 
-def _by_fingerprint(groups: Iterable[Group]) -> dict[str, list[tuple[AlertKey, Group]]]:
-    alerts: dict[str, list[tuple[AlertKey, Group]]] = {}
+def _candidates(
+    groups: Iterable[Group], fingerprints: Collection[str]
+) -> dict[str, list[tuple[EpisodeKey, Group]]]:
+    """Return the episodes of alerts with these fingerprints, with their incidents."""
+    found: dict[str, list[tuple[EpisodeKey, Group]]] = {}
     for group in groups:
-        for alert in group.alerts:
-            alerts.setdefault(alert[1], []).append((alert, group))
-    return alerts
+        if any(fingerprint in fingerprints for _, fingerprint in group.alerts):
+            for key in group.episodes:
+                if key[1] in fingerprints:
+                    found.setdefault(key[1], []).append((key, group))
+    return found
 
 
-def _episode_at(group: Group, alert: AlertKey, ref: EpisodeRef) -> EpisodeKey | None:
-    """Return the episode of an alert that began then, or else the one that fired then."""
-    exact = group.episodes.get((*alert, ref.starts_at))
-    if exact is not None:
-        return (*alert, exact.starts_at)  # in UTC, whatever zone a person writes in
-    within = [
-        key
-        for key, episode in group.episodes.items()
-        if key[:2] == alert
-        and key[2] <= ref.starts_at
-        and (episode.ends_at or ref.starts_at) >= ref.starts_at
-    ]
-    return max(within, default=None)
+def _matching(
+    ref: EpisodeRef, candidates: Iterable[tuple[EpisodeKey, Group]]
+) -> list[tuple[EpisodeKey, Group]]:
+    """Return the episodes that began when a person says, or else the newest of each alert that fired then."""
+    its = [(key, group) for key, group in candidates if ref.source in {"", key[0]}]
+    exact = [(key, group) for key, group in its if key[2] == ref.starts_at]
+    if exact:
+        return exact
+    fired: dict[AlertKey, tuple[EpisodeKey, Group]] = {}
+    for key, group in sorted(its, key=lambda each: each[0]):
+        ends_at = group.episodes[key].ends_at
+        if key[2] <= ref.starts_at and (ends_at is None or ref.starts_at <= ends_at):
+            fired[key[:2]] = (key, group)
+    return list(fired.values())
 
 
 def _goes_on(groups: Iterable[Group]) -> Group:

@@ -62,11 +62,11 @@ class Undoing:
         if action.state is not ActionState.APPLIED:
             raise RefusedError(f"{action.id} is not in force: it is {action.state.value}")
         # First, so that what is left in force can be asked for.
-        self._desk.keep_action(tenant, replace(action, state=ActionState.UNDONE))
+        self._desk.keep_action(tenant, replace(action, state=ActionState.UNDONE, moved=()))
         self._desk.drop_lesson(tenant, action.id)
         reason = "; ".join(dict.fromkeys(self._kinds[action.kind](tenant, action, said)))
         if reason:
-            self._desk.keep_action(tenant, replace(action, state=ActionState.UNDONE, reason=reason))
+            self._desk.keep_action(tenant, replace(action, state=ActionState.UNDONE, moved=(), reason=reason))
         return action, reason
 
     def _acknowledged(self, tenant: Tenant, action: Action, said: Said) -> list[str]:
@@ -109,6 +109,8 @@ class Undoing:
 
     def _moved(self, tenant: Tenant, action: Action, _said: Said) -> list[str]:
         left = [why for moved in reversed(action.moved) if (why := self._give_back(tenant, moved))]
+        if not action.moved:
+            left.append("it moved too many episodes for them to be moved back")
         for group in _there(tenant, action):
             others = newest_first(tenant.actions, group.head.id)
             by_hand = any(each.kind in _GROUPING for each in others)

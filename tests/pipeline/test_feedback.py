@@ -239,6 +239,16 @@ def test_a_move_may_name_the_incident_by_an_episode_of_it() -> None:
     assert incident(run, "Disk").head.id == incident(run, "Cert").head.id
 
 
+def test_an_episode_may_be_named_by_a_time_at_which_it_fired_in_any_zone() -> None:
+    run = two_incidents()
+    named = ref(run, "Disk")
+    later = {**named, "starts_at": "2026-01-05T04:00:05+01:00"}
+    run.says("10s", "a1", "split", episodes=[later])
+    assert incident(run, "Disk").head.split_from
+    before = {**named, "starts_at": "2026-01-05T02:59:00Z"}
+    assert run.says("20s", "a2", "root", episodes=[before]).state == "refused"
+
+
 def test_episodes_of_several_incidents_leave_together() -> None:
     run = two_incidents()
     done = run.says("10s", "a1", "split", episodes=[ref(run, "Disk"), ref(run, "Cert")])
@@ -373,6 +383,14 @@ def test_what_cannot_be_restored_is_said_and_the_lesson_goes_all_the_same() -> N
     run.clock("90m")  # the merged one is forgotten
     undone = run.says("91m", "a2", "undo", undoes="a1")
     assert "is over for too long to take its episodes back" in undone.reason
+    assert run.tenant.lessons == {}
+
+
+def test_a_merge_of_very_many_episodes_is_not_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feedback, "MAX_RESTORED", 0)
+    run = two_incidents()
+    run.says("10s", "a1", "merge", episodes=[ref(run, "Disk"), ref(run, "Cert")])
+    assert "too many" in run.says("11s", "a2", "undo", undoes="a1").reason
     assert run.tenant.lessons == {}
 
 
