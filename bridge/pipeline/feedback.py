@@ -80,7 +80,7 @@ class Corrections:
         """Do what a row says, or keep why it cannot be done."""
         try:
             told = msgspec.json.decode(row.body, type=Feedback)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             self._desk.quarantine(row, "body", Fault(reason=f"not feedback: {error}", body=row.body))
             return
         tenant = self._desk.tenant(row.tenant)

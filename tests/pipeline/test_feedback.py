@@ -498,7 +498,13 @@ def test_what_is_forgotten_can_still_be_noted_and_judged() -> None:
 
 def test_a_row_that_is_no_feedback_goes_to_quarantine() -> None:
     run = Thinking()
-    for body in (b"[]", b'{"kind":"nonsense","action":"a"}', b"\xff", b'{"kind":"ack"}'):
+    for body in (
+        b"[]",
+        b'{"kind":"nonsense","action":"a"}',
+        b"\xff",
+        b'{"kind":"ack"}',
+        b'{"x":' + b"[" * 100_000,
+    ):
         outcome = run.row("1s", RowKind.FEEDBACK, body)
         assert [each.what for each in outcome.quarantined] == ["body"]
 
