@@ -55,6 +55,7 @@ class RowKind(StrEnum):
     TOPOLOGY = (
         "topology"  # who calls whom from here on, as far as one origin knows it; no tenant: for all of them
     )
+    LINKER = "linker"  # a linker that was learned and examined acts from here on: `analysis.gate`
     FEEDBACK = "feedback"  # what a person says of an incident: `analysis.feedback`
     REPLAYED = "replayed"  # an entry of the quarantine was sent again; changes nothing that is thought
 

@@ -19,8 +19,9 @@ from itertools import count
 import msgspec
 
 from benchmarks.parts.streams import SOURCE, Firing, Key, Stream, webhooks
-from bridge.analysis import families
-from bridge.analysis.families import FitAsk
+from bridge.analysis import families, gate
+from bridge.analysis.families import EncodeAsk, FitAsk
+from bridge.analysis.gate import LinkAsk
 from bridge.analysis.settings import AnalysisSettings
 from bridge.model import EventKind, InboxRow, RowKind
 from bridge.pipeline import TICK_S, Ask, Common, Outcome, State, advance, finish
@@ -176,7 +177,7 @@ class _Run:
     def _answer(self) -> None:
         asked, self._asks = self._asks, []
         at = time_of(self._asked_tick + TICK_S)
-        texts = {each.id: each.text for ask in asked if not isinstance(ask, FitAsk) for each in ask.templates}
+        texts = {each.id: each.text for ask in asked if isinstance(ask, EncodeAsk) for each in ask.templates}
         rows = []
         if texts and self._vectors is not None:
             found = self._vectors(list(texts.values()))
@@ -185,6 +186,8 @@ class _Run:
             }
             rows.append((at, RowKind.VECTORS, msgspec.json.encode({"vectors": told})))
         for ask in asked:
+            if isinstance(ask, LinkAsk):
+                rows.append((at, RowKind.LINKER, gate.linker_row(gate.fit(ask))))
             if isinstance(ask, FitAsk):
                 body = {"fit": ask.fit, "assign": families.fit(ask).assign}
                 rows.append((at, RowKind.FAMILIES, msgspec.json.encode(body)))

@@ -17,13 +17,16 @@ it. More of the same history does not make it worse, and what a tenant saw last 
 
 from __future__ import annotations
 
+import base64
 import statistics
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
+import msgspec
 import numpy as np
+import zstandard
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
@@ -83,7 +86,7 @@ class Verdict(Word, frozen=True, kw_only=True):
     """Which way acts, and why."""
 
     way: Way = FALLBACK
-    shift: float = 0.0
+    shift: float = 0.0  # log odds that a link must exceed, as the linker did best
     reason: str = "nothing was learned yet"
     units: int = 0  # incidents there were to learn from and to be examined with
     examined: int = 0
@@ -106,6 +109,22 @@ def fit(ask: LinkAsk) -> LinkFit:
     )
     verdict = examine(history, ask)
     return LinkFit(fit=ask.fit, linker=fit_linker(history, ask.groups), verdict=verdict)
+
+
+def linker_row(fit: LinkFit) -> bytes:
+    """Return the body of the row that brings a fit."""
+    packed = zstandard.ZstdCompressor(level=3).compress(msgspec.msgpack.encode(fit))
+    return msgspec.json.encode({"fit": fit.fit, "linker": base64.b64encode(packed).decode()})
+
+
+def read_linker(body: bytes) -> LinkFit:
+    """Return the fit of a row.
+
+    Raises:
+        ValueError, KeyError, TypeError or ZstdError: It holds none.
+    """
+    packed = base64.b64decode(msgspec.json.decode(body)["linker"])
+    return msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(packed), type=LinkFit)
 
 
 # ---- the exam --------------------------------------------------------------------------------------------
@@ -145,7 +164,7 @@ def _decided(evidence: Sequence[Evidence], *, units: int, examined: int, of: str
     chosen = best if wins else fallback
     word = "is best" if wins else "stays: none is clearly better"
     return Verdict(
-        way=chosen.way, shift=chosen.shift, units=units, examined=examined, of=of, evidence=kept,  # type: ignore[arg-type]
+        way=chosen.way, shift=kept[-1].shift, units=units, examined=examined, of=of, evidence=kept,  # type: ignore[arg-type]
         reason=f"{chosen.way} {word} on {examined} {of} made to overlap (F1: {scores})",
     )  # fmt: skip
 

@@ -47,6 +47,13 @@ FEATURES = (
     "service", "host", "area", "kind", "text", "shared", "lag_s", "related",
     "lift", "company of the earlier", "company of the later", "lift at this lag", "seen", "lift the other way",
 )  # fmt: skip
+IN_MINUTES_FROM_S = 120.0
+SAID_SERVICE = {
+    SAME_SERVICE: "same service", CALLER_LATER: "its service calls the other's",
+    CALLEE_LATER: "called by the other's service", CALLER_2: "its service calls the other's through one between",
+    CALLEE_2: "called by the other's service through one between",
+}  # fmt: skip
+SAID_FROM_PAIRS, SAID_FROM_LIFT = 3.0, 2.0
 SEEN_ALONE = 8  # so many of them can be seen without having learned anything
 
 
@@ -176,6 +183,12 @@ class Columns:
         found: Ints = near.astype(np.int64)
         return found
 
+    def nearness(self, one: Ints, other: Ints) -> Ints:
+        """Return how much is to be expected of comparing two alerts, 0..3: related, of one name, in one place."""
+        left, right = self._ids[one], self._ids[other]
+        near: Ints = self.related(one, other) + (left[:, 3] == right[:, 3]) + (left[:, 7] == right[:, 7])
+        return near
+
     def _services(self, left: Ints, right: Ints) -> Ints:
         asked = (left[:, 5] >= 0) & (right[:, 5] >= 0)
         named = (left[:, 4] >= 0) & (right[:, 4] >= 0)
@@ -218,6 +231,32 @@ class Columns:
         for name in ("at_s", "_ids", "_tokens", "_worths", "family"):
             column = getattr(self, name)
             setattr(self, name, np.concatenate([column, np.zeros_like(column)]))
+
+
+def said(features: Sequence[float], *, other: str, chance: float) -> str:
+    """Return why an alert joined another, as half a sentence with its numbers.
+
+    Args:
+        features: Of the pair, as named by `FEATURES`.
+        other: Name of the other alert.
+        chance: Probability that they share a cause.
+    """
+    found = dict(zip(FEATURES, features, strict=False))
+    lag_s = found["lag_s"]
+    reasons = [f"{lag_s:.0f} s" if lag_s < IN_MINUTES_FROM_S else f"{lag_s / 60:.0f} min"]
+    reasons[0] += f" from {other}" if other else " apart"
+    if found["host"] == SAME:
+        reasons.append("same machine")
+    if int(found["service"]) in SAID_SERVICE:
+        reasons.append(SAID_SERVICE[int(found["service"])])
+    elif found["area"] == SAME_SPACE:
+        reasons.append("same namespace")
+    if found["kind"] in {ONE_TEMPLATE, ONE_NAME}:
+        reasons.append("same kind of alert")
+    lift, seen = 2.0 ** found["lift at this lag"], 2.0 ** found["seen"] - 1
+    if seen >= SAID_FROM_PAIRS and lift >= SAID_FROM_LIFT:
+        reasons.append(f"these two kinds come together {lift:.0f} times more often than by chance")
+    return f"{', '.join(reasons)} (p={chance:.2f})"
 
 
 def _alike(left: Ints, right: Ints) -> Ints:

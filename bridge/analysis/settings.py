@@ -6,6 +6,8 @@ the row changes its mind at the same place. `bridge.config` builds this value fr
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from bridge.model import EventKind, Origin, Severity, Word
@@ -75,6 +77,9 @@ class AnalysisSettings(Word, frozen=True, kw_only=True):
     dispute_s: float = 30.0  # how long a firing that may be a stale copy waits
     topology_label: str = "service"  # whose value names the service that an alert is about
     sensitivity: float = 0.5  # 0..1: how readily alerts are put together; higher joins more
+    #: Which way alerts are grouped: "auto" leaves it to each tenant's own history (`analysis.gate`).
+    grouping: Literal["auto", "entities", "bursts", "linker"] = "auto"
+    reclustering: Literal["correlation", "hdbscan"] = "correlation"
     models: bool = True  # False: group key, labels and time alone
     heartbeats: tuple[Heartbeat, ...] = ()
     sources: tuple[Source, ...] = ()

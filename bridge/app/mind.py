@@ -19,6 +19,7 @@ import msgspec
 
 from bridge import pipeline
 from bridge.analysis.families import EncodeAsk, FitAsk
+from bridge.analysis.gate import LinkAsk
 from bridge.app.models import GaveUp, ModelRow, ModelsProcess
 from bridge.model import OWN_SOURCE, InboxRow, IncidentState, RowKind
 from bridge.pipeline.state import EPOCH
@@ -119,6 +120,7 @@ class LateModels:
         self._process: ModelsProcess | None = None
         self._given_up: set[str] = set()  # ids of templates
         self._given_up_fits: dict[str, int] = {}  # the newest of each tenant
+        self._given_up_links: dict[str, int] = {}
         self._up = False
         self.wanted = False
 
@@ -154,6 +156,10 @@ class LateModels:
                 pass
             case FitAsk():
                 self._process.submit_fit(ask)
+            case LinkAsk() if ask.fit == self._given_up_links.get(ask.tenant):
+                pass
+            case LinkAsk():
+                self._process.submit_link(ask)
 
     def answers(self) -> Iterator[ModelRow]:
         """Return what is finished; say when the models come up, die, or cannot be loaded."""
@@ -175,7 +181,8 @@ class LateModels:
     def _gave_up(self, result: GaveUp) -> None:
         self._given_up.update(result.templates)
         if result.fit is not None:
-            self._given_up_fits[result.tenant] = result.fit
+            given_up = self._given_up_links if result.asked == "link" else self._given_up_fits
+            given_up[result.tenant] = result.fit
         logger.warning(
             "The models gave something up: %s.",
             result.reason,

@@ -31,6 +31,7 @@ import msgspec
 
 from bridge import encoder
 from bridge.analysis.families import FitAsk
+from bridge.analysis.gate import LinkAsk
 from bridge.app import models_child as child
 from bridge.model import RowKind, Template, Word
 
@@ -45,7 +46,7 @@ MAX_FRESH = 5_000
 #: Deaths of the child after which the item it was busy with is given up on.
 MAX_DEATHS = 2
 #: How long the child may be busy with one job before it is taken for hung, seconds. It is niced: be patient.
-DEADLINES_S = {"load": 300.0, "encode": 120.0, "predict": 120.0, "fit": 1800.0}
+DEADLINES_S = {"load": 300.0, "encode": 120.0, "predict": 120.0, "fit": 1800.0, "link": 1800.0}
 #: Pause before the child is started again after it failed to load, doubled each time, seconds.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 300.0
 
@@ -54,7 +55,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 300.0
 
 
 class ModelRow(Word, frozen=True, kw_only=True):
-    """A finished result, ready to become an inbox row of `kind` VECTORS or FAMILIES with `body` (JSON)."""
+    """A finished result, ready to become an inbox row of `kind` VECTORS, FAMILIES or LINKER with `body` (JSON)."""
 
     tenant: str
     kind: RowKind
@@ -65,10 +66,10 @@ class GaveUp(Word, frozen=True, kw_only=True):
     """Something that will not be done. After a failed "load" nothing works; it is tried again and again."""
 
     tenant: str
-    asked: Literal["load", "encode", "fit", "predict"]
+    asked: Literal["load", "encode", "fit", "predict", "link"]
     templates: tuple[str, ...]  # ids of those that were to be encoded or predicted
     reason: str
-    fit: int | None = None  # the number of a fit that was asked for
+    fit: int | None = None  # the number of a fit, or of a linker, that was asked for
 
 
 Result = ModelRow | GaveUp
@@ -99,13 +100,20 @@ class _Fit(Word, frozen=True, kw_only=True):
     asked: Literal["fit"] = "fit"
 
 
+class _Link(Word, frozen=True, kw_only=True):
+    tenant: str
+    ask: LinkAsk
+    deaths: int = 0
+    asked: Literal["link"] = "link"
+
+
 class _Load(Word, frozen=True, kw_only=True):
     tenant: str = ""
     deaths: int = 0
     asked: Literal["load"] = "load"
 
 
-_Job = _Encode | _Predict | _Fit | _Load
+_Job = _Encode | _Predict | _Fit | _Link | _Load
 
 
 class _Queue:
@@ -122,12 +130,14 @@ class _Queue:
         return sum(map(len, self._jobs.values()))
 
     def put(self, job: _Job) -> None:
-        """Add a job behind the tenant's others; a fit takes the place of one that still waits."""
+        """Add a job behind the tenant's others; a fit takes the place of one of its kind that still waits."""
         jobs = self._jobs.setdefault(job.tenant, deque())
         if isinstance(job, _Fit):
             jobs = self._jobs[job.tenant] = deque(
                 waiting for waiting in jobs if not isinstance(waiting, _Fit) or waiting.again
             )
+        if isinstance(job, _Link):
+            jobs = self._jobs[job.tenant] = deque(w for w in jobs if not isinstance(w, _Link))
         jobs.append(job)
 
     def put_first(self, jobs: Sequence[_Job]) -> None:
@@ -229,6 +239,10 @@ class ModelsProcess:
         """Ask for families. Replaces a fit of this tenant that has not begun."""
         self._queue.put(_Fit(tenant=ask.tenant, ask=ask))
 
+    def submit_link(self, ask: LinkAsk) -> None:
+        """Ask for a linker. Replaces one of this tenant that has not begun."""
+        self._queue.put(_Link(tenant=ask.tenant, ask=ask))
+
     def poll(self) -> list[Result]:
         """Return what was finished since the last call, per tenant in the order asked; start what is next."""
         results: list[Result] = []
@@ -282,6 +296,8 @@ class ModelsProcess:
                 return child.encode_texts, ([template.text for template in job.templates],)
             case _Fit():
                 return child.fit_families, (job.ask,)
+            case _Link():
+                return child.fit_linker, (job.ask,)
             case _Predict():
                 ask = self._asks.get(job.tenant)
                 return None if ask is None else (child.predict_families, (job.tenant, ask.fit, job.templates))
@@ -301,6 +317,8 @@ class ModelsProcess:
                 return [self._encoded(job, answer)]
             case _Fit():
                 return self._fitted(job, answer)
+            case _Link():
+                return [ModelRow(tenant=job.tenant, kind=RowKind.LINKER, body=answer.decode())]
             case _Predict():
                 return self._predicted(job, answer)
 
@@ -369,7 +387,7 @@ class ModelsProcess:
                 ids = tuple(template_id for template_id, _ in job.templates)
             case _Fit() if job.again:
                 self._asks.pop(job.tenant, None)  # there is no model to predict with until the next fit
-            case _Fit():
+            case _Fit() | _Link():
                 fit = job.ask.fit
         return [GaveUp(tenant=job.tenant, asked=job.asked, templates=ids, reason=reason, fit=fit)]
 

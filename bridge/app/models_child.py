@@ -17,8 +17,9 @@ from multiprocessing import parent_process
 from multiprocessing.connection import wait
 
 from bridge import encoder
-from bridge.analysis import families
+from bridge.analysis import families, gate
 from bridge.analysis.families import FitAsk
+from bridge.analysis.gate import LinkAsk, linker_row
 from bridge.errors import ConfigError
 from bridge.ports import Encoder
 
@@ -84,6 +85,11 @@ def fit_families(ask: FitAsk) -> dict[str, str]:
     if len(_ROOM.fitted) > MAX_FITTED:
         _ROOM.fitted.popitem(last=False)
     return found.assign
+
+
+def fit_linker(ask: LinkAsk) -> bytes:
+    """Learn to link and examine what was learned; return the body of the row that brings it."""
+    return linker_row(gate.fit(ask))
 
 
 def predict_families(tenant: str, fit: int, templates: Vectors) -> dict[str, str] | None:

@@ -13,7 +13,9 @@ from msgspec.structs import replace
 
 from bridge.analysis.families import EncodeAsk
 from bridge.model import InboxRow, IncidentState, Template
+from bridge.pipeline.desk import Desk
 from bridge.pipeline.fits import fit_ask, ready_templates
+from bridge.pipeline.linkers import link_ask
 from bridge.pipeline.path import Path
 from bridge.pipeline.state import TICK_S, Ask, Common, Outcome, State, time_of
 
@@ -97,4 +99,6 @@ def outstanding(state: State) -> list[Ask]:
             asks.append(EncodeAsk(tenant=tenant.name, templates=templates))
         if tenant.record.fit_asked > tenant.record.fit_done:
             asks.append(fit_ask(tenant, ready_templates(tenant)))
+        if tenant.record.link_asked > tenant.record.link_done:
+            asks.append(link_ask(Desk(state, Outcome()), tenant))
     return asks

@@ -18,15 +18,17 @@ from bridge.model import OWN_SOURCE, Alert, Change, Episode, Notification, Origi
 from bridge.pipeline import precedences
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.gathering import Gathering
+from bridge.pipeline.linkers import Linkers
 from bridge.pipeline.state import Tenant
 
 
 class Alerts:
     """Hears alerts, and their silence."""
 
-    def __init__(self, desk: Desk, gathering: Gathering) -> None:
+    def __init__(self, desk: Desk, gathering: Gathering, linkers: Linkers) -> None:
         self._desk = desk
         self._gathering = gathering
+        self._linkers = linkers
 
     def hear(self, tenant: Tenant, alert: Alert, notification: Notification) -> None:
         """Take in one alert of a webhook."""
@@ -73,6 +75,8 @@ class Alerts:
         )  # fmt: skip
         self._gathering.join(tenant, episode, newcomer, heard_at=None if before is None else before.heard_at)
         desk.learn(tenant, template)
+        if origin == "alerts":
+            self._linkers.sight(tenant, episode)
         precedences.hear(desk, tenant, episode, newcomer.tokens)
 
     def _keep(self, tenant: Tenant, key: AlertKey, watch: Watch | None) -> None:

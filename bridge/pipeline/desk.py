@@ -182,6 +182,10 @@ class Desk:
         usual = anomaly.learn(tenant.record.habit, self.now, by_hour=True)
         self.keep_record(tenant, replace(tenant.record, habit=usual))
 
+    def charts_of(self, tenant: Tenant) -> tuple[Chart, ...]:
+        """Return what a tenant's topology is made of, the chart that is trusted most first."""
+        return self.state.charts_of(tenant.name)
+
     def topology_of(self, tenant: Tenant) -> Topology:
         """Return what is known of who calls whom; nothing is known at first."""
         return self.state.topology_of(tenant.name)

@@ -38,6 +38,7 @@ class Fits:
             record = tenant.templates.get(template)
             if record is not None:
                 self._desk.keep_template(tenant, replace(record, vector=base64.b64decode(vector)))
+        tenant.window = None  # texts that were unknown to it are known now
         self.plan(tenant)
 
     def families(self, row: InboxRow) -> None:

@@ -17,10 +17,12 @@ from msgspec.structs import replace
 from bridge.analysis import calling, clustering, incidents, linking
 from bridge.analysis.clustering import Newcomer
 from bridge.analysis.families import own_family
+from bridge.analysis.gate import FALLBACK, Way
 from bridge.analysis.incidents import AlertKey, Group, Signal
 from bridge.model import Episode, EventKind, Incident, IncidentState, Origin
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.events import Events
+from bridge.pipeline.links import Links
 from bridge.pipeline.state import Tenant, tick_at, time_of
 
 #: A quiet incident is waited for this many times its longest quiet so far.
@@ -31,9 +33,10 @@ TEXTS_COMPARED = 4  # templates of an incident that a newcomer's text is compare
 class Gathering:
     """Puts episodes into incidents and keeps the index that incidents are found by."""
 
-    def __init__(self, desk: Desk, events: Events) -> None:
+    def __init__(self, desk: Desk, events: Events, links: Links) -> None:
         self._desk = desk
         self._events = events
+        self._links = links
 
     # ---- in ------------------------------------------------------------------------------------------------
 
@@ -44,20 +47,39 @@ class Gathering:
 
         `heard_at` is when its alert was last named before this, None for never.
         """
+        way = self._links.way(tenant) if newcomer.origin == "alerts" else FALLBACK
+        if way == "bursts" or not self._returned(tenant, episode, newcomer, heard_at):
+            self._place(tenant, episode, newcomer, way)
+
+    def _returned(
+        self, tenant: Tenant, episode: Episode, newcomer: Newcomer, heard_at: datetime | None
+    ) -> bool:
+        """Put an episode of what was here before where that is; return whether it was."""
         back = self._remembered(tenant, episode, newcomer.origin, heard_at)
         if back is not None:
             doubt = ", perhaps a late copy of the firing that ended" if episode.disputed else ""
             self._enter(tenant, back, replace(episode, why=f"fires again{doubt}"), newcomer)
-            return
+            return True
         rung = tenant.ladder_of(episode.labels) if newcomer.origin == "alerts" else None
         if rung is not None:
             why = "the same alert fires already, at another severity or from another source"
             self._enter(tenant, tenant.groups[rung], replace(episode, why=why), newcomer)
-            return
+            return True
         related = self._related(tenant, newcomer)
         if related is not None:
             why = "the same kind of alert about the same thing as shortly before"
             self._enter(tenant, related, replace(episode, why=why), newcomer)
+            return True
+        return False
+
+    def _place(self, tenant: Tenant, episode: Episode, newcomer: Newcomer, way: Way) -> None:
+        """Put an episode of something new into a likely incident, or into one of its own."""
+        if way != FALLBACK:
+            chosen, why = self._links.choose(tenant, episode)
+            if chosen is None:
+                self.found(tenant, replace(episode, why=why), newcomer)
+            else:
+                self._enter(tenant, chosen, replace(episode, why=why), newcomer)
             return
         settings = self._desk.settings
         choice = clustering.choose(
@@ -142,6 +164,7 @@ class Gathering:
         else:
             self._events.call(tenant, group, episode)
         self._events.due_later(tenant, group, episode)
+        self._links.entered(tenant, group, episode)
 
     def _wake(self, group: Group) -> None:
         """Let a quiet or closed incident go on, and be more patient with its next quiet."""
@@ -299,6 +322,7 @@ class Gathering:
 
     def reindex(self, tenant: Tenant) -> None:
         """Index the active incidents anew: their templates' families have changed."""
+        tenant.window = None
         for group in tenant.groups.values():
             if tenant.index.holds(group.head.id):
                 tenant.index.drop(group.head.id, group.head.opened_at)

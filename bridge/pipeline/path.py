@@ -32,7 +32,10 @@ from bridge.pipeline.feedback import Corrections
 from bridge.pipeline.fits import Fits
 from bridge.pipeline.gathering import Gathering
 from bridge.pipeline.heartbeats import Heartbeats
+from bridge.pipeline.linkers import Linkers
+from bridge.pipeline.links import Links
 from bridge.pipeline.regrouping import Regrouping
+from bridge.pipeline.rounds import Rounds
 from bridge.pipeline.state import EPOCH, Outcome, State, Tenant, Timers, day_of, time_of
 from bridge.pipeline.tidying import tidy
 from bridge.webhooks.alertmanager import parse
@@ -51,11 +54,13 @@ class Path:
         self._progress = progress
         self._steps = 0
         self._events = Events(desk)
-        self._gathering = Gathering(desk, self._events)
+        self._links = Links(desk)
+        self._linkers = Linkers(desk, self._links)
+        self._gathering = Gathering(desk, self._events, self._links)
         regrouping = Regrouping(desk, self._events, self._gathering)
         self._aging = Aging(desk, self._events, self._gathering, regrouping)
-        corrections = Corrections(desk, self._events, self._aging, regrouping)
-        self._alerts = Alerts(desk, self._gathering)
+        self._corrections = Corrections(desk, self._events, self._aging, regrouping)
+        self._alerts = Alerts(desk, self._gathering, self._linkers)
         self._heartbeats = Heartbeats(desk, self._gathering)
         self._fits = Fits(desk, self._gathering)
         self._rows: dict[RowKind, Callable[[InboxRow], None]] = {
@@ -68,7 +73,8 @@ class Path:
             RowKind.MODE: self._fits.mode,
             RowKind.SETTINGS: self._new_settings,
             RowKind.TOPOLOGY: self._new_chart,
-            RowKind.FEEDBACK: corrections.take,
+            RowKind.LINKER: self._linkers.linker,
+            RowKind.FEEDBACK: self._feedback,
             RowKind.REPLAYED: lambda _row: None,  # the store marks the entry
         }
         self._rings: dict[str, Callable[[Tenant, tuple[str, ...]], None]] = {
@@ -83,6 +89,8 @@ class Path:
             "ring": self._events.ring,
             "remind": self._events.remind,
             "fit": self._fits.fit,
+            "learn": self._linkers.learn,
+            "regroup": Rounds(desk, self._links, regrouping).regroup,
         }
 
     # ---- rows and time -------------------------------------------------------------------------------------
@@ -161,6 +169,11 @@ class Path:
             return
         self._desk.keep_chart(row.tenant, chart)
 
+    def _feedback(self, row: InboxRow) -> None:
+        """Do what a person said, and learn from it before long."""
+        self._corrections.take(row)
+        self._linkers.plan(self._desk.tenant(row.tenant))
+
     # ---- settings and loading ------------------------------------------------------------------------------
 
     def _new_settings(self, row: InboxRow) -> None:
@@ -187,3 +200,5 @@ class Path:
             self._aging.rearm(tenant, group)
             self._events.rearm(tenant, group)
         self._fits.plan(tenant)
+        self._links.rearm(tenant)
+        self._linkers.rearm(tenant)

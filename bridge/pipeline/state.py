@@ -23,7 +23,9 @@ from bridge.analysis.clustering import Index
 from bridge.analysis.dedup import Watch
 from bridge.analysis.families import EncodeAsk, FitAsk, own_family
 from bridge.analysis.feedback import Action
+from bridge.analysis.gate import LinkAsk, LinkFit
 from bridge.analysis.incidents import AlertKey, EpisodeKey, Group, Kin, Progress, counted
+from bridge.analysis.learning import Judge, Sighting
 from bridge.analysis.lessons import Lesson
 from bridge.analysis.precedence import Onset, Order, Pair
 from bridge.analysis.rarity import Rarity
@@ -32,10 +34,11 @@ from bridge.analysis.settings import AnalysisSettings
 from bridge.analysis.text import TemplateCache
 from bridge.analysis.topology import ORIGINS, Chart, Topology
 from bridge.model import Episode, Event, Word
+from bridge.pipeline.window import Window
 
 TICK_S = 5
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-Ask = EncodeAsk | FitAsk
+Ask = EncodeAsk | FitAsk | LinkAsk
 #: Labels but for the one that tells the severity.
 Rungs = tuple[tuple[str, str], ...]
 
@@ -73,6 +76,17 @@ class TenantRecord(Word, frozen=True, kw_only=True):
     forgotten_start: datetime | None = None
     fit_asked: int = 0  # number of the newest family fit that was asked for
     fit_done: int = 0
+    sighted: int = 0  # episodes that were ever kept to learn links from
+    sighted_tick: int = 0  # the tick of the newest of them
+    sighted_in_tick: int = 0  # and how many were kept in it
+    link_asked: int = 0  # number of the newest linker that was asked for
+    link_done: int = 0
+    linked_at: datetime | None = None  # when it was asked for
+    linked_sighted: int = 0  # `sighted` at that time
+    linked_lessons: tuple[str, ...] = ()  # actions whose lessons it was to learn from
+    learn_at: datetime | None = None  # when the next one is asked for
+    regroup_at: datetime | None = None  # when the open window is clustered anew
+    regroup_wishes: tuple[str, ...] = ()  # of the last round, by name: `analysis.reclustering`
     fitted_templates: int = 0  # templates with a vector when that fit was asked for
     onsets: tuple[Onset, ...] = ()  # services that lately began to alert
     learned_at: datetime | None = None  # when it was last looked whose alerts precede whose
@@ -127,6 +141,8 @@ class Outcome:
         self.beats: dict[tuple[str, str, str], Beat | None] = {}
         self.templates: dict[tuple[str, str], TemplateRecord | None] = {}
         self.habits: dict[tuple[str, str], Habit | None] = {}
+        self.sightings: dict[tuple[str, int], Sighting | None] = {}
+        self.link_fits: dict[str, LinkFit] = {}  # by tenant
         self.rarities: dict[str, Rarity] = {}  # tenant: rendered when it is stored
         self.charts: dict[tuple[str, str], Chart | None] = {}
         self.orders: dict[tuple[str, str, str], Order | None] = {}
@@ -230,6 +246,10 @@ class Tenant:
         self.rarity = Rarity()
         self.actions: dict[str, Action] = {}  # what people did, oldest first
         self.lessons: dict[str, Lesson] = {}  # by action id: what is in force of it teaches, oldest first
+        self.sightings: dict[int, Sighting] = {}  # what links are learned from, oldest first
+        self.link_fit: LinkFit | None = None
+        self.judge: Judge | None = None  # of the linker in force
+        self.window: Window | None = None  # None: it is built at its next use
         self.index = Index()
         self.timers = Timers()
 
@@ -267,6 +287,8 @@ class Tenant:
                 self.ladders.setdefault(self._rungs_of(episode.labels), {})[key] = None
         if group.head.origin != "heartbeat":
             self.homes.setdefault(key, {})[group.head.id] = None
+        if self.window is not None:
+            self.window.place((*key, episode.starts_at), group.head.id)
 
     def had(self, episode: Episode) -> bool:
         """Say whether an incident in memory has an episode of this alert with this start already."""
@@ -376,10 +398,13 @@ class State:
             self._topologies[tenant] = found
         return found
 
-    def _drawn(self, tenant: str) -> Topology:
+    def charts_of(self, tenant: str) -> tuple[Chart, ...]:
+        """Return what a tenant's topology is made of, the chart that is trusted most first."""
         slots = [(owner, origin) for origin in ORIGINS for owner in dict.fromkeys(("", tenant))]
-        charts = [self.charts[slot] for slot in slots if slot in self.charts]
-        return Topology(charts, label=self.common.settings.topology_label)
+        return tuple(self.charts[slot] for slot in slots if slot in self.charts)
+
+    def _drawn(self, tenant: str) -> Topology:
+        return Topology(self.charts_of(tenant), label=self.common.settings.topology_label)
 
     def next_tick(self) -> int | None:
         """Return the next tick (epoch s) at which any tenant has something due."""
@@ -397,6 +422,8 @@ class State:
                 "habits": _listed(tenant.habits),
                 "orders": _listed(tenant.orders),
                 "rarity": blake2b(tenant.rarity.stored()).hexdigest(),
+                "sightings": _listed(tenant.sightings),
+                "link_fit": blake2b(msgspec.msgpack.encode(tenant.link_fit)).hexdigest(),
                 "actions": list(tenant.actions.values()),
                 "lessons": list(tenant.lessons.values()),
                 "groups": [

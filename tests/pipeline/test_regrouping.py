@@ -20,6 +20,7 @@ from bridge.pipeline import Common, Outcome, State, advance
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.events import Events
 from bridge.pipeline.gathering import Gathering
+from bridge.pipeline.links import Links
 from bridge.pipeline.regrouping import Regrouping, refusal
 from bridge.pipeline.state import OutboxEntry, Tenant
 from bridge.storage.state import StateStore
@@ -34,7 +35,7 @@ class Hand:
         self.outcome = Outcome()
         desk = Desk(state, self.outcome)
         self._events = Events(desk)
-        self.regrouping = Regrouping(desk, self._events, Gathering(desk, self._events))
+        self.regrouping = Regrouping(desk, self._events, Gathering(desk, self._events, Links(desk)))
 
     def done(self) -> Outcome:
         self._events.make()

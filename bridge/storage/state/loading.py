@@ -10,7 +10,9 @@ import msgspec
 from bridge.analysis.anomaly import Habit
 from bridge.analysis.dedup import Watch
 from bridge.analysis.feedback import Action
+from bridge.analysis.gate import LinkFit
 from bridge.analysis.incidents import Group, Progress
+from bridge.analysis.learning import Sighting
 from bridge.analysis.lessons import Lesson
 from bridge.analysis.precedence import Order
 from bridge.analysis.rarity import Rarity
@@ -61,6 +63,10 @@ def _load_alerts(db: sqlite3.Connection, state: State) -> None:
         "select tenant, earlier, later, body from service_order order by 1, 2, 3"
     ):
         state.tenant(name).orders[earlier, later] = _decode(body, type=Order)
+    for name, number, body in db.execute("select tenant, number, body from sighting order by 1, 2"):
+        state.tenant(name).sightings[number] = _decode(body, type=Sighting)
+    for name, body in db.execute("select tenant, body from link_fit order by tenant"):
+        state.tenant(name).link_fit = _decode(body, type=LinkFit)
     for name, body in db.execute("select tenant, body from rarity order by tenant"):
         state.tenant(name).rarity = Rarity(body)
 

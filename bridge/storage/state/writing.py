@@ -62,6 +62,11 @@ class Writing:
         self._keyed("chart", outcome.charts.items(), "tenant", "origin")
         self._keyed("service_order", outcome.orders.items(), "tenant", "earlier", "later")
         self._keyed("habit", outcome.habits.items(), "tenant", "family")
+        self._keyed("sighting", outcome.sightings.items(), "tenant", "number")
+        self._many(
+            "insert or replace into link_fit values (?, ?)",
+            ((name, _pack(fit)) for name, fit in outcome.link_fits.items()),
+        )
         self._many(
             "insert or replace into rarity values (?, ?)",
             ((name, rarity.stored()) for name, rarity in outcome.rarities.items()),
@@ -89,7 +94,7 @@ class Writing:
             ),
         )
 
-    def _keyed(self, table: str, things: Iterable[tuple[tuple[str, ...], object]], *names: str) -> None:
+    def _keyed(self, table: str, things: Iterable[tuple[tuple[str | int, ...], object]], *names: str) -> None:
         """Write what has a key and a body; None as a body deletes."""
         kept: list[Row] = []
         gone: list[Row] = []

@@ -1,0 +1,183 @@
+"""Links: which incident a learned linker, or bursts, put an alert into, and the open window that they look at.
+
+Rules: which way acts is the verdict of the newest fit (`analysis.gate`), unless the settings name one; the fallback is
+in `gathering`. An alert goes to an incident at once, by the links it has then; `rounds` looks again. What is added up
+are whole ten-thousandths, so that the order in which alerts of one moment came decides nothing.
+
+Decision: sums of links decide here, too, as they do in the re-clustering: another rule would put an alert where the
+next round takes it away from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from bridge.analysis.bursts import AREA_LABEL, BEFORE_S, SURGE_REST_S, SURGE_S, is_surge
+from bridge.analysis.clustering import LIVELY
+from bridge.analysis.gate import FALLBACK, Way
+from bridge.analysis.incidents import Group
+from bridge.analysis.learning import Judge, Linker, Table, likeness_of
+from bridge.analysis.pairs import Ints, said
+from bridge.analysis.trees import NO_TREES
+from bridge.model import Episode
+from bridge.pipeline.desk import Desk
+from bridge.pipeline.state import Tenant, tick_at, time_of
+from bridge.pipeline.window import Window, built
+
+REGROUP_EVERY_S = 30
+#: Log odds of one thing that returns.
+SAME_THING = 2.0
+UNIT = 10_000  # of a log odds of 1
+MAX_INCIDENTS = 4_000  # that a window remembers the names of
+#: What a way knows before anything was learned.
+NOTHING = Linker(table=Table(), common={}, unlabelled=NO_TREES)
+ALONE = "first alert of this incident"
+
+
+class Links:
+    """Chooses incidents by links or by bursts."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def way(self, tenant: Tenant) -> Way:
+        """Return how this tenant's alerts are grouped."""
+        asked = self._desk.settings.grouping
+        known = tenant.link_fit
+        if asked == "auto":
+            return known.verdict.way if known is not None else FALLBACK
+        return FALLBACK if asked == "linker" and known is None else asked
+
+    # ---- the window ----------------------------------------------------------------------------------------
+
+    def window(self, tenant: Tenant) -> Window:
+        """Return the open window, built anew if it is stale."""
+        topology = self._desk.topology_of(tenant)
+        window = tenant.window
+        if window is None or window.topology is not topology or window.incidents > MAX_INCIDENTS:
+            window = tenant.window = self._built(tenant)
+        window.prune(self._desk.now)
+        return window
+
+    def _built(self, tenant: Tenant) -> Window:
+        desk = self._desk
+        vectors = {} if desk.free else {name: record.vector for name, record in tenant.templates.items()}
+        empty = Window(
+            self._judge(tenant), desk.topology_of(tenant), likeness_of(vectors),
+            lambda template: desk.family_of(tenant, template),
+        )  # fmt: skip
+        episodes = (
+            (episode, group.head.id)
+            for group in tenant.groups.values()
+            if group.head.origin == "alerts"
+            for episode in group.episodes.values()
+        )
+        return built(empty, episodes, desk.now, area_of)
+
+    def _judge(self, tenant: Tenant) -> Judge:
+        linker = tenant.link_fit.linker if tenant.link_fit is not None else NOTHING
+        if tenant.judge is None or tenant.judge.linker is not linker:
+            tenant.judge = Judge(linker)
+        return tenant.judge
+
+    def takes(self, tenant: Tenant, incident: str) -> bool:
+        """Say whether an incident takes alerts in."""
+        group = tenant.groups.get(incident)
+        return group is not None and group.head.state in LIVELY and group.head.origin == "alerts"
+
+    def weights(
+        self, tenant: Tenant, window: Window, one: Ints, other: Ints
+    ) -> tuple[Ints, NDArray[np.float64], NDArray[np.float32]]:
+        """Return what links weigh, in `UNIT`s above the shift, their log odds and their features."""
+        logits, features = window.logits(one, other)
+        learned = tenant.link_fit.verdict.shift if tenant.link_fit is not None else 0.0
+        shift = learned - (self._desk.settings.sensitivity - 0.5) * 4.0
+        same = window.columns.same_thing(one, other)
+        weights: Ints = np.round(np.where(same, SAME_THING, logits - shift) * UNIT).astype(np.int64)
+        return weights, logits, features
+
+    # ---- an alert that comes -------------------------------------------------------------------------------
+
+    def choose(self, tenant: Tenant, episode: Episode) -> tuple[Group | None, str]:
+        """Return the incident that takes an alert in, None for a new one, and why. Not for the fallback."""
+        window = self.window(tenant)
+        row = window.add(episode, area=area_of(episode.labels))
+        by = self._by_burst if self.way(tenant) == "bursts" else self._by_links
+        chosen = by(tenant, window, row)
+        window.remove_newest()
+        return chosen
+
+    def _by_links(self, tenant: Tenant, window: Window, row: int) -> tuple[Group | None, str]:
+        rows = window.partners(window.rows_in(lambda incident: self.takes(tenant, incident)), row)
+        if not len(rows):
+            return None, ALONE
+        weights, logits, features = self.weights(tenant, window, rows, np.full(len(rows), row))
+        sums: dict[str, int] = {}
+        best: dict[str, tuple[int, int]] = {}  # the strongest link to each: weight and place
+        for place, (weight, other) in enumerate(zip(weights.tolist(), rows.tolist(), strict=True)):
+            incident = window.incident_of(other)
+            sums[incident] = sums.get(incident, 0) + weight
+            stronger = best.get(incident)
+            if stronger is None or (-weight, window.keys[other]) < (
+                -stronger[0],
+                window.keys[int(rows[stronger[1]])],
+            ):
+                best[incident] = (weight, place)
+        chosen = min(sums, key=lambda each: (-sums[each], tenant.groups[each].head.opened_at, each))
+        place = best[chosen][1]
+        chance = 1.0 / (1.0 + float(np.exp(-logits[place])))
+        if sums[chosen] <= 0:
+            return None, f"{ALONE}: the likeliest link to another is too weak (p={chance:.2f})"
+        group = tenant.groups[chosen]
+        other_alert = group.episodes.get(window.keys[int(rows[place])])
+        name = "" if other_alert is None else other_alert.name
+        return group, said(features[place].tolist(), other=name, chance=chance)
+
+    def _by_burst(self, tenant: Tenant, window: Window, row: int) -> tuple[Group | None, str]:
+        area, at_s = window.area_of(row), window.columns.at_s
+        rows = window.in_order(window.rows_in(lambda incident: self.takes(tenant, incident)))
+        rows = np.array([each for each in rows.tolist() if window.area_of(each) == area], np.int64)
+        if not len(rows):
+            return None, ALONE
+        now_s, times = float(at_s[row]), at_s[rows]
+        recent = int(np.count_nonzero((times >= now_s - SURGE_S) & (times <= now_s))) + 1
+        before = int(np.count_nonzero((times >= now_s - SURGE_S - BEFORE_S) & (times < now_s - SURGE_S)))
+        newest = window.incident_of(int(rows[-1]))
+        mine = np.array([window.incident_of(each) == newest for each in rows.tolist()])
+        if now_s - float(times[mine][0]) >= SURGE_REST_S and is_surge(recent, before):
+            return None, f"{ALONE}: {recent} alerts in {SURGE_S:.0f} s after {before} in the minute before"
+        lag_s = max(0.0, now_s - float(times[-1]))
+        return tenant.groups[newest], f"{lag_s:.0f} s after the newest alert, without a surge in between"
+
+    def entered(self, tenant: Tenant, group: Group, episode: Episode) -> None:
+        """Take note of an alert that is in its incident now."""
+        if group.head.origin == "alerts" and self.way(tenant) != FALLBACK:
+            window = self.window(tenant)
+            key = (episode.source, episode.fingerprint, episode.starts_at)
+            if window.holds(key):
+                window.place(key, group.head.id)
+            else:
+                window.add(episode, group.head.id, area_of(episode.labels))
+            self.arm_round(tenant)
+
+    def arm_round(self, tenant: Tenant) -> None:
+        """Let the open window be looked at again at the next full half minute."""
+        if tenant.record.regroup_at is None:
+            tick = (tick_at(self._desk.now) // REGROUP_EVERY_S + 1) * REGROUP_EVERY_S
+            self._desk.keep_record(tenant, replace(tenant.record, regroup_at=time_of(tick)))
+            self._desk.arm(tenant, "regroup", (), time_of(tick))
+
+    def rearm(self, tenant: Tenant) -> None:
+        """Let the window be built anew, and the next round come."""
+        tenant.window = None
+        if tenant.record.regroup_at is not None:
+            self._desk.arm(tenant, "regroup", (), tenant.record.regroup_at)
+
+
+def area_of(labels: Mapping[str, str]) -> str:
+    """Return in which cluster an alert is, "" if it does not say."""
+    return labels.get(AREA_LABEL, "")

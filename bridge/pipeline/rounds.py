@@ -1,0 +1,115 @@
+"""Rounds: the open window is clustered anew every half minute, and what two rounds agree on is done.
+
+Rules: a round comes only after an alert came, or while a wish waits for its second round. Of a storm the newest
+`MOST_NODES` alerts are clustered: the cost grows with the square, and older ones have been. What was done says why.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from msgspec.structs import replace
+
+from bridge.analysis import correlation, reclustering
+from bridge.analysis.bursts import surges_by_area
+from bridge.analysis.clustering import by_age, may_merge
+from bridge.analysis.gate import FALLBACK
+from bridge.analysis.incidents import EpisodeKey
+from bridge.analysis.pairs import WINDOW_S
+from bridge.analysis.reclustering import Wish
+from bridge.pipeline.desk import Desk
+from bridge.pipeline.links import Links
+from bridge.pipeline.regrouping import Regrouping, refusal
+from bridge.pipeline.state import Tenant
+from bridge.pipeline.window import Window
+
+MOST_NODES = 300
+WHY = "by how all alerts of the last quarter of an hour hang together"
+
+
+class Rounds:
+    """Clusters anew."""
+
+    def __init__(self, desk: Desk, links: Links, regrouping: Regrouping) -> None:
+        self._desk = desk
+        self._links = links
+        self._regrouping = regrouping
+
+    def regroup(self, tenant: Tenant, key: tuple[str, ...]) -> None:
+        """Cluster the open window, and do what this round and the one before wish."""
+        del key
+        record = tenant.record
+        if record.regroup_at is None:
+            return
+        if self._desk.now < record.regroup_at:
+            self._links.rearm(tenant)
+            return
+        self._desk.keep_record(tenant, replace(record, regroup_at=None))
+        if self._links.way(tenant) == FALLBACK:
+            self._wait(tenant, ())
+            return
+        window = self._links.window(tenant)
+        rows = window.in_order(window.rows_in(lambda incident: self._may_change(tenant, incident)))
+        home = {window.keys[row]: window.incident_of(row) for row in rows.tolist()}
+        partition = self._partition(tenant, window, rows.tolist())
+        found = reclustering.wishes(partition, home, tenant.groups)
+        acting, waiting = reclustering.agreed(
+            found, tenant.record.regroup_wishes, lambda wish: self._may(tenant, wish)
+        )
+        for wish in acting:
+            self._grant(tenant, wish)
+        self._wait(tenant, waiting)
+        if waiting:
+            self._links.arm_round(tenant)
+
+    def _may_change(self, tenant: Tenant, incident: str) -> bool:
+        return self._links.takes(tenant, incident) and not tenant.groups[incident].progress.by_hand
+
+    def _partition(self, tenant: Tenant, window: Window, rows: list[int]) -> dict[EpisodeKey, int]:
+        if self._links.way(tenant) == "bursts":
+            areas = [window.area_of(row) for row in rows]
+            times = [float(window.columns.at_s[row]) for row in rows]
+            numbers = surges_by_area(times, areas, window_s=self._desk.settings.window_s)
+            order = {name: number for number, name in enumerate(sorted(set(numbers)))}
+            return {window.keys[row]: order[name] for row, name in zip(rows, numbers, strict=True)}
+        rows = rows[-MOST_NODES:]
+        one, other = np.triu_indices(len(rows), 1)
+        nodes = np.array(rows, np.int64)
+        apart_s = window.columns.at_s[nodes[other]] - window.columns.at_s[nodes[one]]
+        near = apart_s <= WINDOW_S
+        one, other = one[near], other[near]
+        if not len(one):
+            return {window.keys[row]: number for number, row in enumerate(rows)}
+        weights, _, _ = self._links.weights(tenant, window, nodes[one], nodes[other])
+        links = list(zip(one.tolist(), other.tolist(), weights.tolist(), strict=True))
+        by = correlation.by_density if self._desk.settings.reclustering == "hdbscan" else correlation.contract
+        return dict(zip([window.keys[row] for row in rows], by(len(rows), links), strict=True))
+
+    def _may(self, tenant: Tenant, wish: Wish) -> bool:
+        """Say whether a wish can be granted."""
+        source = tenant.groups[wish.source]
+        target = tenant.groups[wish.target] if wish.target else None
+        if wish.keys and source.progress.rung_at is not None:
+            self._desk.out.count("regroup:advice")  # people were told what is in it
+            return False
+        if target is not None and not may_merge(*by_age(source, target)):
+            return False
+        return not refusal(source, target, wish.keys or None)
+
+    def _grant(self, tenant: Tenant, wish: Wish) -> None:
+        source = tenant.groups.get(wish.source)
+        target = tenant.groups.get(wish.target) if wish.target else None
+        if source is None or (wish.target and target is None) or not self._may(tenant, wish):
+            return  # another wish of this round has changed what it speaks of
+        if target is None:
+            self._regrouping.split(tenant, source, wish.keys, WHY)
+            self._desk.out.count("regroup:split")
+        elif wish.keys:
+            self._regrouping.move(tenant, source, target, wish.keys, WHY)
+            self._desk.out.count("regroup:moved")
+        else:
+            self._regrouping.merge(tenant, *by_age(source, target), f"merged {WHY}")
+            self._desk.out.count("regroup:merged")
+
+    def _wait(self, tenant: Tenant, waiting: tuple[str, ...]) -> None:
+        if waiting != tenant.record.regroup_wishes:
+            self._desk.keep_record(tenant, replace(tenant.record, regroup_wishes=waiting))
