@@ -34,8 +34,8 @@ from bridge.pipeline.gathering import Gathering
 from bridge.pipeline.heartbeats import Heartbeats
 from bridge.pipeline.linkers import Linkers
 from bridge.pipeline.links import Links
+from bridge.pipeline.reclustering import Reclustering
 from bridge.pipeline.regrouping import Regrouping
-from bridge.pipeline.rounds import Rounds
 from bridge.pipeline.state import EPOCH, Outcome, State, Tenant, Timers, day_of, time_of
 from bridge.pipeline.tidying import tidy
 from bridge.webhooks.alertmanager import parse
@@ -90,7 +90,7 @@ class Path:
             "remind": self._events.remind,
             "fit": self._fits.fit,
             "learn": self._linkers.learn,
-            "regroup": Rounds(desk, self._links, regrouping).regroup,
+            "regroup": Reclustering(desk, self._links, regrouping).regroup,
         }
 
     # ---- rows and time -------------------------------------------------------------------------------------

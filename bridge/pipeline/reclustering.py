@@ -1,4 +1,4 @@
-"""Rounds: the open window is clustered anew every half minute, and what two rounds agree on is done.
+"""Re-clustering: the open window is clustered anew every half minute, and what two rounds agree on is done.
 
 Rules: a round comes only after an alert came, or while a wish waits for its second round. Of a storm the newest
 `MOST_NODES` alerts are clustered: the cost grows with the square, and older ones have been. What was done says why.
@@ -26,7 +26,7 @@ MOST_NODES = 300
 WHY = "by how all alerts of the last quarter of an hour hang together"
 
 
-class Rounds:
+class Reclustering:
     """Clusters anew."""
 
     def __init__(self, desk: Desk, links: Links, regrouping: Regrouping) -> None:
