@@ -60,6 +60,10 @@ class Heartbeats:
             self._beat(tenant, alert, missing_after_s)
         return True
 
+    def expects(self, labels: dict[str, str]) -> bool:
+        """Say whether an alert with these labels is a heartbeat."""
+        return self._missing_after_s(labels) is not None
+
     def _missing_after_s(self, labels: dict[str, str]) -> float | None:
         for matchers, missing_after_s in self._expected:
             if all_hold(matchers, labels):
@@ -108,6 +112,9 @@ class Heartbeats:
             group = tenant.groups[incident]
             labels = group.episodes[episode].labels
             if group.head.origin != "heartbeat" and self._missing_after_s(labels) is not None:
+                alerts.drop(tenant, key)
+        for key, watch in sorted(tenant.watches.items()):  # one in doubt would be opened when that is settled
+            if watch.disputed_alert is not None and self.expects(watch.disputed_alert.labels):
                 alerts.drop(tenant, key)
 
     # ---- alarms --------------------------------------------------------------------------------------------

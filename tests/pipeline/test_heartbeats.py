@@ -186,3 +186,15 @@ def test_starting_again_and_again_hides_no_silence(thinking: Thinking) -> None:
         thinking.clock(f"{minute * 60 - 5}s")
         thinking.started(f"{minute}m")
     assert opened(thinking) == ["900s #1 opened critical"]
+
+
+def test_an_alert_in_doubt_that_becomes_a_heartbeat_is_not_opened_when_that_is_settled() -> None:
+    one = Thinking(AnalysisSettings())
+    one.hears("0s", fires("Pulse"))
+    one.hears("40s", ends("Pulse", at="40s"))
+    one.hears("45s", fires("Pulse"))  # a late copy, or it fires again
+    beat = Heartbeat(match=('alertname="Pulse"',), missing_after_s=900.0)
+    one.settings("50s", AnalysisSettings(heartbeats=(beat,)))
+    one.clock("10m")
+    assert one.tenant.firing == {}
+    assert one.tenant.watches == {}
