@@ -26,6 +26,8 @@ Severity = Literal["critical", "warning", "info"]
 #: Higher is worse.
 SEVERITY_RANK: dict[str, int] = {"info": 0, "warning": 1, "critical": 2}
 Origin = Literal["alerts", "anomaly", "heartbeat", "tocsin"]
+#: What keeps Alertmanager from telling of an alert that fires: a silence, another alert, a time interval; "": nothing.
+Suppression = Literal["", "silenced", "inhibited", "muted"]
 #: The source of alerts about Tocsin itself; nobody else may send as it.
 OWN_SOURCE = "tocsin"
 #: Where webhooks come from that name no source.
@@ -104,6 +106,26 @@ class Notification(Word, frozen=True, kw_only=True):
     group_key: str
     external_url: str
     alerts: tuple[Alert, ...]
+    faults: tuple[Fault, ...] = ()
+
+
+class Listed(Word, frozen=True, kw_only=True):
+    """One alert as one Alertmanager lists it."""
+
+    fingerprint: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    generator_url: str
+    starts_at: datetime
+    suppressed: Suppression
+    unprocessed: bool  # it was not looked at yet: whether it is suppressed is not known
+    receivers: tuple[str, ...]  # who is told of it
+
+
+class Listing(Word, frozen=True, kw_only=True):
+    """What one Alertmanager lists."""
+
+    alerts: tuple[Listed, ...]
     faults: tuple[Fault, ...] = ()
 
 

@@ -46,7 +46,7 @@ CUT = " [cut by Tocsin]"
 #: Unusable alerts of one webhook that are kept with their bytes; 64 MiB of them can be a hundred thousand.
 MAX_FAULTS = 100
 
-_FINGERPRINT = re.compile(r"[0-9a-f]{16}").fullmatch
+is_fingerprint = re.compile(r"[0-9a-f]{16}").fullmatch
 _FNV_OFFSET, _FNV_PRIME = 14695981039346656037, 1099511628211
 
 
@@ -65,7 +65,7 @@ class _Sent(msgspec.Struct, frozen=True, gc=False):
 _alert_decoder = msgspec.json.Decoder(_Sent)
 
 
-class _UnusableError(Exception):
+class UnusableError(Exception):
     """This alert cannot be used; the message says why."""
 
 
@@ -81,7 +81,7 @@ def parse(body: bytes, *, tenant: str, source: str) -> Notification:
     for raw in envelope.alerts:
         try:
             alerts.append(_alert(raw, tenant, source))
-        except (msgspec.MsgspecError, _UnusableError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnusableError, UnicodeDecodeError) as error:
             if len(faults) < MAX_FAULTS:
                 faults.append(Fault(reason=f"unusable alert: {error}", body=bytes(raw)))
     if more := len(envelope.alerts) - len(alerts) - len(faults):
@@ -123,17 +123,17 @@ def _alert(raw: msgspec.Raw, tenant: str, source: str) -> Alert:
     sent = _alert_decoder.decode(raw)
     firing = sent.status == "firing"
     if not firing and sent.status != "resolved":
-        raise _UnusableError("`status` is neither firing nor resolved")
-    starts_at = _time(sent.starts_at, "startsAt")
+        raise UnusableError("`status` is neither firing nor resolved")
+    starts_at = moment(sent.starts_at, "startsAt")
     if starts_at is None:
-        raise _UnusableError(f"`startsAt` is not in the years {FIRST_YEAR} to {LAST_YEAR}")
+        raise UnusableError(f"`startsAt` is not in the years {FIRST_YEAR} to {LAST_YEAR}")
     labels, annotations, url = sent.labels, sent.annotations or {}, sent.generator_url
     if len(memoryview(raw)) > MAX_ALERT_BYTES:
-        _bound_labels(labels)
-        annotations = _cut(annotations)
+        bound_labels(labels)
+        annotations = cut(annotations)
         url = url if type(url) is str and len(url) <= MAX_ANNOTATIONS else ""
     given = sent.fingerprint
-    known = type(given) is str and _FINGERPRINT(given)
+    known = type(given) is str and is_fingerprint(given)
     return Alert(
         tenant=tenant,
         source=source,
@@ -152,31 +152,40 @@ def _end(sent: Any) -> datetime | None:
     if sent is None:
         return None
     if type(sent) is not str:
-        raise _UnusableError("`endsAt` is not a string")
-    return _time(sent, "endsAt")
+        raise UnusableError("`endsAt` is not a string")
+    return moment(sent, "endsAt")
 
 
-def _time(sent: str, field: str) -> datetime | None:
-    """Return `sent` in UTC; None outside the years in which alerts happen (as Go's zero time is)."""
+def moment(sent: str, field: str) -> datetime | None:
+    """Return `sent` in UTC; None outside the years in which alerts happen (as Go's zero time is).
+
+    Raises:
+        UnusableError: It is no time, or one without an offset.
+    """
     try:
         time = datetime.fromisoformat(sent)
     except ValueError as error:
-        raise _UnusableError(f"`{field}` is not an RFC 3339 time") from error
+        raise UnusableError(f"`{field}` is not an RFC 3339 time") from error
     if time.tzinfo is None:
-        raise _UnusableError(f"`{field}` has no offset from UTC")
+        raise UnusableError(f"`{field}` has no offset from UTC")
     # Asked before the conversion: year 1 with an offset has no UTC that Python can hold.
     if not FIRST_YEAR <= time.year <= LAST_YEAR:
         return None
     return time if time.tzinfo is UTC else time.astimezone(UTC)
 
 
-def _bound_labels(labels: dict[str, str]) -> None:
+def bound_labels(labels: dict[str, str]) -> None:
+    """Pass if labels are not too long.
+
+    Raises:
+        UnusableError: They are; cut they would be another alert.
+    """
     size = sum(map(len, labels)) + sum(map(len, labels.values()))
     if size > MAX_LABELS:
-        raise _UnusableError(f"its labels have {size} characters, more than {MAX_LABELS}")
+        raise UnusableError(f"its labels have {size} characters, more than {MAX_LABELS}")
 
 
-def _cut(annotations: dict[str, str]) -> dict[str, str]:
+def cut(annotations: dict[str, str]) -> dict[str, str]:
     """Return the annotations in at most MAX_ANNOTATIONS characters: the first ones whole, then one cut."""
     left = MAX_ANNOTATIONS
     kept = {}

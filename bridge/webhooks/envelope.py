@@ -140,7 +140,7 @@ def _decoded(decoder: msgspec.json.Decoder[Opened], body: bytes) -> Opened:
         raise PayloadError("not UTF-8") from error
     except RecursionError as error:
         raise _too_deep() from error
-    if not (body.isascii() or _is_utf8(body)):
+    if not (body.isascii() or is_utf8(body)):
         raise PayloadError("not UTF-8")
     return envelope
 
@@ -155,7 +155,8 @@ def _too_many() -> PayloadError:
     )
 
 
-def _is_utf8(body: bytes) -> bool:
+def is_utf8(body: bytes) -> bool:
+    """Return whether `body` is UTF-8; one of any size needs no second copy."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         for piece in _pieces(body, PIECE_BYTES):
