@@ -59,6 +59,8 @@ class RowKind(StrEnum):
     )
     LINKER = "linker"  # a linker that was learned and examined acts from here on: `analysis.gate`
     FEEDBACK = "feedback"  # what a person says of an incident: `analysis.feedback`
+    FOUND = "found"  # what all Alertmanagers of a source list, asked through their API
+    RECORDED = "recorded"  # the bytes that Alertmanager's event recorder sent
     REPLAYED = "replayed"  # an entry of the quarantine was sent again; changes nothing that is thought
 
 
@@ -143,6 +145,7 @@ class Change(StrEnum):
     STALE = "stale"  # belongs to a time already over; no effect
     DISPUTED = "disputed"  # a firing that may be a late copy or a real re-fire; settled later
     EXPIRED = "expired"  # the resolve never came
+    GONE = "gone"  # the resolve never came, and no Alertmanager lists it any more: it is over
 
 
 class Episode(Word, frozen=True, kw_only=True):
@@ -165,6 +168,7 @@ class Episode(Word, frozen=True, kw_only=True):
     expired: bool = False
     disputed: bool = False  # opened by a firing that Alertmanager itself cannot tell from a stale copy
     demoted: bool = False
+    suppressed: Suppression = ""  # it fires, and Alertmanager holds it back
 
     @property
     def firing(self) -> bool:
@@ -273,6 +277,7 @@ class EventEpisode(Word, frozen=True, kw_only=True):
     times: int = 1  # how often the alert has fired in this incident; this is the newest
     expired: bool = False  # its end was never told: it was given up
     disputed: bool = False  # opened by a firing that Alertmanager itself cannot tell from a stale copy
+    suppressed: Suppression = ""  # it fires, and Alertmanager holds it back
 
 
 class IncidentView(Word, frozen=True, kw_only=True):

@@ -15,12 +15,14 @@ from timeline import after, webhook
 
 from bridge.analysis.feedback import Action
 from bridge.analysis.incidents import Group
+from bridge.analysis.rounds import Content, Found, Standing
 from bridge.analysis.settings import AnalysisSettings
 from bridge.analysis.topology import Chart
 from bridge.model import Event, InboxRow, RowKind
 from bridge.pipeline import Ask, Common, Outcome, State, advance
 from bridge.pipeline.state import OutboxEntry, Tenant
 from bridge.storage.state import StateStore
+from bridge.webhooks.alertmanager import fingerprint_of
 
 
 def fires(name: str, *, starts: str = "0s", note: str = "", **labels: str) -> dict[str, object]:
@@ -32,6 +34,15 @@ def fires(name: str, *, starts: str = "0s", note: str = "", **labels: str) -> di
 def ends(name: str, at: str, *, starts: str = "0s", **labels: str) -> dict[str, object]:
     """Return a resolved alert."""
     return timeline.alert({"alertname": name, **labels}, starts=after(starts), ends=after(at))
+
+
+def listed(name: str, *, starts: str = "0s", told: bool = True, **labels_and_more: Any) -> Standing:
+    """Return an alert that Alertmanager has listed for long; arguments that `Standing` has change that."""
+    more = {key: value for key, value in labels_and_more.items() if key in Standing.__struct_fields__}
+    labels = {"alertname": name} | {key: labels_and_more[key] for key in labels_and_more if key not in more}
+    usual: dict[str, Any] = {"stands": True, "everywhere": True, "ours": True, "starts_at": after(starts)}
+    content = Content(labels=labels, annotations={"summary": f"{name} is firing"}) if told else None
+    return Standing(fingerprint=fingerprint_of(labels), **(usual | {"content": content} | more))
 
 
 class Thinking:
@@ -66,6 +77,15 @@ class Thinking:
     def hears(self, at: str, *alerts: dict[str, object], group: str = "{}:{}", **where: str) -> Outcome:
         """Let a webhook in."""
         return self.row(at, RowKind.WEBHOOK, webhook(alerts, group=group), **where)
+
+    def finds(self, at: str, *standing: Standing, source: str = "default", **found: Any) -> Outcome:
+        """Let a round over two Alertmanagers in, whole and settled unless told otherwise."""
+        told = {"asked": 2, "settled": True, "began_s": 1.0, "listed": standing} | found
+        return self.row(at, RowKind.FOUND, msgspec.json.encode(Found(**told)), source=source)
+
+    def records(self, at: str, *events: dict[str, object], source: str = "default") -> Outcome:
+        """Let a request of the event recorder in."""
+        return self.row(at, RowKind.RECORDED, json.dumps(events).encode(), source=source)
 
     def clock(self, at: str) -> Outcome:
         """Let time run."""

@@ -17,11 +17,12 @@ import timeline
 from hypothesis import strategies as st
 
 from bridge.analysis.feedback import EpisodeRef, Feedback, FeedbackKind
+from bridge.analysis.rounds import Content, Found, Standing
 from bridge.analysis.settings import AnalysisSettings, Destination, Heartbeat, Route, Source
 from bridge.analysis.text import template_of
 from bridge.analysis.topology import Call, Chart, Service
 from bridge.model import EventKind, InboxRow, RowKind
-from bridge.webhooks.alertmanager import parse
+from bridge.webhooks.alertmanager import fingerprint_of, parse
 
 TENANTS = ("east", "west")
 POOL: tuple[dict[str, str], ...] = (
@@ -137,11 +138,32 @@ _feedback = st.tuples(
     st.integers(0, 12),
     st.integers(1, 40),
 )
+_standing = st.tuples(
+    st.sampled_from(POOL), st.sampled_from(STARTS), st.sampled_from(("", "", "", "silenced", "inhibited")),
+    st.booleans(), st.booleans(), st.booleans(),
+)  # fmt: skip
+_found = st.tuples(
+    st.just(RowKind.FOUND),
+    st.lists(_standing, max_size=4),
+    st.sampled_from((False, False, False, True)),  # a peer is silent
+    st.sampled_from((0.0, 1.0, 40.0)),
+    st.dictionaries(st.sampled_from(range(len(POOL))), st.sampled_from((5.0, 900.0)), max_size=3),
+)
+_recorded = st.tuples(
+    st.just(RowKind.RECORDED),
+    st.lists(
+        st.tuples(st.sampled_from(("silenceMutedAlert", "inhibitionMutedAlert", "alertResolved", "notification")),
+                  st.sampled_from(POOL), st.sampled_from(STARTS), st.sampled_from(ENDS)),
+        min_size=1, max_size=4,
+    ),
+)  # fmt: skip
 _kinds: dict[str, st.SearchStrategy[tuple[Any, ...]]] = {
     "webhook": _webhooks,
     "vectors": _vectors,
     "families": _families,
     "feedback": _feedback,
+    "found": _found,
+    "recorded": _recorded,
     "clock": st.tuples(st.just(RowKind.CLOCK)),
     "rejected": st.tuples(st.just(RowKind.REJECTED)),
     "mode": st.tuples(st.just(RowKind.MODE), st.booleans()),
@@ -153,7 +175,12 @@ _steps = st.tuples(
     st.sampled_from(("east", "east", "east", "west")),
     st.sampled_from(("am", "am", "am", "am", "am2", "tocsin")),
     st.sampled_from(
-        ("webhook",) * 18 + ("feedback",) * 5 + ("settings",) * 3 + ("topology",) + tuple(_kinds)
+        ("webhook",) * 18
+        + ("feedback",) * 5
+        + ("found",) * 5
+        + ("settings",) * 3
+        + ("topology",)
+        + tuple(_kinds)
     ).flatmap(_kinds.__getitem__),
 )
 
@@ -205,6 +232,8 @@ def _body(at: datetime, kind: RowKind, *given: Any) -> bytes:
         case RowKind.WEBHOOK:
             alerts = [_alert(labels, at, starts, ends) for labels, starts, ends in given[0]]
             return timeline.webhook(alerts, group=given[1])
+        case RowKind.FOUND | RowKind.RECORDED:
+            return _round(at, *given) if kind is RowKind.FOUND else _record(at, given[0])
         case RowKind.REJECTED:
             return json.dumps({"reason": "no JSON", "body_base64": base64.b64encode(b"{").decode()}).encode()
         case RowKind.VECTORS:
@@ -218,3 +247,40 @@ def _body(at: datetime, kind: RowKind, *given: Any) -> bytes:
             return msgspec.json.encode(given[0])
         case RowKind.CLOCK:
             return b""
+
+
+def _round(
+    at: datetime, standing: list[tuple[Any, ...]], silent: bool, began_s: float, left: dict[int, float]
+) -> bytes:
+    listed = {}
+    for labels, starts, suppressed, stands, everywhere, told in standing:
+        fingerprint = fingerprint_of(labels)
+        listed[fingerprint] = Standing(
+            fingerprint=fingerprint, suppressed=suppressed, stands=stands, everywhere=everywhere, ours=True,
+            starts_at=timeline.START if starts is None else at + timedelta(seconds=starts),
+            content=Content(labels=labels, annotations={"summary": "listed"}) if told else None,
+        )  # fmt: skip
+    found = Found(
+        asked=2, silent=("http://am-1",) if silent else (), began_s=began_s, settled=True,
+        listed=tuple(listed.values()),
+        left={fingerprint_of(POOL[number]): age_s for number, age_s in left.items()},
+    )  # fmt: skip
+    return msgspec.json.encode(found)
+
+
+def _record(at: datetime, events: list[tuple[Any, ...]]) -> bytes:
+    return json.dumps([_event(at, *event) for event in events]).encode()
+
+
+def _event(
+    at: datetime, kind: str, labels: dict[str, str], starts: float | None, ends: float
+) -> dict[str, Any]:
+    """Return one event as the recorder sends it."""
+    pairs = {"labels": [{"key": name, "value": value} for name, value in labels.items()]}
+    details = {
+        "fingerprint": str(int(fingerprint_of(labels), 16)), "labels": pairs,
+        "startsAt": timeline.stamp(timeline.START if starts is None else at + timedelta(seconds=starts)),
+        "endsAt": timeline.stamp(at + timedelta(seconds=ends)), "resolved": True,
+    }  # fmt: skip
+    what = {"alertResolved": {"alert": {"details": details}}, "notification": {"alerts": []}}
+    return {"instance": "am-0", "data": {kind: what.get(kind, {"mutedAlert": details})}}

@@ -13,6 +13,8 @@ Rules (each measured on real Alertmanagers, 0.25 to 0.33):
 * A resolve of a firing that was never told is an episode all the same: it began and ended.
 * The status of a whole notification is never looked at (it lies when alerts were truncated).
 * An alert that is never resolved and never repeated is believed for two repeat and group intervals.
+* What all Alertmanagers of a source list, or do not list, settles what webhooks leave open (`standing` says when that
+  is certain). An end that is found this way is no end that anybody told: it is our time, not the sender's.
 
 Decision: a table plus a classification of signals, instead of nested conditions, so that the pairs nobody
 thought of raise a KeyError in a test rather than pick a branch. Rejected: a seen-set of content hashes, the way
@@ -37,7 +39,7 @@ class WatchState(StrEnum):
     FIRING = "firing"
     RESOLVED = "resolved"
     DISPUTED = "disputed"  # resolved, but a firing of the old episode came after that
-    EXPIRED = "expired"  # was firing, then silence
+    EXPIRED = "expired"  # was firing, and its resolve never came
 
 
 class Signal(StrEnum):
@@ -50,6 +52,8 @@ class Signal(StrEnum):
     ENDS_UNHEARD = "ends_unheard"  # the end of a firing that nobody told us of, or that was in doubt
     SILENT = "silent"  # nothing for as long as anything is believed
     SETTLED = "settled"  # the dispute's time is over
+    LISTED = "listed"  # Alertmanager lists it as firing
+    ABSENT = "absent"  # no Alertmanager lists it
 
 
 _W, _S, _C = WatchState, Signal, Change
@@ -74,6 +78,13 @@ MOVES: dict[tuple[WatchState, Signal], tuple[WatchState, Change]] = {
     (_W.EXPIRED, _S.FIRES): (_W.FIRING, _C.REOPENED),  # also with the old startsAt: nobody said it had ended
     (_W.EXPIRED, _S.ENDS): (_W.RESOLVED, _C.RESOLVED),  # the end that was given up comes after all
     (_W.EXPIRED, _S.SILENT): (_W.NEW, _C.STALE),  # forget
+    (_W.NEW, _S.LISTED): (_W.FIRING, _C.FIRST_SEEN),
+    (_W.FIRING, _S.LISTED): (_W.FIRING, _C.REPEATED),
+    (_W.RESOLVED, _S.LISTED): (_W.FIRING, _C.REOPENED),
+    (_W.DISPUTED, _S.LISTED): (_W.FIRING, _C.REOPENED),
+    (_W.EXPIRED, _S.LISTED): (_W.FIRING, _C.REOPENED),
+    (_W.FIRING, _S.ABSENT): (_W.EXPIRED, _C.GONE),  # as after an expiry: an end may be told yet, or a firing
+    (_W.DISPUTED, _S.ABSENT): (_W.RESOLVED, _C.STALE),  # it was a late copy
 }
 
 
@@ -90,6 +101,7 @@ class Watch(Word, frozen=True, kw_only=True):
     disputed_at: datetime | None = None
     disputed_group: str = ""  # Alertmanager group of the disputed firing
     doubted_peer: str | None = None  # who sent the firing that is, or was, in doubt; None: there is no doubt
+    listed: bool = False  # an Alertmanager that was asked has listed this firing
 
 
 class Decision(Word, frozen=True, kw_only=True):
@@ -161,7 +173,42 @@ def settle(watch: Watch, now: datetime) -> Decision:
     The new episode begins when the disputed firing was heard: the alert was not firing before that, and its
     own startsAt already names the episode that ended.
     """
-    state, change = MOVES[watch.state, Signal.SETTLED]
+    return _counted(watch, now, Signal.SETTLED)
+
+
+def listed(
+    watch: Watch | None, alert: Alert, received_at: datetime, *, unheard_since: datetime | None = None
+) -> Decision:
+    """Decide what it means that Alertmanager lists an alert as firing, for certain.
+
+    `alert` is what it lists, for a dispute what was said; `unheard_since` is that of `observe`.
+    """
+    before = WatchState.NEW if watch is None else watch.state
+    state, change = MOVES[before, Signal.LISTED]
+    if watch is not None and change is Change.REPEATED:
+        return Decision(change=change, watch=replace(watch, state=state, heard_at=received_at, listed=True))
+    if watch is not None and before is WatchState.DISPUTED:
+        counted = _counted(watch, received_at, Signal.LISTED)
+        heard = counted.watch and replace(counted.watch, heard_at=received_at, listed=True)
+        return replace(counted, disputed=False, watch=heard)
+    is_over = watch is not None and watch.ended_at is not None and alert.starts_at <= watch.ended_at
+    is_old = watch is None and unheard_since is not None and alert.starts_at <= unheard_since
+    crc = annotations_crc(alert.annotations)
+    opened = _opened(watch, alert, received_at, change, crc, anew=is_over or is_old)
+    return replace(opened, watch=opened.watch and replace(opened.watch, listed=True))
+
+
+def absent(watch: Watch, ends_at: datetime, received_at: datetime) -> Decision:
+    """Decide what it means that no Alertmanager lists an alert, for certain; it was first missed at `ends_at`."""
+    state, change = MOVES[watch.state, Signal.ABSENT]
+    if change is Change.STALE:
+        return _resolved(watch, watch.ended_at or ends_at, received_at, change)
+    gone = replace(watch, state=state, heard_at=received_at, listed=False)
+    return Decision(change=change, watch=gone, ends=ends_at)
+
+
+def _counted(watch: Watch, now: datetime, signal: Signal) -> Decision:
+    state, change = MOVES[watch.state, signal]
     begins = _later(watch, watch.disputed_at or now)
     fired_at = watch.disputed_alert.starts_at if watch.disputed_alert else begins
     settled = replace(

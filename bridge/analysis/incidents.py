@@ -371,4 +371,5 @@ def _event_episode(episode: Episode, times: int) -> EventEpisode:
         source=episode.source, labels=episode.labels, annotations=episode.annotations,
         generator_url=episode.generator_url, severity=episode.severity, demoted=episode.demoted,
         why=episode.why, times=times, expired=episode.expired, disputed=episode.disputed,
+        suppressed=episode.suppressed,
     )  # fmt: skip

@@ -89,6 +89,7 @@ def _episode(episode: Episode) -> Record:
         "source": episode.source,
         "labels": dict(sorted(episode.labels.items())),
         "demoted": episode.demoted,
+        "suppressed": episode.suppressed,
         "why": episode.why,
     }
 

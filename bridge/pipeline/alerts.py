@@ -39,10 +39,12 @@ class Alerts:
             unheard_since=tenant.record.forgotten_start if before is None else None,
         )  # fmt: skip
         self._desk.out.count(f"change:{decision.change.value}")
+        if alert.firing and before is not None and before.state is WatchState.FIRING:
+            self._gathering.mark(tenant, key, "")  # Alertmanager tells of nothing that it holds back
         watch = decision.watch
         if watch is not None and decision.change is Change.DISPUTED:
             watch = replace(watch, disputed_group=notification.group_key)
-        self._keep(tenant, key, watch)
+        self.keep(tenant, key, watch)
         if decision.opens is not None:
             self._open(tenant, alert, decision, notification.group_key, before)
         if decision.ends is not None:
@@ -50,9 +52,31 @@ class Alerts:
         elif decision.change is Change.ALTERED:
             self._gathering.alter(tenant, key, alert.annotations)
 
+    def believe(self, tenant: Tenant, alert: Alert, why: str) -> None:
+        """Let an alert fire that Alertmanager lists; `why` is added to why it is where it is."""
+        key = (alert.source, alert.fingerprint)
+        before = tenant.watches.get(key)
+        decision = dedup.listed(
+            before, alert, self._desk.now,
+            unheard_since=tenant.record.forgotten_start if before is None else None,
+        )  # fmt: skip
+        self._desk.out.count(f"change:{decision.change.value}")
+        self.keep(tenant, key, decision.watch)
+        if decision.opens is not None:
+            group_key = "" if before is None else before.disputed_group
+            self._open(tenant, alert, decision, group_key, before)
+            self._gathering.remark(tenant, key, why)
+
+    def miss(self, tenant: Tenant, key: AlertKey, decision: dedup.Decision, why: str) -> None:
+        """Act on a decision about an alert that no Alertmanager lists."""
+        self._desk.out.count(f"change:{decision.change.value}")
+        self.keep(tenant, key, decision.watch)
+        if decision.ends is not None:
+            self._gathering.end(tenant, key, decision.ends, why=why)
+
     def drop(self, tenant: Tenant, key: AlertKey) -> None:
         """Let go of an alert that became a heartbeat: its episode ends, its watch is forgotten."""
-        self._keep(tenant, key, None)
+        self.keep(tenant, key, None)
         self._gathering.end(tenant, key, self._desk.now)
 
     def _open(
@@ -79,7 +103,8 @@ class Alerts:
             self._linkers.sight(tenant, episode)
         precedences.hear(desk, tenant, episode, newcomer.tokens)
 
-    def _keep(self, tenant: Tenant, key: AlertKey, watch: Watch | None) -> None:
+    def keep(self, tenant: Tenant, key: AlertKey, watch: Watch | None) -> None:
+        """Remember an alert as `watch`, or forget it, and arm what is expected of it."""
         self._desk.out.watches[tenant.name, key[0], key[1]] = watch
         if watch is None:
             self._forget(tenant, key)
@@ -107,7 +132,7 @@ class Alerts:
             return
         decision = dedup.settle(watch, self._desk.now)
         self._desk.out.count(f"change:{decision.change.value}")
-        self._keep(tenant, alert_key, decision.watch)
+        self.keep(tenant, alert_key, decision.watch)
         self._open(tenant, watch.disputed_alert, decision, watch.disputed_group, watch)
 
     def silent(self, tenant: Tenant, key: tuple[str, ...]) -> None:
@@ -122,7 +147,7 @@ class Alerts:
             return
         decision = dedup.silence(watch, self._desk.now)
         self._desk.out.count(f"change:{decision.change.value}")
-        self._keep(tenant, alert_key, decision.watch)
+        self.keep(tenant, alert_key, decision.watch)
         if decision.ends is not None:
             self._gathering.end(tenant, alert_key, self._desk.now, expired=True)
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from bridge.analysis import anomaly, dedup, incidents
+from bridge.analysis import anomaly, dedup, incidents, rounds
 from bridge.analysis.families import EncodeAsk, own_family
 from bridge.analysis.feedback import Action
 from bridge.analysis.incidents import Group
@@ -203,10 +203,17 @@ class Desk:
 
     def patience(self, tenant: Tenant, source: str) -> timedelta:
         """Return how long an alert of `source` is believed to fire without being named."""
-        known = self._sources.get((tenant.name, source)) or Source(tenant=tenant.name, name=source)
+        known = self._source(tenant, source)
         return dedup.patience(
             repeat_interval_s=known.repeat_interval_s, group_interval_s=known.group_interval_s
         )
+
+    def settle(self, tenant: Tenant, source: str) -> timedelta:
+        """Return for how long a webhook about an alert of `source` may be on its way."""
+        return timedelta(seconds=rounds.settle_s(self._source(tenant, source).group_interval_s))
+
+    def _source(self, tenant: Tenant, source: str) -> Source:
+        return self._sources.get((tenant.name, source)) or Source(tenant=tenant.name, name=source)
 
     def severity_of(self, alert: Alert) -> Severity:
         """Return what the alert's severity label means here."""

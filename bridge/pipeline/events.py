@@ -154,6 +154,8 @@ class Events:
         group.progress = replace(group.progress, ring_at=None)
         self._desk.touch(tenant, group)
         for episode in sorted(group.firing.values(), key=incidents.importance):
+            if episode.suppressed:
+                continue  # people silenced it: they are called if it fires on after that
             self.call(tenant, group, episode)
 
     def remind(self, tenant: Tenant, key: tuple[str, ...]) -> None:

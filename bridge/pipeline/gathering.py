@@ -19,7 +19,7 @@ from bridge.analysis.clustering import Newcomer
 from bridge.analysis.families import own_family
 from bridge.analysis.gate import FALLBACK, Way
 from bridge.analysis.incidents import AlertKey, Group, Signal
-from bridge.model import Episode, EventKind, Incident, IncidentState, Origin
+from bridge.model import Episode, EventKind, Incident, IncidentState, Origin, Suppression
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.events import Events
 from bridge.pipeline.links import Links
@@ -217,16 +217,21 @@ class Gathering:
 
     # ---- out -----------------------------------------------------------------------------------------------
 
-    def end(self, tenant: Tenant, key: AlertKey, ends_at: datetime, *, expired: bool = False) -> None:
-        """End the running episode of an alert; the incident goes quiet with its last one."""
+    def end(
+        self, tenant: Tenant, key: AlertKey, ends_at: datetime, *, expired: bool = False, why: str = ""
+    ) -> None:
+        """End the running episode of an alert; the incident goes quiet with its last one. `why` it ends is added."""
         running = tenant.end(key)
         if running is None:
             self._amend(tenant, key, ends_at)
             return
         group = tenant.groups[running[0]]
         episode = group.episodes[running[1]]
-        why = f"{episode.why}; given up: no resolve came" if expired else episode.why
-        ended = replace(episode, ends_at=max(ends_at, episode.starts_at), expired=expired, why=why)
+        ending = "given up: no resolve came" if expired else why
+        ended = replace(
+            episode, ends_at=max(ends_at, episode.starts_at), expired=expired, suppressed="",
+            why=f"{episode.why}; {ending}" if ending else episode.why,
+        )  # fmt: skip
         group.add(ended)
         calling.note_end(group, ended, self._desk.now)
         self._desk.keep_episode(tenant, ended)
@@ -274,6 +279,33 @@ class Gathering:
             altered = replace(group.episodes[running[1]], annotations=annotations)
             group.add(altered)
             self._desk.keep_episode(tenant, altered)
+
+    def mark(self, tenant: Tenant, key: AlertKey, suppressed: Suppression) -> bool:
+        """Mark the running episode of an alert as held back by Alertmanager, or not; return whether that is new."""
+        running = tenant.firing.get(key)
+        if running is None:
+            return False
+        group = tenant.groups[running[0]]
+        episode = group.episodes[running[1]]
+        if episode.suppressed == suppressed:
+            return False
+        marked = replace(episode, suppressed=suppressed)
+        group.add(marked)
+        self._desk.keep_episode(tenant, marked)
+        self._events.due_later(tenant, group, marked)
+        if not suppressed:
+            self._events.call(tenant, group, marked)  # what was owed while it was held back
+        return True
+
+    def remark(self, tenant: Tenant, key: AlertKey, why: str) -> None:
+        """Add to why the running episode of an alert is where it is."""
+        running = tenant.firing.get(key)
+        if running is not None:
+            group = tenant.groups[running[0]]
+            episode = group.episodes[running[1]]
+            remarked = replace(episode, why=f"{episode.why}; {why}")
+            group.add(remarked)
+            self._desk.keep_episode(tenant, remarked)
 
     def arm_close(self, tenant: Tenant, group: Group) -> None:
         """Arm the end of a quiet incident."""

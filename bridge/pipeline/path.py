@@ -35,6 +35,7 @@ from bridge.pipeline.heartbeats import Heartbeats
 from bridge.pipeline.linkers import Linkers
 from bridge.pipeline.links import Links
 from bridge.pipeline.reclustering import Reclustering
+from bridge.pipeline.reconciling import Reconciling
 from bridge.pipeline.regrouping import Regrouping
 from bridge.pipeline.state import EPOCH, Outcome, State, Tenant, Timers, day_of, time_of
 from bridge.pipeline.tidying import tidy
@@ -63,6 +64,7 @@ class Path:
         self._alerts = Alerts(desk, self._gathering, self._linkers)
         self._heartbeats = Heartbeats(desk, self._gathering)
         self._fits = Fits(desk, self._gathering)
+        self._reconciling = Reconciling(desk, self._alerts, self._gathering, self._heartbeats, self._step)
         self._rows: dict[RowKind, Callable[[InboxRow], None]] = {
             RowKind.WEBHOOK: self._webhook,
             RowKind.REJECTED: self._rejected,
@@ -75,6 +77,8 @@ class Path:
             RowKind.TOPOLOGY: self._new_chart,
             RowKind.LINKER: self._linkers.linker,
             RowKind.FEEDBACK: self._feedback,
+            RowKind.FOUND: self._reconciling.found,
+            RowKind.RECORDED: self._reconciling.recorded,
             RowKind.REPLAYED: lambda _row: None,  # the store marks the entry
         }
         self._rings: dict[str, Callable[[Tenant, tuple[str, ...]], None]] = {

@@ -33,7 +33,7 @@ from bridge.analysis.routing import Router
 from bridge.analysis.settings import AnalysisSettings
 from bridge.analysis.text import TemplateCache
 from bridge.analysis.topology import ORIGINS, Chart, Topology
-from bridge.model import Episode, Event, Word
+from bridge.model import Episode, Event, Suppression, Word
 from bridge.pipeline.window import Window
 
 TICK_S = 5
@@ -66,6 +66,15 @@ class Beat(Word, frozen=True, kw_only=True):
     missing: bool = False
 
 
+class Hidden(Word, frozen=True, kw_only=True):
+    """Alerts of one name that Alertmanager holds back and never told of."""
+
+    source: str
+    by: Suppression
+    first_at: datetime
+    last_at: datetime
+
+
 class TenantRecord(Word, frozen=True, kw_only=True):
     """What one tenant's thinking remembers besides its rows."""
 
@@ -91,6 +100,7 @@ class TenantRecord(Word, frozen=True, kw_only=True):
     onsets: tuple[Onset, ...] = ()  # services that lately began to alert
     learned_at: datetime | None = None  # when it was last looked whose alerts precede whose
     halved_day: int = 0  # when what that is learned from was last halved, in days since the epoch
+    hidden: dict[str, Hidden] = msgspec.field(default_factory=dict)  # by alert name, of the newest
 
 
 class Common(Word, frozen=True, kw_only=True):

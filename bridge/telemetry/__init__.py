@@ -88,6 +88,20 @@ METRICS: tuple[Metric, ...] = (
     Metric("tocsin_inbox_backlog_rows", "gauge", "Rows committed and not yet understood by the analyst."),
     # Understanding.
     Metric("tocsin_alerts_total", "counter", "Alerts understood, by why they are news.", ("change",)),
+    Metric(
+        "tocsin_reconciled_total",
+        "counter",
+        "Alerts by what Alertmanager's API and event recorder changed: opened (no webhook had named it), ended (no "
+        "resolve had come), settled and taken_back (firings in doubt), suppressed, unsuppressed, hidden (held back and "
+        "never told of).",
+        ("what",),
+    ),
+    Metric(
+        "tocsin_recorded_events_total",
+        "counter",
+        "Events of Alertmanager's event recorder, by kind.",
+        ("event",),
+    ),
     Metric("tocsin_incidents_open", "gauge", "Incidents in which something fires."),
     Metric("tocsin_incident_events_total", "counter", "Incident events made, by kind.", ("kind",)),
     Metric(
@@ -296,6 +310,8 @@ _OUTCOME: dict[str, tuple[str, str]] = {
     "event": ("tocsin_incident_events_total", "kind"),
     "feedback": ("tocsin_feedback_total", "kind"),
     "quarantined": ("tocsin_quarantined_total", "what"),
+    "reconciled": ("tocsin_reconciled_total", "what"),
+    "recorded": ("tocsin_recorded_events_total", "event"),
 }
 
 

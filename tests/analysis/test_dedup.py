@@ -17,7 +17,9 @@ from bridge.analysis.dedup import (
     Signal,
     Watch,
     WatchState,
+    absent,
     annotations_crc,
+    listed,
     observe,
     patience,
     settle,
@@ -32,7 +34,7 @@ S, Sig, C = WatchState, Signal, Change
 class Heard:
     """What is heard when (seconds after the beginning): an alert, or that time has passed."""
 
-    what: str  # fires, ends, settled, silent
+    what: str  # fires, ends, settled, silent, listed, absent
     seconds: float
     starts: float = 0.0
     ends: float | None = None  # of a resolve; None: when it is heard
@@ -56,20 +58,34 @@ def silent(seconds: float) -> Heard:
     return Heard("silent", seconds)
 
 
+def lists(seconds: float, starts: float = 0.0) -> Heard:
+    """Alertmanager lists it."""
+    return Heard("listed", seconds, starts)
+
+
+def misses(seconds: float, since: float | None = None) -> Heard:
+    """No Alertmanager lists it, since `since`."""
+    return Heard("absent", seconds, ends=since)
+
+
 def alert(heard: Heard) -> Alert:
     end = heard.seconds if heard.ends is None else heard.ends
     return Alert(
         tenant="default", source="am", fingerprint="00c0ffee00c0ffee",
         labels={"alertname": "HighCPU", "instance": "web-0"}, annotations={"summary": heard.told},
-        firing=heard.what == "fires", starts_at=at(heard.starts),
-        ends_at=None if heard.what == "fires" else at(end),
+        firing=heard.what != "ends", starts_at=at(heard.starts),
+        ends_at=None if heard.what != "ends" else at(end),
     )  # fmt: skip
 
 
 def hear(watch: Watch | None, heard: Heard) -> Decision:
     if heard.what in {"fires", "ends"}:
         return observe(watch, alert(heard), at(heard.seconds), peer=heard.peer)
+    if heard.what == "listed":
+        return listed(watch, alert(heard), at(heard.seconds))
     assert watch is not None
+    if heard.what == "absent":
+        return absent(watch, at(heard.seconds if heard.ends is None else heard.ends), at(heard.seconds))
     return (settle if heard.what == "settled" else silence)(watch, at(heard.seconds))
 
 
@@ -155,6 +171,22 @@ CASES = (
          ends=30_000),
     Case("nothing is ever heard of it again", (S.EXPIRED, Sig.SILENT), (*LOST, silent(58_800)), C.STALE, S.NEW,
          forgets=True),
+    Case("no webhook has named it, and Alertmanager lists it", (S.NEW, Sig.LISTED), (lists(700),),
+         C.FIRST_SEEN, S.FIRING, opens=0),
+    Case("it is still listed", (S.FIRING, Sig.LISTED), (FIRED, lists(700)), C.REPEATED, S.FIRING),
+    Case("its resolve was a mistake of one peer, all of them list it", (S.RESOLVED, Sig.LISTED),
+         (*OVER, lists(700)), C.REOPENED, S.FIRING, opens=700),
+    Case("it fires on with a startsAt from before the end that was told: that names an episode that is over",
+         (S.RESOLVED, Sig.LISTED), (*OVER, lists(700, starts=20)), C.REOPENED, S.FIRING, opens=700),
+    Case("it has fired again and no webhook said so", (S.RESOLVED, Sig.LISTED), (*OVER, lists(700, starts=60)),
+         C.REOPENED, S.FIRING, opens=60),
+    Case("all peers list what is in doubt", (S.DISPUTED, Sig.LISTED), (*LATE, lists(50)), C.REOPENED, S.FIRING,
+         opens=45),
+    Case("it was given up, and Alertmanager lists it", (S.EXPIRED, Sig.LISTED), (*LOST, lists(40_000)),
+         C.REOPENED, S.FIRING, opens=40_000),
+    Case("no peer lists it any more", (S.FIRING, Sig.ABSENT), (FIRED, misses(700, since=60)), C.GONE, S.EXPIRED,
+         ends=60),
+    Case("no peer lists what is in doubt", (S.DISPUTED, Sig.ABSENT), (*LATE, misses(50)), C.STALE, S.RESOLVED),
 )  # fmt: skip
 
 
@@ -295,11 +327,42 @@ def test_the_checksum_sees_every_change_and_no_order() -> None:
         assert annotations_crc(one) != annotations_crc(other)
 
 
+def test_an_end_that_nobody_told_is_not_compared_with_a_sender_whose_clock_is_behind() -> None:
+    watch = after(FIRED, misses(700, since=60))
+    assert hear(watch, fires(800, starts=-300)).change is C.REOPENED
+
+
+def test_the_end_of_what_was_gone_is_taken_in_when_it_is_told_after_all() -> None:
+    told = hear(after(FIRED, misses(700, since=60)), ends(800, when=55))
+    assert (told.change, told.ends) == (C.RESOLVED, at(55))
+
+
+def test_a_dispute_that_was_settled_by_all_peers_is_none_any_more() -> None:
+    counted, taken_back = hear(after(*LATE), lists(50)), hear(after(*LATE), misses(50))
+    assert not counted.disputed
+    for decision in (counted, taken_back):
+        assert decision.watch is not None
+        assert (decision.watch.disputed_alert, decision.watch.disputed_at) == (None, None)
+    assert taken_back.watch is not None
+    assert taken_back.watch.ended_at == at(40)
+
+
+@pytest.mark.parametrize("history", [OVER, LOST], ids=["resolved", "expired"])
+def test_nothing_that_is_over_can_be_missed(history: tuple[Heard, ...]) -> None:
+    with pytest.raises(KeyError):
+        hear(after(*history), misses(50_000))
+
+
+def test_what_was_forgotten_and_is_listed_with_its_old_startsat_is_an_episode_of_its_own() -> None:
+    decision = listed(None, alert(lists(90_000)), at(90_000), unheard_since=at(60_000))
+    assert decision.opens == at(90_000)
+
+
 # ---- any history -------------------------------------------------------------------------------------------
 
 _times = st.integers(-60, 60)
 _steps = st.tuples(
-    st.sampled_from(("fires", "fires", "ends", "time")),
+    st.sampled_from(("fires", "fires", "ends", "time", "listed", "absent")),
     st.sampled_from((0, 1, 5, 29, 31, 300, 29_401, 60_000)),  # seconds since the step before
     st.booleans(),  # a sender's times are relative to the beginning, so that they meet, or to when it is heard
     _times,
@@ -329,10 +392,12 @@ class Life:
         self.began: list[datetime] = []  # since it was last forgotten
 
     def take(self, heard: Heard) -> None:
+        if heard.what == "absent" and (self.watch is None or self.watch.state not in {S.FIRING, S.DISPUTED}):
+            return
         decision = hear(self.watch, heard)
         self._check(decision)
         self.watch = decision.watch
-        if heard.what in {"fires", "ends"}:
+        if heard.what in {"fires", "ends", "listed"}:
             self._resend(heard)
 
     def _check(self, decision: Decision) -> None:
@@ -344,7 +409,7 @@ class Life:
         if decision.ends is not None:
             assert self.running or self.given_up
             self.running = False
-        self.given_up = decision.change is C.EXPIRED
+        self.given_up = decision.change in {C.EXPIRED, C.GONE}
         if decision.watch is None:
             self.began = []
         assert self.running is (decision.watch is not None and decision.watch.state is S.FIRING)

@@ -15,6 +15,7 @@ from stores import FRONT, apart, fill, firing, row, settings_row
 from timeline import START, after, alert, stamp, webhook
 
 from bridge.analysis.settings import AnalysisSettings, Destination, Route, Source
+from bridge.app.recordings import understand
 from bridge.errors import StorageError
 from bridge.model import IncidentState, RowKind
 from bridge.storage.reading import Cursor, StateReader, read_cursor, write_cursor
@@ -26,7 +27,7 @@ ITEM_FIELDS = [
     "anomaly", "episode_count", "root", "merged_into",
 ]  # fmt: skip
 RECORD_FIELDS = [name.replace("episode_count", "episodes") for name in ITEM_FIELDS]
-EPISODE_FIELDS = ["fingerprint", "starts_at", "ends_at", "source", "labels", "demoted", "why"]
+EPISODE_FIELDS = ["fingerprint", "starts_at", "ends_at", "source", "labels", "demoted", "suppressed", "why"]
 
 
 @pytest.fixture
@@ -156,6 +157,21 @@ def test_what_could_not_be_used_is_kept_with_its_bytes(path: Path) -> None:
     assert [item["id"] for item in reader.quarantine("default", limit=1, cursor=page.next).items] == [1]
 
 
+def test_stats_name_what_is_held_back_and_was_never_told_of(path: Path) -> None:
+    with closing(StateStore(path)) as store:
+        desk = Desk(store)
+        labels = {"labels": [{"key": "alertname", "value": "Hidden"}]}
+        event = {"data": {"silenceMutedAlert": {"mutedAlert": {"labels": labels}}}}
+        for when in ("0s", "60s"):
+            desk.take(when, RowKind.RECORDED, json.dumps(event).encode())
+    (hidden,) = StateReader(path).stats("default")["hidden"]
+    assert hidden == {
+        "alertname": "Hidden", "source": "default", "by": "silenced", "first_at": START,
+        "last_at": START + timedelta(minutes=1),
+    }  # fmt: skip
+    assert StateReader(path).stats("other")["hidden"] == []
+
+
 def test_stats_say_how_far_the_analyst_is(path: Path) -> None:
     stats = reader_of(path).stats("default")
     assert stats["cursor"] == 5
@@ -254,6 +270,17 @@ def test_a_tenant_gets_the_topology_of_all_and_its_own(path: Path, since: dateti
     assert [json.loads(line)["tenant"] for line in told] == ["east", "east"]
     told = StateReader(path).history_lines(None, since=since).lines
     assert [json.loads(line)["tenant"] for line in told][:3] == ["", "east", "west"]
+
+
+def test_what_was_found_and_recorded_goes_out_with_its_source_and_comes_in_again(path: Path) -> None:
+    found = row(1, START, b'{"asked":1}', kind=RowKind.FOUND)
+    recorded = row(2, START, b'[{"data":{}}]', kind=RowKind.RECORDED)
+    fill(path, [msgspec.structs.replace(each, source="prod") for each in (found, recorded)])
+    back = [understand(line, tenant="other") for line in StateReader(path).history_lines(None).lines]
+    assert [(each.kind, each.source, each.body) for each in back] == [
+        (RowKind.FOUND, "prod", b'{"asked":1}'),
+        (RowKind.RECORDED, "prod", b'[{"data":{}}]'),
+    ]
 
 
 def test_a_tenant_gets_the_starts_that_are_written_under_another(path: Path) -> None:

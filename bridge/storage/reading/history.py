@@ -28,6 +28,7 @@ _COLUMNS = "seq, received_at, tenant, source, kind, body"
 _Row = Sequence[Any]
 #: What a tenant may read: its own, and what was everyone's.
 _THEIRS = "(tenant = ? OR kind IN ('settings', 'mode', 'started') OR (kind = 'topology' AND tenant = ''))"
+_OF_A_SOURCE = {RowKind.WEBHOOK, RowKind.FOUND, RowKind.RECORDED}
 
 
 def lines(
@@ -75,7 +76,7 @@ def _in_force(store: sqlite3.Connection, tenant: str | None, since: int) -> Iter
 
 
 def _line(row: _Row, asks: str | None, *, partial: bool = False) -> bytes:
-    """Return one line of replay input; a webhook carries its source, everything else its kind.
+    """Return one line of replay input: what comes from a source carries its name, all but a webhook its kind.
 
     `asks` is the tenant that asks, None for all of them; `partial` says that rows before this one are missing, and
     with them what the models told of texts that were known then.
@@ -83,7 +84,10 @@ def _line(row: _Row, asks: str | None, *, partial: bool = False) -> bytes:
     _, received_at, tenant, source, kind, packed = row
     body = zstandard.ZstdDecompressor().decompressobj().decompress(packed)
     line: Record = {"received_at": moment_of(received_at), "tenant": tenant if asks is None else asks}
-    line |= {"source": source} if kind == RowKind.WEBHOOK else {"kind": kind}
+    if kind in _OF_A_SOURCE:
+        line["source"] = source
+    if kind != RowKind.WEBHOOK:
+        line["kind"] = kind
     if partial:
         line["partial"] = True
     if asks is not None and kind == RowKind.SETTINGS:

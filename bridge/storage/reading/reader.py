@@ -25,6 +25,7 @@ from bridge.analysis.reports import Record, incident_item, incident_record, line
 from bridge.analysis.settings import AnalysisSettings
 from bridge.analysis.topology import ORIGINS, Chart, Topology
 from bridge.model import Episode, Incident, IncidentState, Word
+from bridge.pipeline.state import TenantRecord
 from bridge.storage.inbox import Position
 from bridge.storage.reading import feedback, history, quarantine
 from bridge.storage.reading.feedback import Standing
@@ -176,16 +177,24 @@ class StateReader:
         return topology_record(joined, limit)
 
     def stats(self, tenant: str | None) -> Record:
-        """Return how far the analyst is and what it holds: `cursor`, `processed_until` and counts."""
+        """Return how far the analyst is and what it holds: `cursor`, `processed_until`, counts and `hidden`."""
         where, values = chosen(tenant)
         with self._open() as store:
             if store is None:
-                return _stats((0, None), [], 0, 0, 0)
+                return _stats((0, None), [], [], 0, 0, 0)
             reached = store.execute("SELECT coalesce(max(id), 0), max(at) FROM cursor").fetchone()
             states = store.execute(
                 f"SELECT state, count(*) FROM incident {all_of(where)} GROUP BY state",  # noqa: S608
                 values,
             ).fetchall()
+            hidden = [
+                {"alertname": name, **msgspec.to_builtins(each, builtin_types=(datetime,))}
+                for (body,) in store.execute(
+                    f"SELECT body FROM tenant_state {all_of(where)} ORDER BY tenant",  # noqa: S608
+                    values,
+                )
+                for name, each in sorted(msgspec.msgpack.decode(body, type=TenantRecord).hidden.items())
+            ]
             counts = [
                 store.execute(f"SELECT count(*) FROM {table}", values).fetchone()[0]  # noqa: S608
                 for table in (
@@ -194,7 +203,7 @@ class StateReader:
                     f"quarantine {all_of(where)}",
                 )
             ]
-        return _stats(reached, states, *counts)
+        return _stats(reached, states, hidden, *counts)
 
     def incident_lines(
         self, tenant: str | None, *, since: datetime | None = None, after: Cursor | None = None
@@ -262,7 +271,12 @@ def _events(store: sqlite3.Connection, tenant: str, incident: str) -> list[msgsp
 
 
 def _stats(
-    reached: Sequence[Any], states: Sequence[Sequence[Any]], episodes: int, firing: int, quarantined: int
+    reached: Sequence[Any],
+    states: Sequence[Sequence[Any]],
+    hidden: Sequence[Record],
+    episodes: int,
+    firing: int,
+    quarantined: int,
 ) -> Record:
     by_state = dict.fromkeys((state.value for state in IncidentState), 0) | {row[0]: row[1] for row in states}
     return {
@@ -272,4 +286,5 @@ def _stats(
         "episodes": episodes,
         "episodes_firing": firing,
         "quarantined": quarantined,
+        "hidden": hidden,
     }
