@@ -1,4 +1,6 @@
-"""HTTP in: who sends, may it come in, is it a webhook, is it on the disk, then 200.
+"""HTTP in: who sends, may it come in, is it what it should be, is it on the disk, then 200.
+
+Two kinds of bodies come in, webhooks and what Alertmanager's event recorder sends; only the check differs.
 
 Rules: 200 only after the commit. 503 for everything that may be better in a moment (no room, no memory, a
 slow sender), because Alertmanager tries a 5xx again within seconds and a 4xx, 429 included, only at the
@@ -20,7 +22,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-from typing import Final
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 import msgspec
 from aiohttp import web
@@ -33,12 +36,24 @@ from bridge.intake.budget import Allowance, Budget, Hold
 from bridge.intake.terms import STATUS, Inbox, IntakeMeter, IntakeSettings, NoMeter, RefusedError
 from bridge.model import DEFAULT_SOURCE, OWN_SOURCE, RowKind
 from bridge.webhooks import envelope
+from bridge.webhooks.recorder import check_record
 
 #: Large bodies that are checked at once. More would take turns with the event loop, not the second processor.
 LARGE_CHECKS: Final = 1
 _JSON: Final = {"Content-Type": "application/json; charset=utf-8"}
 _JSON_TYPE: Final = re.compile(r"application/(?:[a-z0-9!#$&^_.+-]+\+)?json", re.IGNORECASE).fullmatch
 _SOURCE_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}").fullmatch
+
+
+class Incoming(NamedTuple):
+    """One kind of body that is taken in."""
+
+    kind: RowKind
+    check: Callable[[bytes], int]  # how many things are in it; PayloadError: it can never be good
+
+
+WEBHOOKS: Final = Incoming(RowKind.WEBHOOK, envelope.check)
+RECORDS: Final = Incoming(RowKind.RECORDED, check_record)
 
 
 class Intake:
@@ -62,6 +77,13 @@ class Intake:
 
     async def receive(self, request: web.Request) -> web.Response:
         """Answer one webhook."""
+        return await self._receive(request, WEBHOOKS)
+
+    async def record(self, request: web.Request) -> web.Response:
+        """Answer one request of Alertmanager's event recorder."""
+        return await self._receive(request, RECORDS)
+
+    async def _receive(self, request: web.Request, what: Incoming) -> web.Response:
         hold: Hold | None = None
         try:
             source = _source(request)
@@ -69,14 +91,15 @@ class Intake:
             _check_types(request)
             hold = Hold(self.budget, grant.tenant if self.keyring.tenants > 1 else peer)
             body = await self._body(request, hold)
-            alerts = await self._kept(grant.tenant, source, body)
+            number = await self._kept(grant.tenant, source, what, body)
         except RefusedError as refused:
             return self._refusal(refused)
         finally:
             if hold is not None:
                 hold.release()
-        self._meter.accepted(alerts, len(body))
-        return web.Response(body=b'{"received":%d}' % alerts, headers=_JSON)
+        if what is WEBHOOKS:
+            self._meter.accepted(number, len(body))
+        return web.Response(body=b'{"received":%d}' % number, headers=_JSON)
 
     def _admitted(self, request: web.Request) -> tuple[Grant, str | None]:
         """Return what the sender may do, and its address."""
@@ -113,27 +136,27 @@ class Intake:
         except (web.RequestPayloadError, BadHttpMessage, ConnectionError) as error:
             raise RefusedError("broken", "the body could not be read") from error
 
-    async def _kept(self, tenant: str, source: str, body: bytes) -> int:
-        """Return how many alerts `body` holds, once it is on the disk."""
+    async def _kept(self, tenant: str, source: str, what: Incoming, body: bytes) -> int:
+        """Return how many alerts or events `body` holds, once it is on the disk."""
         try:
-            alerts = await self._checked(body)
+            number = await self._checked(what, body)
         except PayloadError as error:
             await self._set_aside(tenant, source, str(error), body)
             raise RefusedError("payload", str(error)) from error
         try:
-            await self._inbox.put(tenant, source, RowKind.WEBHOOK, body)
+            await self._inbox.put(tenant, source, what.kind, body)
         except StoreFullError as error:
             raise RefusedError("disk_full", "no room on the disk; try again") from error
         except StorageError as error:
             raise RefusedError("storage", "not committed; try again") from error
-        return alerts
+        return number
 
-    async def _checked(self, body: bytes) -> int:
-        """Return how many alerts a body holds. A large one is looked at in a thread: the loop goes on meanwhile."""
+    async def _checked(self, what: Incoming, body: bytes) -> int:
+        """Return how much a body holds. A large one is looked at in a thread: the loop goes on meanwhile."""
         if not envelope.is_large(body):
-            return envelope.check(body)
+            return what.check(body)
         async with self._large:
-            return await asyncio.to_thread(envelope.check, body)
+            return await asyncio.to_thread(what.check, body)
 
     async def _set_aside(self, tenant: str, source: str, reason: str, body: bytes) -> None:
         """Keep the beginning of a body that can never be good for a person to look at, as far as it is allowed."""
@@ -163,10 +186,12 @@ class Intake:
 
 
 def routes(intake: Intake) -> list[web.RouteDef]:
-    """Return the routes of the webhooks that Tocsin understands."""
+    """Return the routes of what Tocsin understands."""
     return [
         web.post("/v1/alertmanager", intake.receive),
         web.post("/v1/alertmanager/{source}", intake.receive),
+        web.post("/v1/recorder", intake.record),
+        web.post("/v1/recorder/{source}", intake.record),
     ]
 
 

@@ -319,3 +319,55 @@ async def test_what_was_not_committed_is_asked_for_again(doors, error, reason):
     door.inbox.error = None
     assert (await door.post(body(alert())))[0] == 200
     assert door.intake.budget.held_bytes == 0
+
+
+# ---- the event recorder ----------------------------------------------------------------------------------
+
+RECORDER = "/v1/recorder"
+EVENT = {"@timestamp": "2026-11-23T19:26:18Z", "instance": "am-0", "data": {"alertCreated": {}}}
+
+
+@pytest.mark.parametrize(("path", "source"), [(RECORDER, "default"), (f"{RECORDER}/prod", "prod")])
+@pytest.mark.parametrize("sent", [EVENT, [EVENT, EVENT], [], [7]])
+async def test_what_the_recorder_sends_is_taken_in_as_it_is(doors, path, source, sent):
+    door = await doors()
+    text = json.dumps(sent).encode()
+    number = len(sent) if isinstance(sent, list) else 1
+    assert await door.post(text, path) == (200, {"received": number})
+    assert door.inbox.rows == [("default", source, RowKind.RECORDED, text)]
+    assert door.meter.webhooks == 0  # it is none
+
+
+@pytest.mark.parametrize(
+    "sent", [body(alert()), b"{}", b"7", b"", b'{"data": {"a": "\xff"}}', b"[" * 200_000]
+)
+async def test_what_no_recorder_sends_is_refused_and_set_aside(doors, sent):
+    door = await doors()
+    status, answer = await door.post(sent, RECORDER)
+    assert (status, door.meter.reasons) == (400, {"payload": 1})
+    assert answer["error"]
+    assert [row[2] for row in door.inbox.rows] == [RowKind.REJECTED]
+
+
+async def test_the_recorder_comes_through_the_same_door(doors):
+    door = await doors(
+        tokens=[("secret-token-0123", Grant(tenant="acme", role="viewer"))], max_body_bytes=1000
+    )
+    text = json.dumps(EVENT).encode()
+    assert (await door.post(text, RECORDER))[0] == 401
+    viewer = JSON | {"Authorization": "Bearer secret-token-0123"}
+    assert (await door.post(text, RECORDER, viewer))[0] == 403
+    door.intake.keyring = Keyring([("secret-token-0123", Grant(tenant="acme", role="sender"))])
+    assert (await door.post(text + b" " * 1000, RECORDER, viewer))[0] == 413
+    door.inbox.error = StoreFullError("full")
+    assert (await door.post(text, RECORDER, viewer))[0] == 503
+    door.inbox.error = None
+    assert (await door.post(text, RECORDER, viewer))[0] == 200
+    assert door.inbox.rows[0][0] == "acme"
+
+
+async def test_a_large_batch_of_the_recorder_is_checked_beside_the_loop(doors):
+    door = await doors()
+    text = json.dumps([EVENT] * 20_000).encode()
+    assert len(text) > 1 << 20
+    assert await door.post(text, RECORDER) == (200, {"received": 20_000})
