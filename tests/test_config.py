@@ -33,6 +33,8 @@ VARIABLES = {
     "SLACK_TOKEN": "xoxb-0",
     "SLACK_WEBHOOK_URL": "https://hooks.slack.example.com/services/x",
     "PAGERDUTY_KEY": TOKEN,
+    "ALERTMANAGER_TOKEN": TOKEN,
+    "ALERTMANAGER_PASSWORD": "p",
 }
 
 
@@ -255,6 +257,55 @@ def test_a_file_destination_stays_out_of_tocsins_own_stores(tmp_path, monkeypatc
         assert what in fault
 
 
+def test_alertmanagers_to_ask_are_handed_on_and_their_secrets_are_kept_from_the_inbox(tmp_path):
+    (tmp_path / "secret").write_text("s3cret\n")
+    settings = load(
+        tmp_path,
+        f"""
+sources:
+  - {{name: eu, alertmanagers: ["http://am-0:9093/", "https://am-1/prefix"], poll_interval: 1m, receiver: team/db}}
+  - {{name: us, alertmanagers: ["http://am:9093"], username: u, password_file: {tmp_path}/secret, group_interval: 30s}}
+  - {{name: asia, alertmanagers: ["http://am:9093"], token: s3cret}}
+  - {{name: none}}
+""",
+    )
+    eu, us, asia = settings.polls
+    assert (eu.tenant, eu.source, eu.receiver, eu.interval_s) == ("default", "eu", "team/db", 60.0)
+    assert eu.alertmanagers == ("http://am-0:9093", "https://am-1/prefix")
+    assert (eu.token, eu.username, eu.ca_file) == (None, None, "")
+    assert (us.username, us.password.get_secret_value(), us.group_interval_s) == ("u", "s3cret", 30.0)
+    assert (asia.token.get_secret_value(), asia.interval_s, asia.receiver) == ("s3cret", 30.0, "tocsin")
+    assert "s3cret" not in repr(settings)
+    assert [source.name for source in settings.analysis.sources] == ["eu", "us", "asia", "none"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ('alertmanagers: ["am-0:9093"]', "must begin with http://"),
+        ('alertmanagers: [""]', "must begin with http://"),
+        ('alertmanagers: ["http://u:p@am"]', "without user"),
+        ('alertmanagers: ["http://am/?a=b"]', "without user, query"),
+        ('alertmanagers: ["http://am", "http://am/"]', "twice"),
+        ("alertmanagers: http://am", "list"),
+        ('alertmanagers: ["http://am"], poll_interval: 30', "duration"),
+        ('alertmanagers: ["http://am"], poll_interval: 100ms', "at least 1s"),
+        ('alertmanagers: ["http://am"], receiver: ""', "receiver"),
+        ('alertmanagers: ["http://am"], token: a, token_file: /dev/null', "empty"),
+        ('alertmanagers: ["http://am"], token: "a\\nb"', "visible ASCII"),
+        ('alertmanagers: ["http://am"], username: u', "go together"),
+        ('alertmanagers: ["http://am"], password: p', "go together"),
+        ('alertmanagers: ["http://am"], token: t, username: u, password: p', "not both"),
+        ('alertmanagers: ["http://am"], ca_file: /nowhere.pem', "no certificates"),
+        ("token: t", "nobody to show them to"),
+        ("token_file: /nowhere", "cannot read /nowhere"),
+    ],
+)
+def test_what_is_wrong_with_asking_is_said(tmp_path, keys, told):
+    found = faults(tmp_path, f"sources: [{{name: eu, {keys}}}]\n")
+    assert any(told in fault and "sources" in fault for fault in found), found
+
+
 def test_a_list_without_destinations_is_noted(tmp_path):
     assert "incidents go nowhere" in load(tmp_path, "destinations: []").notes[0]
     assert load(tmp_path, "listen: 127.0.0.1:1").notes == ()
@@ -372,7 +423,7 @@ def test_sizes_have_units(text, expected):
 
 
 #: Settings of which the shipped file shows an example, since their default is nothing at all.
-EXAMPLES = {"destinations", "sources[].name", "analysis.severities"}
+EXAMPLES = {"destinations", "sources[].name", "sources[].alertmanagers", "analysis.severities"}
 
 
 def uncommented(text: str) -> str:
@@ -409,12 +460,14 @@ def shipped() -> Any:
 
 def test_the_shipped_file_is_good_when_every_example_is_taken_in(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "viewer.token").write_text("f" * 32)
+    for secret in ("viewer.token", "alertmanager.token", "alertmanager.password"):
+        (tmp_path / secret).write_text("f" * 32)
     settings = load(tmp_path, uncommented((ROOT / "config/tocsin.yaml").read_text()), environ=VARIABLES)
     assert {each.kind for each in settings.destinations} == set(KINDS)
     assert [token.role for token in settings.tokens] == ["sender", "viewer"]
     assert settings.analysis.severities["p0"] == "critical"
-    assert [source.name for source in settings.analysis.sources] == ["eu"]
+    assert [source.name for source in settings.analysis.sources] == ["eu", "us", "asia", "africa"]
+    assert [poll.source for poll in settings.polls] == ["eu", "us", "asia", "africa"]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
-"""`tocsin check`: a configuration looked at, its destinations asked, a marked test event sent.
+"""`tocsin check`: a configuration looked at, destinations and Alertmanagers asked, a marked test event sent.
 
 Rules: what is tried here is what the dispatcher does, by the same connectors and senders; only the waiting
-and the store are left out. A probe changes nothing at a destination. A test event says that it is one, in its
+and the store are left out. A probe changes nothing at a destination. Alertmanagers of
+sources are asked as the rounds do it. A test event says that it is one, in its
 title, its labels and its incident id; what it opened is closed again where a destination keeps things open.
 """
 
@@ -19,7 +20,8 @@ from typing import Any
 from bridge import config
 from bridge.app.destinations import connectors_of, senders
 from bridge.app.kinds import known_kinds
-from bridge.config import DestinationSettings, Settings
+from bridge.app.peers import Peers, UnansweredError
+from bridge.config import DestinationSettings, PollSettings, Settings
 from bridge.errors import ConfigError
 from bridge.model import (
     Delivered,
@@ -58,18 +60,25 @@ class Checked(Word, frozen=True, kw_only=True):
     faults: tuple[str, ...] = ()  # of the configuration, each with its place
     notes: tuple[str, ...] = ()  # allowed, and worth a look
     findings: tuple[Finding, ...] = ()
+    peers: tuple[Finding, ...] = ()  # Alertmanagers that were asked
 
     @property
     def good(self) -> bool:
         """Whether all is well."""
-        return not self.faults and all(each.good for each in self.findings)
+        return not self.faults and all(each.good for each in (*self.findings, *self.peers))
 
     def record(self) -> dict[str, Any]:
         """Return it for `--json`."""
         findings = [
             {"destination": each.destination, "good": each.good, "text": each.text} for each in self.findings
         ]
-        return {"good": self.good, "faults": self.faults, "notes": self.notes, "destinations": findings}
+        peers = [
+            {"alertmanager": each.destination, "good": each.good, "text": each.text} for each in self.peers
+        ]
+        return {
+            "good": self.good, "faults": self.faults, "notes": self.notes, "destinations": findings,
+            "alertmanagers": peers,
+        }  # fmt: skip
 
 
 def schema() -> dict[str, Any]:
@@ -101,7 +110,8 @@ def check(
     destinations, routes = len(settings.destinations), len(settings.analysis.routes)
     tell(f"{path}: good, {destinations} destination(s), {routes} route(s)")
     findings = asyncio.run(_try(settings, connect=connect, send_test=send_test, tell=tell))
-    return Checked(notes=settings.notes, findings=findings)
+    peers = asyncio.run(_ask_all(settings.polls, tell)) if connect and settings.polls else ()
+    return Checked(notes=settings.notes, findings=findings, peers=peers)
 
 
 async def _try(
@@ -120,6 +130,38 @@ async def _try(
             findings.append(await send_test_event(chosen.name, _connector(chosen), by_protocol))
             tell(_line(findings[-1]))
     return tuple(findings)
+
+
+async def _ask_all(polls: Sequence[PollSettings], tell: Callable[[str], object]) -> tuple[Finding, ...]:
+    findings: list[Finding] = []
+    peers = Peers()
+    try:
+        for poll in polls:
+            for address in poll.alertmanagers:
+                findings.append(await ask(peers, poll, address))
+                tell(_line(findings[-1]))
+    finally:
+        await peers.close()
+    return tuple(findings)
+
+
+async def ask(peers: Peers, poll: PollSettings, address: str) -> Finding:
+    """Ask an Alertmanager what it lists, and whether it has the receiver that sends here."""
+    name = f"{poll.source} ({address})"
+    try:
+        answer = await peers.ask(poll, address)
+        receivers = await peers.receivers(poll, address)
+    except UnansweredError as error:
+        return Finding(destination=name, good=False, text=str(error))
+    if poll.receiver not in receivers:
+        text = (
+            f"has no receiver {poll.receiver!r}, so nothing can be missed; set sources[].receiver to one of: "
+        )
+        return Finding(destination=name, good=False, text=text + ", ".join(receivers))
+    ours = sum(poll.receiver in alert.receivers for alert in answer.listing.alerts)
+    return Finding(
+        destination=name, good=True, text=f"answers; {ours} alert(s) for {poll.receiver} are listed"
+    )
 
 
 async def probe(name: str, connector: Connector, by_protocol: Mapping[type, Sender]) -> Finding:

@@ -38,6 +38,7 @@ from bridge.app.health import health_of
 from bridge.app.hearing import Hearing
 from bridge.app.listening import Listening
 from bridge.app.locks import Lock
+from bridge.app.polling import Polling
 from bridge.app.recovery import Launch, Patience, Recovery
 from bridge.app.service_graphs import ServiceGraphs
 from bridge.app.supervision import Supervisor, command, start_analyst
@@ -102,12 +103,20 @@ class Front:
             clock=_now,
             telemetry=self.telemetry,
         )
+        self.polling = Polling(
+            put=self.inbox.put,
+            polls=lambda: self.settings.polls,
+            troubles=self.troubles,
+            telemetry=self.telemetry,
+            clock=time.monotonic,
+        )
         self.hearing = Hearing(
             self.telemetry,
             self.troubles,
             newest_id=lambda: self.inbox.newest_id,
             on_events=self._on_events,
             on_state_lost=self._on_state_lost,
+            on_doubt=self.polling.want,
             clock=time.monotonic,
             wall=time.time,
         )
@@ -175,6 +184,7 @@ class Front:
                     for work in (
                         self.troubles.run(),
                         self.telling.run(),
+                        self.polling.run(),
                         self._keep_reloading(),
                         self._watchdog(),
                         self.chores.run(),
@@ -379,6 +389,8 @@ class Front:
         await self.telling.tell_settings()
         if (settings.destinations, settings.delivery) != (old.destinations, old.delivery):
             self._change_destinations(old, made)
+        if settings.polls != old.polls:
+            self.polling.change()
         self.telemetry.set("tocsin_config_reload_ok", 1)
         logger.info(
             "The changed configuration is in force%s.",

@@ -12,7 +12,8 @@ from bridge.telemetry import Telemetry, count_outcome
 
 logger = logging.getLogger(__name__)
 
-#: From the analyst's gauges to metrics. `due` is no metric: it says whether time has to be told.
+#: From the analyst's gauges to metrics. `due` is no metric: it says whether time has to be told; `disputed` says that
+#: somebody should be asked.
 GAUGES: dict[str, str] = {
     "incidents_open": "tocsin_incidents_open",
     "heartbeat_missing": "tocsin_heartbeat_missing",
@@ -37,6 +38,7 @@ class Hearing:
         newest_id: Callable[[], int],
         on_events: Callable[[], None],
         on_state_lost: Callable[[], None],
+        on_doubt: Callable[[], None] = lambda: None,
         clock: Callable[[], float],
         wall: Callable[[], float],
     ) -> None:
@@ -45,6 +47,7 @@ class Hearing:
         self._newest_id = newest_id
         self._on_events = on_events
         self._on_state_lost = on_state_lost
+        self._on_doubt = on_doubt
         self._clock = clock
         self._wall = wall
         self._caught_up_at = clock()
@@ -140,6 +143,8 @@ class Hearing:
 
     def _gauges(self, gauges: Mapping[str, float]) -> None:
         self.timers = bool(gauges.get("due", 1))
+        if gauges.get("disputed"):
+            self._on_doubt()
         for name, metric in GAUGES.items():
             if name in gauges:
                 self._telemetry.set(metric, gauges[name])

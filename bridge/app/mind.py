@@ -67,11 +67,15 @@ class Mind:
 
     def gauges(self, state: pipeline.State) -> dict[str, float]:
         """Count. Costs 5 ms with 20,000 open incidents."""
-        groups = [group for tenant in state.tenants.values() for group in tenant.groups.values()]
-        beats = [beat for tenant in state.tenants.values() for beat in tenant.beats.values()]
+        tenants = list(state.tenants.values())
+        groups = [group for tenant in tenants for group in tenant.groups.values()]
+        beats = [beat for tenant in tenants for beat in tenant.beats.values()]
         return {
             "due": float(state.next_tick() is not None),
             "incidents_open": sum(group.head.state is IncidentState.OPEN for group in groups),
+            "disputed": float(
+                any(watch.disputed_at for tenant in tenants for watch in tenant.watches.values())
+            ),
             "heartbeat_missing": sum(beat.missing for beat in beats),
             "degraded": float(state.common.model_free or not state.common.settings.models),
             "resident_bytes": resident_bytes(),

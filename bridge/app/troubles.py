@@ -66,6 +66,10 @@ TROUBLES: dict[str, tuple[Severity, str]] = {
         "warning",
         "The machine's clock was set back: {reason}. Incidents keep the later time; deliveries do not wait.",
     ),
+    "TocsinAlertmanagerSilent": (
+        "warning",
+        "Alertmanager {alertmanager} of source {source} cannot be asked: {reason}. Webhooks come in as ever.",
+    ),
     "TocsinDiskFilling": (
         "critical",
         "The disk of the stores is nearly full: {reason}. When it is full webhooks get 503.",

@@ -12,13 +12,21 @@ comes out.
 from __future__ import annotations
 
 from bridge.config.loading import default, is_loopback, load, schema
-from bridge.config.settings import DeliverySettings, DestinationKind, DestinationSettings, Settings, Token
+from bridge.config.settings import (
+    DeliverySettings,
+    DestinationKind,
+    DestinationSettings,
+    PollSettings,
+    Settings,
+    Token,
+)
 from bridge.config.topology import load_topology
 
 __all__ = [
     "DeliverySettings",
     "DestinationKind",
     "DestinationSettings",
+    "PollSettings",
     "Settings",
     "Token",
     "default",

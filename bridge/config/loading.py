@@ -37,7 +37,14 @@ from bridge.config.models import (
     TopologyFile,
 )
 from bridge.config.parts import Entry, Parts
-from bridge.config.settings import DeliverySettings, DestinationKind, DestinationSettings, Settings, Token
+from bridge.config.settings import (
+    DeliverySettings,
+    DestinationKind,
+    DestinationSettings,
+    PollSettings,
+    Settings,
+    Token,
+)
 from bridge.config.topology import NOTHING, Found, load_topology
 from bridge.errors import ConfigError
 from bridge.model import OWN_SOURCE
@@ -170,6 +177,7 @@ def _settings(
         budget_bytes=limits.budget_bytes,
         tenants=tuple(checks.tenants),
         tokens=tokens,
+        polls=checks.polls(),
         analysis=_analysis(parts, checks, _told(destinations, kinds), retention),
         topology=topology.chart,
         prometheus=checks.prometheus(),
@@ -313,6 +321,25 @@ class _Checks:
         entries = [entry for _, entry in self._parts.entries("sources", SourceEntry)]
         asked = [(entry.tenant or self.tenants[0], entry.prometheus) for entry in entries]
         return tuple(dict.fromkeys((tenant, url) for tenant, url in asked if url))
+
+    def polls(self) -> tuple[PollSettings, ...]:
+        """Return the sources whose Alertmanagers are asked."""
+        return tuple(
+            PollSettings(
+                tenant=entry.tenant or self.tenants[0],
+                source=entry.name,
+                alertmanagers=tuple(entry.alertmanagers),
+                interval_s=entry.poll_interval_s,
+                group_interval_s=entry.group_interval_s,
+                receiver=entry.receiver,
+                username=entry.username,
+                password=entry.given_password,
+                token=entry.given_token,
+                ca_file=entry.ca_file,
+            )
+            for _, entry in self._parts.entries("sources", SourceEntry)
+            if entry.alertmanagers
+        )
 
     def routes(self) -> tuple[Route, ...]:
         """Return the routes; without any in the file, everything goes everywhere."""

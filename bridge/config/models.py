@@ -11,6 +11,7 @@ comments of config/tocsin.yaml (a test compares them), so that schema, file and 
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -78,6 +79,12 @@ def _at_least_a_minute(amount_s: float | None) -> float | None:
     return amount_s
 
 
+def _at_least_a_second(amount_s: float) -> float:
+    if amount_s < _UNIT_S["s"]:
+        raise ValueError("must be at least 1s")
+    return amount_s
+
+
 def _name(text: str) -> str:
     if not _NAME.fullmatch(text):
         raise ValueError("must be 1 to 64 letters, digits, `_`, `.` or `-`, and begin with a letter or digit")
@@ -99,6 +106,31 @@ def _web_url(text: str) -> str:
     if urlsplit(text).query or urlsplit(text).fragment or urlsplit(text).username:
         raise ValueError("must be an address without user, query or fragment")
     return text.rstrip("/")
+
+
+def _peers(urls: list[str]) -> list[str]:
+    for url in urls:
+        if not url:
+            raise ValueError("must begin with http:// or https:// and a host")
+    if len(set(urls)) < len(urls):
+        raise ValueError("names an address twice; each peer stands once")
+    return urls
+
+
+def _certificates(path: str) -> str:
+    if path:
+        try:
+            ssl.create_default_context(cafile=path)
+        except OSError as error:  # ssl's own errors are of this kind
+            raise ValueError(f"no certificates can be read from {path}") from error
+    return path
+
+
+def _header(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    if not text or not text.isascii() or not text.isprintable():
+        raise ValueError("may hold visible ASCII characters only, and must not be empty")
+    return secret
 
 
 def _token(secret: SecretStr) -> SecretStr:
@@ -167,6 +199,10 @@ Name = Annotated[str, AfterValidator(_name)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
 TokenFile = Annotated[
     SecretStr, BeforeValidator(_read_secret), AfterValidator(_token), WithJsonSchema({"type": "string"})
+]
+Password = Annotated[SecretStr, AfterValidator(_header)]
+PasswordFile = Annotated[
+    SecretStr, BeforeValidator(_read_secret), AfterValidator(_header), WithJsonSchema({"type": "string"})
 ]
 Matchers = Annotated[list[str], BeforeValidator(_matchers), _MATCH_SCHEMA]
 Ratio = Annotated[float, Field(ge=0, le=1)]
@@ -239,7 +275,7 @@ class Tenant(Section):
 
 
 class SourceEntry(Section):
-    """One Alertmanager, and how often it repeats itself."""
+    """One Alertmanager with its peers, how often it repeats itself, and where it can be asked."""
 
     name: Name = Field(description="Last part of the address it sends to, /v1/alertmanager/<name>.")
     tenant: Name | None = Field(default=None, description="Tenant it sends for; null for the first one.")
@@ -249,12 +285,67 @@ class SourceEntry(Section):
         description="Its repeat_interval; an alert expires after twice this and group_interval.",
     )
     group_interval_s: LongerDuration = Field(
-        default=_SOURCE.group_interval_s, alias="group_interval", description="Its group_interval."
+        default=_SOURCE.group_interval_s,
+        alias="group_interval",
+        description="Its group_interval; for twice this a webhook may be on its way.",
     )
     prometheus: Annotated[str, AfterValidator(_web_url)] | None = Field(
         default=None,
         description="A Prometheus beside it, asked who calls whom (service graph and Istio metrics); null for none.",
     )
+    alertmanagers: Annotated[list[Annotated[str, AfterValidator(_web_url)]], AfterValidator(_peers)] = Field(
+        default=[],
+        description="Addresses of all its peers, to ask what is true now; none: nobody is asked.",
+    )
+    poll_interval_s: Annotated[LongerDuration, AfterValidator(_at_least_a_second)] = Field(
+        default=30.0, alias="poll_interval", description="All of them are asked so often."
+    )
+    receiver: Annotated[str, Field(min_length=1)] = Field(
+        default="tocsin",
+        description="Its receiver that sends here; what only others get is not missed.",
+    )
+    token: Password | None = Field(
+        default=None,
+        description="Bearer token that the peers ask for; or token_file, the path of a file with it.",
+    )
+    token_file: PasswordFile | None = Field(
+        default=None, description="File that holds the bearer token, instead of `token`."
+    )
+    username: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="User name that the peers ask for, with password or password_file."
+    )
+    password: Password | None = Field(default=None, description="Password of this user.")
+    password_file: PasswordFile | None = Field(
+        default=None, description="File that holds the password, instead of `password`."
+    )
+    ca_file: Annotated[str, AfterValidator(_certificates)] = Field(
+        default="",
+        description="PEM file of the authorities that the peers are trusted by; empty for the system's.",
+    )
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        if self.token is not None and self.token_file is not None:
+            raise ValueError("give only one of token and token_file")
+        if self.password is not None and self.password_file is not None:
+            raise ValueError("give only one of password and password_file")
+        if (self.username is not None) is not (self.given_password is not None):
+            raise ValueError("username and password (or password_file) go together")
+        if self.username is not None and self.given_token is not None:
+            raise ValueError("give either a token or a username, not both")
+        if not self.alertmanagers and (self.username or self.given_token or self.ca_file):
+            raise ValueError("has credentials and nobody to show them to; write `alertmanagers: [url, ...]`")
+        return self
+
+    @property
+    def given_token(self) -> SecretStr | None:
+        """The bearer token, wherever it was given."""
+        return self.token or self.token_file
+
+    @property
+    def given_password(self) -> SecretStr | None:
+        """The password, wherever it was given."""
+        return self.password or self.password_file
 
 
 class HeartbeatEntry(Section):
@@ -434,7 +525,7 @@ class Configuration(Section):
     )
     sources: list[SourceEntry] = Field(
         default=[SourceEntry(name="default")],
-        description="Alertmanagers whose intervals are not the usual ones.",
+        description="Alertmanagers that are asked what is true now, or whose intervals are not the usual ones.",
     )
     heartbeats: list[HeartbeatEntry] = Field(
         default=[HeartbeatEntry(match='alertname="Watchdog"')],  # type: ignore[arg-type]

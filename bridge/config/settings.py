@@ -38,6 +38,22 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PollSettings:
+    """The Alertmanagers of one source, and how they are asked what is true now."""
+
+    tenant: str
+    source: str
+    alertmanagers: tuple[str, ...]  # addresses without a slash at the end
+    interval_s: float
+    group_interval_s: float
+    receiver: str
+    username: str | None = None  # with a password, or
+    password: SecretStr | None = None
+    token: SecretStr | None = None  # a bearer token, or neither
+    ca_file: str = ""  # "": the system's authorities
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DestinationSettings:
     """One destination; `settings` is of its kind's own `Settings` type, for the connector to be made of."""
 
@@ -70,6 +86,7 @@ class Settings:
     budget_bytes: int
     tenants: tuple[str, ...]
     tokens: tuple[Token, ...]  # none: loopback peers only, as tenant `default`
+    polls: tuple[PollSettings, ...]  # of sources that have Alertmanagers to ask
     analysis: AnalysisSettings
     topology: Chart  # the topology file's; without services where there is none
     prometheus: tuple[tuple[str, str], ...]  # tenant and address of each that knows a service graph

@@ -86,6 +86,23 @@ METRICS: tuple[Metric, ...] = (
         "By how much the newest webhook's time, which never goes back, is ahead of the machine's clock.",
     ),
     Metric("tocsin_inbox_backlog_rows", "gauge", "Rows committed and not yet understood by the analyst."),
+    # What is true now.
+    Metric(
+        "tocsin_polls_total",
+        "counter",
+        "Alertmanagers asked what is true now: answered, young (it has just started, so that nothing is concluded from "
+        "what it does not list) or failed.",
+        ("source", "result"),
+    ),
+    Metric(
+        "tocsin_poll_seconds", "histogram", "One Alertmanager asked and understood.", (), ATTEMPT_BUCKETS_S
+    ),
+    Metric(
+        "tocsin_poll_rows_total",
+        "counter",
+        "Rounds over all Alertmanagers of a source that had news.",
+        ("source",),
+    ),
     # Understanding.
     Metric("tocsin_alerts_total", "counter", "Alerts understood, by why they are news.", ("change",)),
     Metric(
@@ -329,6 +346,8 @@ EVENTS: dict[str, str] = {
     "front_cut_off": "The end took too long and was made; what was acknowledged is on the disk.",
     "state_unread": "How far the analyst is could not be read at the start.",
     "inbox_behind": "inbox.db held less than was already read; its numbers go on above that.",
+    "poll_failed": "An Alertmanager cannot be asked what is true now: one line when that begins.",
+    "poll_recovered": "An Alertmanager answers again.",
     "config_reloaded": "A changed configuration is in force.",
     "config_note": "The configuration allows something that is easily a mistake.",
     "config_refused": "A changed configuration is bad; the old one stays in force.",

@@ -1,4 +1,4 @@
-"""The HTTP sender: one kept session, no redirects, no proxies from the environment, answers cut at 64 KiB.
+"""The HTTP sender: one kept session, no redirects, no proxies from the environment, answers cut at 64 KiB (or as told).
 
 Rule: no URL, header or body enters a reason; they may hold secrets. Only the host does.
 
@@ -28,7 +28,10 @@ KEPT_S = 4.0  # shorter than the idle limit of common servers (5 s), so that a k
 class HttpSender(Sender):
     """Sends `Http` requests. Close it in the loop that it was used in."""
 
-    def __init__(self, *, wait: wait_base | None = None, names: Names | None = None) -> None:
+    def __init__(
+        self, *, wait: wait_base | None = None, names: Names | None = None, body_bytes: int = BODY_BYTES
+    ) -> None:
+        self._body_bytes = body_bytes
         self._wait = wait if wait is not None else short_wait()
         self._names = names or Names()
         self._trust = Trust()
@@ -77,7 +80,7 @@ class HttpSender(Sender):
             timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(CONNECT_S, timeout_s)),
             allow_redirects=False,
         ) as answer:
-            body = await _first(answer.content, BODY_BYTES)
+            body = await _first(answer.content, self._body_bytes)
             headers = {name.lower(): value for name, value in answer.headers.items()}
             return HttpResponse(status=answer.status, headers=headers, body=body)
 

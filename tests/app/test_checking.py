@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -10,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alertmanagers import Alertmanager, entry
 from servers import free_port
 from typing_extensions import override
 
-from bridge.app.checking import check
+from bridge.app.checking import Checked, check
 from bridge.errors import ConfigError
 
 
@@ -114,3 +116,53 @@ def test_a_test_event_that_is_refused_is_bad(configured: Path, service: Service)
 def test_a_test_to_nobody_says_who_there_is(configured: Path) -> None:
     with pytest.raises(ConfigError, match="file, lost, pager, gone"):
         check(configured, send_test="nobody")
+
+
+# ---- Alertmanagers -----------------------------------------------------------------------------------------
+
+
+def asked(folder: Path, url: str, more: str = "") -> Path:
+    path = folder / "tocsin.yaml"
+    path.write_text(
+        f"storage: {{path: {folder}/data}}\nsources: [{{name: prod, alertmanagers: [{url}]{more}}}]\n",
+        "utf-8",
+    )
+    return path
+
+
+async def connected(path: Path) -> Checked:
+    return await asyncio.to_thread(check, path, connect=True)
+
+
+async def test_an_alertmanager_is_asked_what_it_lists_for_our_receiver(tmp_path: Path) -> None:
+    async with Alertmanager().serving() as peer:
+        peer.alerts = [entry("Down"), entry("Other", receivers=[{"name": "pager"}])]
+        checked = await connected(asked(tmp_path, peer.url))
+        assert checked.good
+        (found,) = checked.record()["alertmanagers"]
+        assert found == {
+            "alertmanager": f"prod ({peer.url})", "good": True, "text": "answers; 1 alert(s) for tocsin are listed",
+        }  # fmt: skip
+
+
+async def test_a_receiver_that_is_not_there_is_said_with_those_that_are(tmp_path: Path) -> None:
+    async with Alertmanager().serving() as peer:
+        checked = await connected(asked(tmp_path, peer.url, ", receiver: db"))
+        assert not checked.good
+        assert "has no receiver 'db'" in checked.peers[0].text
+        assert "tocsin, pager" in checked.peers[0].text
+
+
+async def test_an_alertmanager_that_does_not_answer_is_bad(tmp_path: Path) -> None:
+    async with Alertmanager().serving() as peer:
+        peer.authorization = "Bearer right"
+        checked = await connected(asked(tmp_path, peer.url, ", token: wrong"))
+        assert (checked.good, checked.peers[0].text) == (False, "/api/v2/status is answered 401")
+    checked = await connected(asked(tmp_path, f"http://127.0.0.1:{free_port()}"))
+    assert "no connection to 127.0.0.1" in checked.peers[0].text
+
+
+async def test_without_connect_nobody_is_asked(tmp_path: Path) -> None:
+    async with Alertmanager().serving() as peer:
+        assert (await asyncio.to_thread(check, asked(tmp_path, peer.url))).peers == ()
+        assert peer.asked == 0

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 
+from servers import free_port
 from sidecars import NO_MODELS, Sidecar, until
 
 
@@ -117,3 +118,18 @@ def test_a_changed_topology_file_is_in_force_after_a_reload_and_a_restart(make: 
     sidecar.file.write_text(NO_MODELS, "utf-8")
     sidecar.start()
     until(lambda: edges() == [], "no topology without a file")
+
+
+def test_alertmanagers_that_are_named_by_a_reload_are_asked(make: Callable[..., Sidecar]):
+    sidecar = make()
+    sidecar.start()
+    sources = (
+        f"sources: [{{name: eu, alertmanagers: ['http://127.0.0.1:{free_port()}'], poll_interval: 1s}}]\n"
+    )
+    sidecar.file.write_text(NO_MODELS + sources, "utf-8")
+    assert sidecar.ask("POST", "/-/reload", b"") == (200, "reloaded\n")
+    until(lambda: sidecar.logged("poll_failed"), "one of them is asked")
+    assert sidecar.logged("poll_failed")[0]["source"] == "eu"
+    sidecar.file.write_text(NO_MODELS, "utf-8")
+    assert sidecar.ask("POST", "/-/reload", b"") == (200, "reloaded\n")
+    assert sidecar.end() == 0

@@ -23,7 +23,7 @@ class Desk:
     def __init__(self, folder: Path) -> None:
         self.now = 100.0
         self.newest = 0
-        self.events = 0
+        self.events = self.doubts = 0
         self.states_lost = 0
         self.bodies: list[bytes] = []
         self.telemetry = Telemetry()
@@ -33,7 +33,7 @@ class Desk:
         )  # fmt: skip
         self.hearing = Hearing(
             self.telemetry, self.troubles, newest_id=lambda: self.newest, on_events=self.heard,
-            on_state_lost=self.lost, clock=lambda: self.now, wall=lambda: NOON_S + self.now,
+            on_state_lost=self.lost, on_doubt=self.doubt, clock=lambda: self.now, wall=lambda: NOON_S + self.now,
         )  # fmt: skip
 
     async def put(self, _tenant: str, _source: str, _kind: RowKind, body: bytes) -> int:
@@ -42,6 +42,9 @@ class Desk:
 
     def lost(self) -> None:
         self.states_lost += 1
+
+    def doubt(self) -> None:
+        self.doubts += 1
 
     def heard(self) -> None:
         self.events += 1
@@ -116,6 +119,12 @@ def test_time_is_told_often_until_the_analyst_says_that_nothing_waits(desk: Desk
     assert desk.telemetry.value("tocsin_models_up") == 1
     desk.hearing.analyst_is(up=False)
     assert desk.telemetry.value("tocsin_models_up") == 0
+
+
+def test_somebody_is_asked_while_a_firing_is_in_doubt(desk: Desk):
+    for disputed, doubts in ((0.0, 0), (1.0, 1), (1.0, 2), (0.0, 2)):
+        desk.hearing.analyst_says({"say": "gauges", "gauges": {"disputed": disputed}})
+        assert desk.doubts == doubts
 
 
 def test_an_analyst_that_does_not_stay_up_is_an_alert_until_a_batch_is_done(desk: Desk):
