@@ -1,8 +1,8 @@
 """Links: which incident a learned linker, or bursts, put an alert into, and the open window that they look at.
 
 Rules: which way acts is the verdict of the newest fit (`analysis.gate`), unless the settings name one; the fallback is
-in `gathering`. An alert goes to an incident at once, by the links it has then; `reclustering` looks again. What is added up
-are whole ten-thousandths, so that the order in which alerts of one moment came decides nothing.
+in `gathering`. An alert goes to an incident at once, by the links it has then; `reclustering` looks again. What is
+added up are whole ten-thousandths, so that the order in which alerts of one moment came decides nothing.
 
 Decision: sums of links decide here, too, as they do in the re-clustering: another rule would put an alert where the
 next round takes it away from.
