@@ -67,18 +67,21 @@ class Way:
 
 
 def ways(given: argparse.Namespace) -> list[Way]:
-    """Return the rows of Tocsin; those that this tree cannot do are left out."""
-    listed = [Way(name="tocsin, time-burst fallback")]
-    if _has("TOPOLOGY"):
-        listed.append(Way(name="tocsin, no topology", topology=False))
-    if _has("FEEDBACK") and given.data:
-        listed.append(Way(name="tocsin, all history corrected", feedback_days=365))
-    elif _has("FEEDBACK"):
+    """Return the rows of Tocsin."""
+    listed = [
+        Way(name="tocsin, fallback only", settings=AnalysisSettings(grouping="entities")),
+        Way(name="tocsin, no labels"),
+    ]
+    if given.data:
+        listed.append(Way(name="tocsin, history corrected", feedback_days=365))
+    else:
         listed += [
+            Way(name="tocsin, no labels, no topology", topology=False),
+            Way(name="tocsin, HDBSCAN re-clusters", settings=AnalysisSettings(reclustering="hdbscan")),
             Way(name="tocsin, 1 day of feedback", feedback_days=1),
             Way(name="tocsin, 3 days of feedback", feedback_days=3),
         ]
-    return listed
+    return [way for way in listed if not given.only or any(part in way.name for part in given.only)]
 
 
 def without(given: argparse.Namespace) -> list[Way]:
@@ -94,10 +97,6 @@ def without(given: argparse.Namespace) -> list[Way]:
         for name in names
     ]
     return [Way(name="all features"), *left]
-
-
-def _has(kind: str) -> bool:
-    return kind in RowKind.__members__
 
 
 # ---- one stream ----------------------------------------------------------------------------------------
@@ -204,7 +203,7 @@ def think(table: Table, stream: Stream, vectors: Vectors, listed: Iterable[Way])
 
 def played_groups(stream: Stream, vectors: Vectors, way: Way) -> tuple[Played, Groups]:
     """Let a stream through Tocsin; return what came of it and the incidents of the reported items."""
-    rows = topology_rows(stream) if way.topology and _has("TOPOLOGY") and stream.topology else []
+    rows = topology_rows(stream) if way.topology and stream.topology else []
     who = operator(stream, way.feedback_days) if way.feedback_days else None
     begin = time.perf_counter()
     name = f"{stream.name}: {way.name}"
@@ -223,7 +222,7 @@ def topology_rows(stream: Stream) -> list[tuple[RowKind, bytes]]:
         yaml.safe_dump({"services": stream.topology}, file)
         file.flush()
         chart = load_topology(Path(file.name), {}).chart
-    return [(RowKind("topology"), msgspec.json.encode(chart))]
+    return [(RowKind.TOPOLOGY, msgspec.json.encode(chart))]
 
 
 # ---- the tables ----------------------------------------------------------------------------------------
@@ -335,6 +334,7 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--curve", action="store_true", help="cost per alert as the open window grows")
     parser.add_argument("--ablation", action="store_true", help="one row per feature that is left out")
     parser.add_argument("--without", action="append", help="with --ablation: leave out these only")
+    parser.add_argument("--only", action="append", help="rows of Tocsin with this in their name")
     parser.add_argument("--fast", action="store_true", help="one world, 4 and 2 days, no text baseline")
     given = parser.parse_args()
     if given.fast:
@@ -353,9 +353,6 @@ def main() -> None:
         real(given, vectors, listed)
     else:
         generated(given, vectors, listed, plain=given.ablation)
-    for kind in ("TOPOLOGY", "FEEDBACK"):
-        if not _has(kind):
-            print(f"left out: rows that need {kind.lower()}, which this tree does not take in")
 
 
 if __name__ == "__main__":

@@ -10,14 +10,16 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from benchmarks.parts import baselines, recorded
 from benchmarks.parts.pages import called
-from benchmarks.parts.person import feedback_lines, operator
+from benchmarks.parts.person import body_of, feedback_lines, operator
 from benchmarks.parts.played import Page, Played, play
 from benchmarks.parts.storms import storm
 from benchmarks.parts.streams import Firing, Stream, first_of_each, webhooks
+from bridge.analysis.feedback import Feedback
 
 T0 = datetime(2026, 3, 2, tzinfo=UTC)
 DIGEST = """
@@ -196,7 +198,15 @@ def lines(home: dict, *names: str) -> list[tuple[str, list[str]]]:
     told = feedback_lines(
         wanted, incident_of=home.__getitem__, members_of=lambda one: members.get(one, ()), truth=TRUTH, at=T0
     )
-    return [(line["kind"], [each["fingerprint"] for each in line["episodes"]]) for line in told]
+    for line in told:
+        msgspec.json.decode(body_of(line, 1), type=Feedback)  # as the pipeline reads it
+    return [
+        (
+            line["kind"],
+            [each["fingerprint"] for each in [*line["episodes"], *([line["to"]] if "to" in line else [])]],
+        )
+        for line in told
+    ]
 
 
 def test_what_is_right_is_called_useful() -> None:

@@ -7,10 +7,11 @@ anybody has: the rows with feedback say what can be learned from a day of it, no
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import takewhile
+from itertools import count, takewhile
 
 from benchmarks.parts.played import OPERATOR_EVERY_S, Operator, Played
 from benchmarks.parts.streams import SOURCE, Firing, Key, Stream
@@ -28,16 +29,19 @@ def operator(stream: Stream, days: float) -> Operator:
     truth = {firing.key: firing.incident for firing in stream.firings}
     from_, until = stream.split_at - days * DAY, stream.split_at
 
-    def say(at: datetime, played: Played) -> Sequence[Mapping[str, object]]:
+    numbers = count(1)
+
+    def say(at: datetime, played: Played) -> Sequence[bytes]:
         if not from_ <= at < until:
             return ()
         since = at - timedelta(seconds=OPERATOR_EVERY_S)
         over = [name for end, name in ended if since < end <= at]
         members = _members(played, at)
-        return feedback_lines(
+        lines = feedback_lines(
             {name: [firing.key for firing in incidents[name] if firing.key in played.home] for name in over},
             incident_of=played.incident_of, members_of=lambda one: members.get(one, ()), truth=truth, at=at,
         )  # fmt: skip
+        return [body_of(line, next(numbers)) for line in lines]
 
     return say
 
@@ -60,8 +64,6 @@ def feedback_lines(
 
     The incident that has most of a true one becomes its home: what is foreign there is split off, one line per true
     incident; an incident that holds nothing else is merged into it, the episodes of any other are moved.
-
-    Of a `merge` and a `move` the last episode named says into which incident the others go.
 
     Args:
         true_incidents: Which to look at, each with its episodes.
@@ -95,7 +97,10 @@ def feedback_lines(
                 continue
             mine = sorted(key for key in keys if now_in(key) == one)
             alone = all(truth.get(key, name) == name for key in members_of(one) if now_in(key) == one)
-            lines.append(_line(at, "merge" if alone else "move", [*(mine[:1] if alone else mine), anchor]))
+            if alone:
+                lines.append(_line(at, "merge", [mine[0], anchor]))
+            else:
+                lines.append(_line(at, "move", mine) | {"to": _named(anchor)})
             place.update(dict.fromkeys(mine, home))
         if len(lines) == before and len(keys) > 1:
             lines.append(_line(at, "useful", [anchor]))
@@ -103,7 +108,16 @@ def feedback_lines(
 
 
 def _line(at: datetime, kind: str, keys: Sequence[Key]) -> Line:
-    named = [
-        {"fingerprint": fingerprint, "starts_at": starts_at.isoformat()} for _, fingerprint, starts_at in keys
-    ]
-    return {"at": at.isoformat(), "source": SOURCE, "kind": kind, "episodes": named}
+    return {"at": at.isoformat(), "source": SOURCE, "kind": kind, "episodes": [_named(key) for key in keys]}
+
+
+def _named(key: Key) -> dict[str, str]:
+    return {"fingerprint": key[1], "starts_at": key[2].isoformat()}
+
+
+def body_of(line: Line, number: int) -> bytes:
+    """Return a line as the body of the row that brings it."""
+    told = {name: line[name] for name in ("kind", "episodes")} | {"action": f"person-{number}"}
+    if "to" in line:
+        told["beside"] = line["to"]
+    return json.dumps(told).encode()

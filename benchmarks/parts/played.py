@@ -8,10 +8,9 @@ incident each episode stands in the end, and which events called people.
 from __future__ import annotations
 
 import base64
-import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import count
@@ -102,7 +101,7 @@ class Played:
                 self.pages.append(Page(event.at, told.id, event.kind.value, key))
 
 
-Operator = Callable[[datetime, Played], Sequence[Mapping[str, object]]]
+Operator = Callable[[datetime, Played], Sequence[bytes]]  # bodies of rows
 
 
 def play(
@@ -132,7 +131,7 @@ def play(
         while operator and asked_at and asked_at <= at:
             kind = RowKind("feedback")
             lines = operator(asked_at, played)
-            run.let([(asked_at, kind, json.dumps(line).encode()) for line in lines])
+            run.let([(asked_at, kind, body) for body in lines])
             asked_at += timedelta(seconds=OPERATOR_EVERY_S)
         run.let(batch)
         if number % 500 == 0:

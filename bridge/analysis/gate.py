@@ -37,7 +37,7 @@ from bridge.analysis.correlation import contract
 from bridge.analysis.entities import tokens_of
 from bridge.analysis.families import own_family
 from bridge.analysis.incidents import Group
-from bridge.analysis.learning import History, Judge, Key, Linker, Sighting, fit_linker
+from bridge.analysis.learning import History, Judge, Linker, Sighting, Taught, fit_linker, spoken_of
 from bridge.analysis.pairs import WINDOW_S, Ints
 from bridge.analysis.topology import Chart
 from bridge.model import Episode, Word
@@ -67,7 +67,7 @@ class LinkAsk(Word, frozen=True, kw_only=True):
     vectors: dict[str, bytes]  # template -> vector
     charts: tuple[Chart, ...]
     label: str  # of the topology
-    groups: tuple[tuple[Key, ...], ...]  # that people confirmed
+    taught: tuple[Taught, ...]  # what people said, oldest first
     sensitivity: float
     window_s: float
 
@@ -108,7 +108,7 @@ def fit(ask: LinkAsk) -> LinkFit:
         ask.sightings, families=ask.families, vectors=ask.vectors, charts=ask.charts, label=ask.label
     )
     verdict = examine(history, ask)
-    return LinkFit(fit=ask.fit, linker=fit_linker(history, ask.groups), verdict=verdict)
+    return LinkFit(fit=ask.fit, linker=fit_linker(history, ask.taught), verdict=verdict)
 
 
 def linker_row(fit: LinkFit) -> bytes:
@@ -132,7 +132,7 @@ def read_linker(body: bytes) -> LinkFit:
 
 def examine(history: History, ask: LinkAsk) -> Verdict:
     """Return which way acts."""
-    of, units = _units(history, ask.groups)
+    of, units = _units(history, ask.taught)
     if len(units) < LEAST_UNITS:
         return Verdict(
             reason=f"{len(units)} undisputed incidents are too few to tell, {LEAST_UNITS} are needed",
@@ -140,8 +140,7 @@ def examine(history: History, ask: LinkAsk) -> Verdict:
         )  # fmt: skip
     cut = int(len(units) * LEARNED_SHARE)
     begins = min(units[cut])
-    taught = [group for group in ask.groups if _last_of(history, group) < begins]
-    linker = fit_linker(history, taught, until=begins)
+    linker = fit_linker(history, ask.taught, until=begins)
     exam = _Exam(history, units[cut:][-MOST_UNITS:], begins, ask)
     judge = Judge(linker)
     evidence = [
@@ -170,22 +169,20 @@ def _decided(evidence: Sequence[Evidence], *, units: int, examined: int, of: str
 
 
 def _units(
-    history: History, groups: Sequence[Sequence[Key]]
+    history: History, taught: Sequence[Taught]
 ) -> tuple[Literal["isolated bursts", "confirmed incidents"], list[list[int]]]:
     """Return undisputed incidents as rows of the history, by their first alert."""
-    place = {each.key: row for row, each in enumerate(history.sightings)}
-    confirmed = sorted(sorted(place[key] for key in group if key in place) for group in groups)
-    confirmed = [unit for unit in confirmed if len(unit) > 1]
+    said = spoken_of(taught)
+    groups: dict[tuple[int, int], list[int]] = {}
+    for row, each in enumerate(history.sightings):
+        if each.key in said:
+            groups.setdefault(said[each.key], []).append(row)
+    confirmed = sorted(rows for rows in groups.values() if len(rows) > 1)
     if len(confirmed) >= LEAST_UNITS:
         return "confirmed incidents", confirmed
     areas = [each.labels.get(AREA_LABEL, "") for each in history.sightings]
     things = [f"{each.source} {each.fingerprint}" for each in history.sightings]
     return "isolated bursts", isolated(history.at_s.tolist(), areas, things)
-
-
-def _last_of(history: History, group: Sequence[Key]) -> int:
-    keys = set(group)
-    return max((row for row, each in enumerate(history.sightings) if each.key in keys), default=-1)
 
 
 class _Exam:

@@ -83,6 +83,13 @@ class Sighting(Word, frozen=True, array_like=True):
         return (self.source, self.fingerprint, self.starts_at)
 
 
+class Taught(Word, frozen=True, kw_only=True):
+    """What one correction says: episodes of one group belong together, those of different groups do not."""
+
+    incident: str  # that it was said of
+    groups: tuple[tuple[Key, ...], ...]
+
+
 class Table(Word, frozen=True, kw_only=True):
     """How often families come together. Binary fields are little-endian; base-two logarithms are float16."""
 
@@ -266,12 +273,12 @@ def likeness_of(vectors: Mapping[str, bytes]) -> Callable[[str, str], float | No
 # ---- fitting ---------------------------------------------------------------------------------------------
 
 
-def fit_linker(history: History, groups: Sequence[Sequence[Key]] = (), *, until: int | None = None) -> Linker:
-    """Learn from the first `until` sightings of a history, and from groups that people confirmed.
+def fit_linker(history: History, taught: Sequence[Taught] = (), *, until: int | None = None) -> Linker:
+    """Learn from the first `until` sightings of a history, and from what people said.
 
     Args:
         history: What was seen.
-        groups: Episodes that belong together; those of different groups do not.
+        taught: Corrections, oldest first. Of an episode the newest one that names it counts.
         until: How many sightings may be looked at, from the beginning; None: all.
 
     Seconds for some thousands of sightings.
@@ -283,7 +290,7 @@ def fit_linker(history: History, groups: Sequence[Sequence[Key]] = (), *, until:
         table = pairs.table(None)
         grown = _grown(*pairs.sample())
         linker = Linker(table=table, common=history.common, unlabelled=grown, pairs=pairs.near_count)
-        labelled, together = _labelled(history, groups, until)
+        labelled, together = _labelled(history, taught, until)
         if len(together) < LEAST_LABELLED or together.all() or not together.any():
             return linker
         judge = Judge(linker)
@@ -410,18 +417,36 @@ def _logs(values: NDArray[np.float64]) -> bytes:
     return np.log2(np.maximum(values, 1e-4)).astype("<f2").tobytes()
 
 
+def spoken_of(taught: Sequence[Taught]) -> dict[Key, tuple[int, int]]:
+    """Return the newest correction that names each episode, and in which of its groups: their numbers."""
+    return {
+        key: (lesson, number)
+        for lesson, each in enumerate(taught)
+        for number, group in enumerate(each.groups)
+        for key in group
+    }
+
+
 def _labelled(
-    history: History, groups: Sequence[Sequence[Key]], until: int | None
+    history: History, taught: Sequence[Taught], until: int | None
 ) -> tuple[tuple[Ints, Ints], NDArray[np.bool_]]:
-    """Return the pairs of which people said whether they belong together, and what they said."""
-    group_of = {key: number for number, group in enumerate(groups) for key in group}
-    labels = np.array([group_of.get(each.key, -1) for each in history.sightings], np.int64)
+    """Return the pairs of which people said whether they belong together, and what they said.
+
+    Of two corrections of different incidents each is right about its own: their episodes do not belong together.
+    """
+    said = spoken_of(taught)
+    incidents = {name: number for number, name in enumerate(dict.fromkeys(each.incident for each in taught))}
+    labels = np.full((len(history.sightings), 3), -1, np.int64)
+    for row, each in enumerate(history.sightings):
+        if each.key in said:
+            lesson, group = said[each.key]
+            labels[row] = lesson, group, incidents[taught[lesson].incident]
     earlier, later, _ = history.near(0, until)
-    told = (labels[earlier] >= 0) & (labels[later] >= 0)
-    earlier, later = earlier[told], later[told]
-    step = max(1, -(-len(earlier) // (2 * MAX_PAIRS)))
-    earlier, later = earlier[::step], later[::step]
-    return (earlier, later), labels[earlier] == labels[later]
+    one, other = labels[earlier], labels[later]
+    together = (one[:, 0] == other[:, 0]) & (one[:, 1] == other[:, 1])
+    told = (one[:, 0] >= 0) & (other[:, 0] >= 0) & ((one[:, 0] == other[:, 0]) | (one[:, 2] != other[:, 2]))
+    step = max(1, -(-int(told.sum()) // (2 * MAX_PAIRS)))
+    return (earlier[told][::step], later[told][::step]), together[told][::step]
 
 
 def _grown(rows: Floats, target: NDArray[np.bool_], weights: NDArray[np.float64]) -> Grown:

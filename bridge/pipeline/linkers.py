@@ -11,7 +11,8 @@ import zstandard
 from msgspec.structs import replace
 
 from bridge.analysis.gate import LinkAsk, read_linker
-from bridge.analysis.learning import Sighting
+from bridge.analysis.learning import Sighting, Taught
+from bridge.analysis.lessons import Lesson
 from bridge.analysis.pairs import begun_s
 from bridge.model import Episode, Fault, InboxRow
 from bridge.pipeline.desk import Desk
@@ -130,10 +131,14 @@ def link_ask(desk: Desk, tenant: Tenant) -> LinkAsk:
         families={name: desk.family_of(tenant, name) for name in known},
         vectors={} if desk.free else {record.id: record.vector for record in records if record.vector},
         charts=desk.charts_of(tenant), label=settings.topology_label,
-        groups=tuple(
-            tuple((sample.source, sample.fingerprint, sample.starts_at) for sample in group)
-            for lesson in tenant.lessons.values()
-            for group in lesson.groups
-        ),
+        taught=tuple(_taught(lesson) for lesson in tenant.lessons.values() if lesson.groups),
         sensitivity=settings.sensitivity, window_s=settings.window_s,
     )  # fmt: skip
+
+
+def _taught(lesson: Lesson) -> Taught:
+    groups = tuple(
+        tuple((sample.source, sample.fingerprint, sample.starts_at) for sample in group)
+        for group in lesson.groups
+    )
+    return Taught(incident=lesson.incident, groups=groups)

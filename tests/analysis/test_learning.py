@@ -11,7 +11,17 @@ import pytest
 
 from bridge.analysis.entities import tokens_of
 from bridge.analysis.gate import FALLBACK, Evidence, LinkAsk, _decided, fit
-from bridge.analysis.learning import FEATURES, History, Judge, Linker, Sighting, common_of, fit_linker
+from bridge.analysis.learning import (
+    FEATURES,
+    History,
+    Judge,
+    Linker,
+    Sighting,
+    Taught,
+    common_of,
+    fit_linker,
+    spoken_of,
+)
 from bridge.analysis.pairs import (
     CALLER_LATER,
     OTHER_CLUSTER,
@@ -122,7 +132,11 @@ def test_people_correct_what_history_suggests() -> None:
     for each in seen.sightings:
         if each.labels["alertname"].startswith("Mail"):
             mails.setdefault(int(each.at_s // 1800), []).append(each.key)
-    told = fit_linker(seen, [*groups, *mails.values()])
+    taught = [
+        Taught(incident=f"inc-{number}", groups=(tuple(group),))
+        for number, group in enumerate([*groups, *mails.values()])
+    ]
+    told = fit_linker(seen, taught)
     assert told.labelled >= 200
     assert chance(Judge(told), DB, SHOP) < 0.1 < chance(Judge(fit_linker(seen)), DB, SHOP)
 
@@ -162,10 +176,10 @@ def test_what_stands_in_every_hour_is_common() -> None:
 # ---- the gate --------------------------------------------------------------------------------------------
 
 
-def asked(sightings: list[Sighting], groups: tuple = ()) -> LinkAsk:
+def asked(sightings: list[Sighting], taught: tuple[Taught, ...] = ()) -> LinkAsk:
     return LinkAsk(
         tenant="default", fit=1, sightings=tuple(sightings), families={}, vectors={}, charts=CHARTS, label="service",
-        groups=groups, sensitivity=0.5, window_s=900.0,
+        taught=taught, sensitivity=0.5, window_s=900.0,
     )  # fmt: skip
 
 
@@ -187,8 +201,18 @@ def test_what_takes_overlapping_incidents_apart_best_acts() -> None:
 
 def test_confirmed_incidents_go_before_bursts() -> None:
     seen = world(4, days=6, faults=8)
-    groups = tuple(tuple(each.key for each in seen[n : n + 6]) for n in range(0, 6 * 48, 6))
-    assert fit(asked(seen, groups)).verdict.of == "confirmed incidents"
+    taught = tuple(
+        Taught(incident=f"inc-{n}", groups=(tuple(each.key for each in seen[n : n + 6]),))
+        for n in range(0, 6 * 48, 6)
+    )
+    assert fit(asked(seen, taught)).verdict.of == "confirmed incidents"
+
+
+def test_the_newest_word_about_an_episode_counts() -> None:
+    one, other = DB.key, SHOP.key
+    first = Taught(incident="inc-1", groups=((one, other),))
+    second = Taught(incident="inc-1", groups=((one,), (other,)))
+    assert spoken_of([first, second]) == {one: (1, 0), other: (1, 1)}
 
 
 def test_a_way_that_is_hardly_better_does_not_act() -> None:
