@@ -72,15 +72,12 @@ class Reclustering:
             order = {name: number for number, name in enumerate(sorted(set(numbers)))}
             return {window.keys[row]: order[name] for row, name in zip(rows, numbers, strict=True)}
         rows = rows[-MOST_NODES:]
-        one, other = np.triu_indices(len(rows), 1)
         nodes = np.array(rows, np.int64)
-        apart_s = window.columns.at_s[nodes[other]] - window.columns.at_s[nodes[one]]
-        near = apart_s <= WINDOW_S
-        one, other = one[near], other[near]
-        if not len(one):
-            return {window.keys[row]: number for number, row in enumerate(rows)}
-        weights, _, _ = self._links.weights(tenant, window, nodes[one], nodes[other])
-        links = list(zip(one.tolist(), other.tolist(), weights.tolist(), strict=True))
+        one, other, weights = window.links(
+            nodes, lambda left, right: self._links.weights(tenant, window, left, right)[0]
+        )
+        near = np.abs(window.columns.at_s[nodes[other]] - window.columns.at_s[nodes[one]]) <= WINDOW_S
+        links = list(zip(one[near].tolist(), other[near].tolist(), weights[near].tolist(), strict=True))
         by = correlation.by_density if self._desk.settings.reclustering == "hdbscan" else correlation.contract
         return dict(zip([window.keys[row] for row in rows], by(len(rows), links), strict=True))
 

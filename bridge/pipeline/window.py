@@ -25,6 +25,7 @@ from bridge.model import Episode
 MAX_ROWS = 2000
 MAX_PARTNERS = 400  # that one alert is compared with
 NOBODY = -1
+NO_ROWS = np.zeros(0, np.int64)
 
 
 class Window:
@@ -48,6 +49,9 @@ class Window:
         self._number_of: dict[str, int] = {}
         self._incident = np.full(256, NOBODY)
         self._marks = np.zeros(256, np.int64)  # of equal rows the smaller goes first
+        self._weighed: dict[
+            int, tuple[Ints, Ints]
+        ] = {}  # row, counted from the first ever -> partners and weights
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -112,6 +116,8 @@ class Window:
             for key in self.keys[:rows]:
                 if self._row_of[key] < self._dropped + rows:
                     del self._row_of[key]
+            for row in range(self._dropped, self._dropped + rows):
+                self._weighed.pop(row, None)
             self._dropped += rows
             self.columns.drop(rows)
             left = len(self.keys) - rows
@@ -145,6 +151,47 @@ class Window:
         ranked = np.lexsort((self._marks[rows], -self.columns.at_s[rows], -near))
         chosen: Ints = rows[ranked[:MAX_PARTNERS]]
         return chosen
+
+    def links(self, rows: Ints, weigh: Callable[[Ints, Ints], Ints]) -> tuple[Ints, Ints, Ints]:
+        """Return what the pairs of these rows weigh, as places in `rows`: (one, other, weight), one before other.
+
+        `rows` are in order. A pair is weighed once, when the newer of the two is first asked about; what it weighs
+        depends on nothing that changes while this window lives.
+        """
+        ever = rows + self._dropped
+        fresh = np.array(
+            [place for place, row in enumerate(ever.tolist()) if row not in self._weighed], np.int64
+        )
+        is_fresh = np.zeros(len(rows), np.bool_)
+        is_fresh[fresh] = True
+        places = np.arange(len(rows))
+        one = np.repeat(fresh, len(rows))
+        other = np.tile(places, len(fresh))
+        wanted = (other < one) | ((other != one) & ~is_fresh[other])
+        one, other = one[wanted], other[wanted]
+        if len(one):
+            weights = weigh(rows[one], rows[other])
+            ends = np.searchsorted(one, fresh, "right")
+            begins = np.searchsorted(one, fresh, "left")
+            for place, begin, end in zip(fresh.tolist(), begins, ends, strict=True):
+                self._weighed[int(ever[place])] = (ever[other[begin:end]], weights[begin:end])
+        return self._known_links(ever)
+
+    def _known_links(self, ever: Ints) -> tuple[Ints, Ints, Ints]:
+        place_of = np.full(len(self.keys), NOBODY)
+        place_of[ever - self._dropped] = np.arange(len(ever))
+        parts: list[tuple[Ints, Ints, Ints]] = []
+        for place, row in enumerate(ever.tolist()):
+            partners, weights = self._weighed.get(row, (NO_ROWS, NO_ROWS))
+            here = partners >= self._dropped
+            places = place_of[partners[here] - self._dropped]
+            among = places >= 0
+            found = places[among]
+            parts.append((np.minimum(found, place), np.maximum(found, place), weights[here][among]))
+        if not parts:
+            return NO_ROWS, NO_ROWS, NO_ROWS
+        one, other, weight = (np.concatenate(each) for each in zip(*parts, strict=True))
+        return one, other, weight
 
     @property
     def incidents(self) -> int:
