@@ -55,6 +55,8 @@ MARGIN = 0.02  # of F1, by which another way must be better than the fallback
 #: From one start to the next, as shares of the median length, in turns.
 SPACINGS = (0.3, 0.9, 0.15, 0.5, 1.3, 0.4, 0.7)
 LEAST_SPACING_S = 20.0
+#: Confirmed incidents come as close as they really came, and no further apart than that many median lengths.
+MOST_SPACING = 1.3
 LONE_S = 120.0  # an alert is lone if none of its cluster is nearer
 #: Log odds that a link must exceed to join, of which confirmed incidents choose one.
 SHIFTS = (0.0, 0.5, 1.0, 1.5, 2.0)
@@ -146,12 +148,13 @@ def examine(history: History, ask: LinkAsk) -> Verdict:
     cut = int(len(units) * LEARNED_SHARE)
     begins = min(units[cut])
     linker = fit_linker(history, ask.taught, until=begins)
-    exam = _Exam(history, units[cut:][-MOST_UNITS:], begins, ask)
+    confirmed = of == "confirmed incidents"
+    exam = _Exam(history, units[cut:][-MOST_UNITS:], begins, ask, confirmed=confirmed)
     judge = Judge(linker)
     evidence = [
         exam.graded("entities", exam.by_entities()),
         exam.graded("bursts", exam.by_bursts()),
-        *exam.by_linker(judge, SHIFTS if of == "confirmed incidents" else (UNCONFIRMED_SHIFT,)),
+        *exam.by_linker(judge, SHIFTS if confirmed else (UNCONFIRMED_SHIFT,)),
     ]
     return _decided(evidence, units=len(units), examined=exam.units, of=of)
 
@@ -193,9 +196,12 @@ def _units(
 class _Exam:
     """Incidents that are made to overlap, with lone alerts in between."""
 
-    def __init__(self, history: History, units: Sequence[Sequence[int]], begins: int, ask: LinkAsk) -> None:
+    def __init__(
+        self, history: History, units: Sequence[Sequence[int]], begins: int, ask: LinkAsk, *, confirmed: bool
+    ) -> None:
         self._history = history
         self._ask = ask
+        self._confirmed = confirmed
         self.units = len(units)
         played = self._overlapping(units) + self._lone(units, begins)
         played.sort()
@@ -209,7 +215,11 @@ class _Exam:
         played, start_s = [], 0.0
         for number, unit in enumerate(units):
             played += [(start_s + float(at_s[row] - at_s[unit[0]]), row, number) for row in unit]
-            start_s += max(LEAST_SPACING_S, length_s * SPACINGS[number % len(SPACINGS)])
+            if self._confirmed and number + 1 < len(units):
+                real_s = float(at_s[units[number + 1][0]] - at_s[unit[0]])
+                start_s += min(real_s, length_s * MOST_SPACING)
+            else:
+                start_s += max(LEAST_SPACING_S, length_s * SPACINGS[number % len(SPACINGS)])
         self.span_s = max(at for at, _, _ in played) if played else 0.0
         return played
 
