@@ -174,7 +174,8 @@ external_url: https://tocsin.example.com/
 tenants: [{name: ops, tokens: [{token: TOKEN, role: admin}]}]
 sources: [{name: eu, repeat_interval: 1h, group_interval: 30s}]
 heartbeats: []
-analysis: {window: 1h30m, severities: {P0: critical}, sensitivity: 1, unknown_severity: info}
+analysis: {window: 1h30m, severities: {P0: critical}, sensitivity: 1, unknown_severity: info,
+           grouping: bursts, reclustering: hdbscan}
 destinations:
   - {name: siem, kind: splunk, url: "https://splunk:8088", token: t}
   - {name: chat, kind: slack, token: t, channel: "#ops"}
@@ -200,6 +201,7 @@ log: {level: debug}
     )
     assert analysis.heartbeats == ()
     assert (analysis.window_s, analysis.sensitivity) == (5400.0, 1.0)
+    assert (analysis.grouping, analysis.reclustering) == ("bursts", "hdbscan")
     assert analysis.severities["p0"] == analysis.severities["page"] == "critical"
     assert analysis.destinations == (
         Destination(name="siem", wait_s=0.0),
@@ -309,6 +311,12 @@ def test_what_is_wrong_with_asking_is_said(tmp_path, keys, told):
 def test_a_list_without_destinations_is_noted(tmp_path):
     assert "incidents go nowhere" in load(tmp_path, "destinations: []").notes[0]
     assert load(tmp_path, "listen: 127.0.0.1:1").notes == ()
+
+
+def test_a_linker_that_can_learn_nothing_is_noted(tmp_path):
+    assert load(tmp_path, "analysis: {grouping: linker}").notes == ()
+    [note] = load(tmp_path, "analysis: {grouping: linker, models: false}").notes
+    assert note.startswith("analysis.grouping: linker is learned with the models")
 
 
 def test_a_reminder_that_reaches_only_pagers_is_noted(tmp_path):

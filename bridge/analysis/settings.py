@@ -29,6 +29,11 @@ DEFAULT_SEVERITIES: dict[str, Severity] = {
 }  # fmt: skip
 
 
+#: "auto" leaves the way to each tenant's own history (`analysis.gate`).
+Grouping = Literal["auto", "entities", "bursts", "linker"]
+Reclustering = Literal["correlation", "hdbscan"]
+
+
 class Heartbeat(Word, frozen=True, kw_only=True):
     """An alert that must keep firing. Matching alerts are kept out of grouping."""
 
@@ -77,9 +82,8 @@ class AnalysisSettings(Word, frozen=True, kw_only=True):
     dispute_s: float = 30.0  # how long a firing that may be a stale copy waits
     topology_label: str = "service"  # whose value names the service that an alert is about
     sensitivity: float = 0.5  # 0..1: how readily alerts are put together; higher joins more
-    #: Which way alerts are grouped: "auto" leaves it to each tenant's own history (`analysis.gate`).
-    grouping: Literal["auto", "entities", "bursts", "linker"] = "auto"
-    reclustering: Literal["correlation", "hdbscan"] = "correlation"
+    grouping: Grouping = "auto"
+    reclustering: Reclustering = "correlation"
     models: bool = True  # False: group key, labels and time alone
     heartbeats: tuple[Heartbeat, ...] = ()
     sources: tuple[Source, ...] = ()

@@ -236,6 +236,8 @@ def _analysis(
         dispute_s=analysis.dispute_s,
         topology_label=parts.section("topology", TopologyFile).label,
         sensitivity=analysis.sensitivity,
+        grouping=analysis.grouping,
+        reclustering=analysis.reclustering,
         models=analysis.models,
         heartbeats=tuple(
             Heartbeat(match=tuple(each.match), missing_after_s=each.missing_after_s) for each in heartbeats
@@ -350,6 +352,15 @@ class _Checks:
 
     def notes(self, kinds: Mapping[str, DestinationKind]) -> tuple[str, ...]:
         """Return what is allowed and still looks like a mistake."""
+        return self._notes_on_grouping() + self._notes_on_routes(kinds)
+
+    def _notes_on_grouping(self) -> tuple[str, ...]:
+        analysis = self._parts.section("analysis", Analysis)
+        if analysis.grouping != "linker" or analysis.models:
+            return ()
+        return ("analysis.grouping: linker is learned with the models, which `models: false` switches off",)
+
+    def _notes_on_routes(self, kinds: Mapping[str, DestinationKind]) -> tuple[str, ...]:
         if not self._destinations:
             return (
                 "destinations: there is none, so incidents go nowhere; leave the key out for a file of them",

@@ -29,7 +29,14 @@ from pydantic import (
 )
 
 from bridge.analysis.matchers import Matcher, parse_list
-from bridge.analysis.settings import DEFAULT_KINDS, DEFAULT_ORIGINS, AnalysisSettings, Source
+from bridge.analysis.settings import (
+    DEFAULT_KINDS,
+    DEFAULT_ORIGINS,
+    AnalysisSettings,
+    Grouping,
+    Reclustering,
+    Source,
+)
 from bridge.model import SEVERITY_RANK, EventKind, Origin, Severity
 
 Role = Literal["sender", "viewer", "responder", "admin"]
@@ -379,12 +386,23 @@ class Analysis(Section):
 
     sensitivity: Ratio = Field(
         default=_ANALYSIS.sensitivity,
-        description="0 to 1: how readily alerts are put together; higher joins more.",
+        description="0 to 1: how readily alerts are put together; higher joins more, which moves the learned linker's "
+        "threshold by up to two log odds either way.",
+    )
+    grouping: Grouping = Field(
+        default=_ANALYSIS.grouping,
+        description="auto, entities, bursts or linker: which way alerts are grouped; auto leaves it to each tenant's "
+        "own history.",
+    )
+    reclustering: Reclustering = Field(
+        default=_ANALYSIS.reclustering,
+        description="correlation or hdbscan: how the learned linker looks again at the last quarter of an hour.",
     )
     window_s: LongerDuration = Field(
         default=_ANALYSIS.window_s,
         alias="window",
-        description="An incident takes in new alerts for so long after its last one.",
+        description="An incident takes in new alerts for so long after its last one; the learned linker always "
+        "looks back a quarter of an hour.",
     )
     close_after_s: LongerDuration = Field(
         default=_ANALYSIS.close_after_s,
