@@ -11,11 +11,23 @@ import msgspec
 from timeline import START, alert, webhook
 
 from bridge import pipeline
+from bridge.analysis import gate
+from bridge.analysis.gate import Evidence, LinkFit, Verdict
+from bridge.analysis.learning import Linker, Table
 from bridge.analysis.settings import AnalysisSettings
+from bridge.analysis.trees import NO_TREES
 from bridge.model import InboxRow, RowKind
 from bridge.storage.state import StateStore
 
 FRONT = "front-1"
+WON = Verdict(
+    way="linker", shift=0.5, reason="linker is best", units=60, examined=24, of="isolated bursts",
+    evidence=(
+        Evidence(way="entities", f1=0.6, precision=0.7, recall=0.5),
+        Evidence(way="bursts", f1=0.5, precision=0.4, recall=0.8),
+        Evidence(way="linker", f1=0.9, precision=0.9, recall=0.9, shift=0.5),
+    ),
+)  # fmt: skip
 
 
 def row(
@@ -49,6 +61,15 @@ def apart(count: int, *, tenant: str = "default", first: int = 1) -> list[InboxR
         body = firing(f"Alert{number:03}", at, severity=severity)
         rows.append(row(first + number, at, body, tenant=tenant))
     return rows
+
+
+def linker_row(
+    number: int, at: datetime, verdict: Verdict, *, tenant: str = "default", fit: int = 1
+) -> InboxRow:
+    """Return the row that brings a linker which has learned nothing but its verdict."""
+    linker = Linker(table=Table(families=("a", "b")), common={}, unlabelled=NO_TREES, pairs=40, labelled=7)
+    body = gate.linker_row(LinkFit(fit=fit, linker=linker, verdict=verdict))
+    return row(number, at, body, tenant=tenant, kind=RowKind.LINKER)
 
 
 def settings_row(number: int, at: datetime, settings: AnalysisSettings | None = None) -> InboxRow:

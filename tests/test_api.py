@@ -18,7 +18,7 @@ import pytest
 from aiohttp import ClientPayloadError, ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 from desks import TOPOLOGY, Desk
-from stores import FRONT, apart, fill, firing, row
+from stores import FRONT, WON, apart, fill, firing, linker_row, row
 from timeline import START, alert, webhook
 
 from bridge.analysis.topology import Call, Chart, Service
@@ -182,6 +182,18 @@ def outcome_with(chart: Chart) -> Outcome:
     outcome = Outcome()
     outcome.charts["default", chart.origin] = chart
     return outcome
+
+
+async def test_the_linker_is_shown_with_its_evidence(world: World) -> None:
+    fill(world.path, [*apart(1), linker_row(2, START, WON)])
+    told = await world.json("/api/v1/models")
+    assert told["next"] is None
+    [linker] = told["items"]
+    assert (linker["name"], linker["acts"], linker["since"]) == ("linker", True, "2026-01-05T03:00:00Z")
+    assert [each["f1"] for each in linker["evidence"]] == [0.6, 0.5, 0.9]
+    assert (await world.json("/api/v1/models", "token-of-another"))["items"][0]["fit"] is None
+    stats = await world.json("/api/v1/stats")
+    assert stats["grouping"] == {"way": "linker", "reason": "linker is best"}
 
 
 async def test_incidents_are_listed_and_paged(world: World) -> None:

@@ -42,10 +42,12 @@ from bridge.analysis.families import own_family
 from bridge.analysis.incidents import Group
 from bridge.analysis.learning import History, Judge, Linker, Sighting, Taught, fit_linker, spoken_of
 from bridge.analysis.pairs import WINDOW_S, Ints
+from bridge.analysis.settings import Grouping
 from bridge.analysis.topology import Chart
 from bridge.model import Episode, Word
 
 Way = Literal["entities", "bursts", "linker"]
+WAYS: tuple[Way, ...] = ("entities", "bursts", "linker")
 FALLBACK: Way = "entities"
 
 LEAST_UNITS = 30
@@ -109,6 +111,13 @@ class LinkFit(Word, frozen=True, kw_only=True):
     verdict: Verdict
 
 
+def in_force(grouping: Grouping, verdict: Verdict | None) -> Way:
+    """Return how a tenant's alerts are grouped; `verdict` is of its newest fit, None before the first."""
+    if grouping == "auto":
+        return verdict.way if verdict is not None else FALLBACK
+    return FALLBACK if grouping == "linker" and verdict is None else grouping
+
+
 def fit(ask: LinkAsk) -> LinkFit:
     """Examine, and learn from all there is. Some ten seconds for 8,000 sightings; runs in the models' process."""
     history = History(
@@ -162,10 +171,7 @@ def examine(history: History, ask: LinkAsk) -> Verdict:
 def _decided(evidence: Sequence[Evidence], *, units: int, examined: int, of: str) -> Verdict:
     fallback = next(each for each in evidence if each.way == FALLBACK)
     best = max(evidence, key=lambda each: each.f1)  # the first of equals
-    kept = tuple(
-        max((e for e in evidence if e.way == way), key=lambda e: e.f1)
-        for way in ("entities", "bursts", "linker")
-    )
+    kept = tuple(max((e for e in evidence if e.way == way), key=lambda e: e.f1) for way in WAYS)
     scores = ", ".join(f"{each.way} {each.f1:.2f}" for each in kept)
     wins = best.f1 >= fallback.f1 + MARGIN
     chosen = best if wins else fallback

@@ -70,6 +70,7 @@ class Api:
             web.get("/api/v1/quarantine", self._for("viewer", self.quarantine)),
             web.get("/api/v1/quarantine/{id}", self._for("viewer", self.quarantined)),
             web.post("/api/v1/quarantine/{id}/replay", self._for("responder", self.replay)),
+            web.get("/api/v1/models", self._for("viewer", self.models)),
             web.get("/api/v1/topology", self._for("viewer", self.topology)),
             web.get("/api/v1/stats", self._for("viewer", self.stats)),
             web.get("/api/v1/export", self._for("viewer", self.export)),
@@ -142,6 +143,11 @@ class Api:
         shown = msgspec.to_builtins(entry, builtin_types=(bytes, datetime))
         return _json(shown | _shown_bytes(shown.pop("body")))
 
+    async def models(self, request: web.Request, who: Credential) -> web.StreamResponse:
+        """Answer GET /api/v1/models."""
+        Asked(request, set())
+        return _json({"items": await self._read(partial(self._reading.models, who.tenant)), "next": None})
+
     async def topology(self, request: web.Request, who: Credential) -> web.StreamResponse:
         """Answer GET /api/v1/topology."""
         asked = Asked(request, {"limit"})
@@ -152,12 +158,14 @@ class Api:
         Asked(request, set())
         stats = await self._read(partial(self._reading.stats, who.tenant))
         counts = await self._read(partial(self._deliveries.counts, who.tenant))
+        linker = (await self._read(partial(self._reading.models, who.tenant)))[0]
         backlog = max(0, self._around.newest_row() - stats["cursor"])
         health = self._around.health(who.tenant)
         return _json(
             {
                 "inbox_backlog": backlog,
                 **stats,
+                "grouping": {name: linker[name] for name in ("way", "reason")},
                 "deliveries": counts,
                 "analyst": health.analyst,
                 "destinations": health.destinations,

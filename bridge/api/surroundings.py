@@ -131,6 +131,9 @@ class Reading(Kept, Protocol):
     def quarantined(self, tenant: str | None, number: int) -> Entry | None:
         """Return one quarantined thing."""
 
+    def models(self, tenant: str) -> list[dict[str, Any]]:
+        """Return which models a tenant has, the linker first."""
+
     def topology(self, tenant: str, *, limit: int) -> dict[str, Any]:
         """Return who calls whom, at most so many services and edges."""
 

@@ -234,6 +234,7 @@ def status_page(url: str, stats: Mapping[str, Any]) -> str:
         f"  analyst      {_analyst(stats['analyst'])}",
         f"  incidents    {states['open']} open, {states['quiet']} quiet, {states['closed']} closed",
         f"  alerts       {stats['episodes_firing']:,} firing of {stats['episodes']:,} known",
+        f"  grouping     {_grouping(stats['grouping'])}",
         f"  understood   until {when(stats['processed_until'])}, {stats['inbox_backlog']:,} rows to go",
         f"  deliveries   {deliveries.get('waiting', 0):,} waiting, {dead:,} given up",
         f"  quarantine   {stats['quarantined']:,}",
@@ -256,6 +257,11 @@ def _analyst(analyst: Mapping[str, Any]) -> str:
     if analyst["degraded"]:
         parts.append("incidents are decided without them")
     return ", ".join(parts)
+
+
+def _grouping(told: Mapping[str, Any]) -> str:
+    by = {"entities": "by what alerts share", "bursts": "by bursts", "linker": "by what was learned"}
+    return plain(f"{by.get(told['way'], told['way'])}: {told['reason']}")
 
 
 def _destinations(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -116,7 +116,9 @@ class Linkers:
             return
         tenant.link_fit = self._desk.out.link_fits[tenant.name] = fit
         done = max(tenant.record.link_done, fit.fit)
-        self._desk.keep_record(tenant, replace(tenant.record, link_done=done, regroup_wishes=()))
+        self._desk.keep_record(tenant, replace(
+            tenant.record, link_done=done, link_since=self._desk.now, regroup_wishes=(),
+        ))  # fmt: skip
         self._links.rearm(tenant)
         self._links.arm_round(tenant)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bridge.analysis.bursts import AREA_LABEL, BEFORE_S, SURGE_REST_S, SURGE_S, is_surge
 from bridge.analysis.clustering import LIVELY
-from bridge.analysis.gate import FALLBACK, Way
+from bridge.analysis.gate import FALLBACK, Way, in_force
 from bridge.analysis.incidents import Group
 from bridge.analysis.learning import Judge, Linker, Table, likeness_of
 from bridge.analysis.pairs import Ints, said
@@ -46,11 +46,8 @@ class Links:
 
     def way(self, tenant: Tenant) -> Way:
         """Return how this tenant's alerts are grouped."""
-        asked = self._desk.settings.grouping
         known = tenant.link_fit
-        if asked == "auto":
-            return known.verdict.way if known is not None else FALLBACK
-        return FALLBACK if asked == "linker" and known is None else asked
+        return in_force(self._desk.settings.grouping, known.verdict if known is not None else None)
 
     # ---- the window ----------------------------------------------------------------------------------------
 

@@ -90,6 +90,7 @@ class TenantRecord(Word, frozen=True, kw_only=True):
     sighted_in_tick: int = 0  # and how many were kept in it
     link_asked: int = 0  # number of the newest linker that was asked for
     link_done: int = 0
+    link_since: datetime | None = None  # when the newest one came
     linked_at: datetime | None = None  # when it was asked for
     linked_sighted: int = 0  # `sighted` at that time
     linked_lessons: tuple[str, ...] = ()  # actions whose lessons it was to learn from

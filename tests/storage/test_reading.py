@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from desks import TOPOLOGY, Desk, host
-from stores import FRONT, apart, fill, firing, row, settings_row
+from stores import FRONT, WON, apart, fill, firing, linker_row, row, settings_row
 from timeline import START, after, alert, stamp, webhook
 
 from bridge.analysis.settings import AnalysisSettings, Destination, Route, Source
@@ -331,3 +331,59 @@ def test_where_the_analyst_stands_is_told_per_front(path: Path) -> None:
     assert (found.id, found.at_us) == (3, microseconds(START + timedelta(hours=2)))
     assert reader.position("front-2") is None
     assert StateReader(path.with_name("other.db")).position(FRONT) is None
+
+
+# ---- models ----------------------------------------------------------------------------------------------
+
+
+def test_a_tenant_that_learned_nothing_says_what_it_lacks(path: Path) -> None:
+    [before] = StateReader(path).models("default")
+    [linker] = reader_of(path).models("default")
+    assert [each["reason"] for each in (before, linker)] == [
+        "0 of 300 alerts to learn from", "5 of 300 alerts to learn from",
+    ]  # fmt: skip
+    assert (linker["way"], linker["acts"], linker["fit"], linker["since"]) == ("entities", False, None, None)
+    assert (linker["of"], linker["evidence"]) == (None, [])
+
+
+def test_a_linker_that_passed_its_exam_is_told_with_its_evidence_and_since_when(path: Path) -> None:
+    came_at = START + timedelta(hours=7)
+    fill(
+        path,
+        [*apart(2), linker_row(3, came_at, WON), row(4, came_at, firing("Other", came_at), tenant="other")],
+    )
+    [linker] = StateReader(path).models("default")
+    assert (linker["name"], linker["acts"], linker["way"], linker["fit"]) == ("linker", True, "linker", 1)
+    assert linker["since"] == came_at
+    assert (linker["reason"], linker["forced_by_settings"]) == ("linker is best", False)
+    assert (linker["pairs"], linker["labelled"], linker["families"]) == (40, 7, 2)
+    assert (linker["units"], linker["examined"], linker["of"]) == (60, 24, "isolated bursts")
+    assert [each["way"] for each in linker["evidence"]] == ["entities", "bursts", "linker"]
+    assert linker["evidence"][2] == {
+        "way": "linker",
+        "f1": 0.9,
+        "precision": 0.9,
+        "recall": 0.9,
+        "shift": 0.5,
+    }
+    [foreign] = StateReader(path).models("other")
+    assert (foreign["acts"], foreign["fit"]) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "learned", "way", "reason"),
+    [
+        (AnalysisSettings(grouping="bursts"), True, "bursts", "the configuration says `grouping: bursts`"),
+        (AnalysisSettings(grouping="linker"), True, "linker", "the configuration says `grouping: linker`"),
+        (AnalysisSettings(grouping="linker"), False, "entities",
+         "the configuration says `grouping: linker`, but 0 of 300 alerts to learn from"),
+        (AnalysisSettings(models=False), False, "entities", "nothing is learned: models are switched off"),
+    ],
+)  # fmt: skip
+def test_settings_that_decide_are_the_reason(
+    path: Path, settings: AnalysisSettings, learned: bool, way: str, reason: str
+) -> None:
+    fill(path, [settings_row(1, START, settings), *[linker_row(2, START, WON)] * learned])
+    [linker] = StateReader(path).models("default")
+    assert (linker["way"], linker["reason"]) == (way, reason)
+    assert linker["forced_by_settings"] == (settings.grouping != "auto")

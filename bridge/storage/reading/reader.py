@@ -27,7 +27,7 @@ from bridge.analysis.topology import ORIGINS, Chart, Topology
 from bridge.model import Episode, Incident, IncidentState, Word
 from bridge.pipeline.state import TenantRecord
 from bridge.storage.inbox import Position
-from bridge.storage.reading import feedback, history, quarantine
+from bridge.storage.reading import feedback, history, models, quarantine
 from bridge.storage.reading.feedback import Standing
 from bridge.storage.reading.pages import Cursor, Lines, Page, all_of, chosen, next_of, read_cursor
 from bridge.storage.reading.quarantine import Quarantined
@@ -169,12 +169,16 @@ class StateReader:
         with self._open() as store:
             question = "SELECT tenant, origin, body FROM chart WHERE tenant IN ('', ?)"
             rows = store.execute(question, (tenant,)).fetchall() if store else []
-            common = store and store.execute("SELECT body FROM common").fetchone()
+            settings = _settings(store)
         charts = {(row[1], row[0]): msgspec.msgpack.decode(row[2], type=Chart) for row in rows}
         ordered = sorted(charts, key=lambda key: (ORIGINS.index(key[0]), key[1]))
-        told = msgspec.msgpack.decode(common[0], type=_Common).settings if common else AnalysisSettings()
-        joined = Topology([charts[key] for key in ordered], label=told.topology_label)
+        joined = Topology([charts[key] for key in ordered], label=settings.topology_label)
         return topology_record(joined, limit)
+
+    def models(self, tenant: str) -> list[Record]:
+        """Return which models a tenant has, whether they act, and on what evidence."""
+        with self._open() as store:
+            return models.listed(store, tenant, _settings(store))
 
     def stats(self, tenant: str | None) -> Record:
         """Return how far the analyst is and what it holds: `cursor`, `processed_until`, counts and `hidden`."""
@@ -252,6 +256,12 @@ class StateReader:
 def _has_tables(store: sqlite3.Connection) -> bool:
     found = store.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'incident'").fetchone()
     return found is not None
+
+
+def _settings(store: sqlite3.Connection | None) -> AnalysisSettings:
+    """Return the settings in force; the defaults before any were told."""
+    common = store and store.execute("SELECT body FROM common").fetchone()
+    return msgspec.msgpack.decode(common[0], type=_Common).settings if common else AnalysisSettings()
 
 
 def _incident(body: bytes) -> Incident:

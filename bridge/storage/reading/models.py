@@ -1,0 +1,89 @@
+"""Which models a tenant has: for now its linker, whether it groups alerts, and on what evidence."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import msgspec
+
+from bridge.analysis.gate import Verdict, in_force
+from bridge.analysis.reports import Record
+from bridge.analysis.settings import AnalysisSettings
+from bridge.model import Word
+from bridge.pipeline.linkers import LEAST_SIGHTINGS
+from bridge.pipeline.state import TenantRecord
+
+
+class _Table(Word, frozen=True, kw_only=True):
+    families: tuple[str, ...] = ()
+
+
+class _Linker(Word, frozen=True, kw_only=True):
+    table: _Table
+    pairs: int = 0
+    labelled: int = 0
+
+
+class _Fit(Word, frozen=True, kw_only=True):
+    """What is told of an `analysis.gate.LinkFit`: all but what was learned."""
+
+    fit: int
+    linker: _Linker
+    verdict: Verdict
+
+
+def listed(store: sqlite3.Connection | None, tenant: str, settings: AnalysisSettings) -> list[Record]:
+    """Return the models of a tenant; one that has learned nothing yet says what it lacks."""
+    found: _Fit | None = None
+    record, sightings = TenantRecord(), 0
+    if store is not None:
+        row = store.execute("SELECT body FROM link_fit WHERE tenant = ?", (tenant,)).fetchone()
+        found = msgspec.msgpack.decode(row[0], type=_Fit) if row else None
+        row = store.execute("SELECT body FROM tenant_state WHERE tenant = ?", (tenant,)).fetchone()
+        record = msgspec.msgpack.decode(row[0], type=TenantRecord) if row else record
+        counted = store.execute("SELECT count(*) FROM sighting WHERE tenant = ?", (tenant,)).fetchone()
+        sightings = counted[0]
+    return [_linker(found, record, sightings, settings)]
+
+
+def _linker(found: _Fit | None, record: TenantRecord, sightings: int, settings: AnalysisSettings) -> Record:
+    verdict = found.verdict if found is not None else None
+    way = in_force(settings.grouping, verdict)
+    told = verdict or Verdict()
+    return {
+        "name": "linker",
+        "acts": way == "linker",
+        "way": way,
+        "reason": _reason(verdict, sightings, settings),
+        "forced_by_settings": settings.grouping != "auto",
+        "fit": None if found is None else found.fit,
+        "since": record.link_since,
+        "asked_at": record.linked_at,
+        "sightings": sightings,
+        "pairs": found.linker.pairs if found is not None else 0,
+        "labelled": found.linker.labelled if found is not None else 0,
+        "families": len(found.linker.table.families) if found is not None else 0,
+        "units": told.units,
+        "examined": told.examined,
+        "of": told.of or None,
+        "evidence": [msgspec.to_builtins(each) for each in told.evidence],
+    }
+
+
+def _reason(verdict: Verdict | None, sightings: int, settings: AnalysisSettings) -> str:
+    """Return why alerts are grouped the way they are."""
+    if settings.grouping == "auto":
+        return _lacking(sightings, settings) if verdict is None else verdict.reason
+    said = f"the configuration says `grouping: {settings.grouping}`"
+    if settings.grouping == "linker" and verdict is None:
+        return f"{said}, but {_lacking(sightings, settings)}"
+    return said
+
+
+def _lacking(sightings: int, settings: AnalysisSettings) -> str:
+    """Return why nothing was learned yet."""
+    if not settings.models:
+        return "nothing is learned: models are switched off"
+    if sightings < LEAST_SIGHTINGS:
+        return f"{sightings} of {LEAST_SIGHTINGS} alerts to learn from"
+    return "the first linker is being learned"
