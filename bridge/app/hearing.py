@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from bridge.analysis.gate import WAYS
 from bridge.app.troubles import Troubles
 from bridge.telemetry import Telemetry, count_outcome
 
@@ -20,6 +21,12 @@ GAUGES: dict[str, str] = {
     "degraded": "tocsin_degraded",
     "resident_bytes": "tocsin_analyst_resident_bytes",
     "models_up": "tocsin_models_up",
+    "verdict_age_s": "tocsin_grouping_verdict_age_seconds",
+}
+#: The same of gauges that are named `what:way`. A way of which nothing is told has no series.
+GAUGES_BY_WAY: dict[str, str] = {
+    "grouping": "tocsin_grouping_tenants",
+    "exam_f1": "tocsin_grouping_exam_f1",
 }
 #: Deaths without a commit in between, from which on it is a trouble worth an alert.
 DEATHS = 3
@@ -148,6 +155,12 @@ class Hearing:
         for name, metric in GAUGES.items():
             if name in gauges:
                 self._telemetry.set(metric, gauges[name])
+        for family, metric in GAUGES_BY_WAY.items():
+            for way in WAYS:
+                if f"{family}:{way}" in gauges:
+                    self._telemetry.set(metric, gauges[f"{family}:{way}"], way=way)
+                else:
+                    self._telemetry.forget(metric, way=way)
 
     def _aside(self, message: Mapping[str, Any]) -> None:
         logger.error(

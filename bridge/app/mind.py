@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import logging
 import resource
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import msgspec
 
 from bridge import pipeline
 from bridge.analysis.families import EncodeAsk, FitAsk
-from bridge.analysis.gate import LinkAsk
+from bridge.analysis.gate import WAYS, LinkAsk, in_force
 from bridge.app.models import GaveUp, ModelRow, ModelsProcess
 from bridge.model import OWN_SOURCE, InboxRow, IncidentState, RowKind
 from bridge.pipeline.state import EPOCH
@@ -80,6 +82,7 @@ class Mind:
             "degraded": float(state.common.model_free or not state.common.settings.models),
             "resident_bytes": resident_bytes(),
             "models_up": float(self._models.up),
+            **_grouping(state),
         }
 
     def own_row(
@@ -194,6 +197,24 @@ class LateModels:
         )
         if result.asked == "load":
             self._say({"say": "models", "up": False})
+
+
+def _grouping(state: pipeline.State) -> dict[str, float]:
+    """Return how many tenants are grouped in which way, how each did in the exams, and how old the oldest is."""
+    tenants = list(state.tenants.values())
+    fits = [tenant.link_fit for tenant in tenants if tenant.link_fit is not None]
+    ways = Counter(
+        in_force(state.common.settings.grouping, tenant.link_fit.verdict if tenant.link_fit else None)
+        for tenant in tenants
+    )
+    since = [tenant.record.link_since for tenant in tenants if tenant.record.link_since is not None]
+    exams = [each for fit in fits for each in fit.verdict.evidence]
+    scores = {way: [each.f1 for each in exams if each.way == way] for way in WAYS}
+    return {
+        "verdict_age_s": max(((state.common.clock - each).total_seconds() for each in since), default=0.0),
+        **{f"grouping:{way}": float(ways[way]) for way in WAYS},
+        **{f"exam_f1:{way}": fmean(f1) for way, f1 in scores.items() if f1},
+    }
 
 
 def _own(at: datetime, kind: RowKind, body: bytes, *, tenant: str = "") -> InboxRow:

@@ -128,6 +128,32 @@ METRICS: tuple[Metric, ...] = (
         ("kind",),
     ),
     Metric(
+        "tocsin_grouping_tenants",
+        "gauge",
+        "Tenants by how their alerts are grouped: entities (the fallback, by what alerts share), bursts or linker (by "
+        "what was learned).",
+        ("way",),
+    ),
+    Metric(
+        "tocsin_grouping_exam_f1",
+        "gauge",
+        "How well each way of grouping did in the newest exams, pairwise F1 averaged over the tenants that had one; no "
+        "series before the first.",
+        ("way",),
+    ),
+    Metric(
+        "tocsin_grouping_verdict_age_seconds",
+        "gauge",
+        "Age of the oldest verdict on how a tenant's alerts are grouped, in the webhooks' time; 0 before the first.",
+    ),
+    Metric(
+        "tocsin_regrouped_total",
+        "counter",
+        "What clustering the open window anew did to incidents: merged, split and moved; `advice` was left undone, "
+        "since people had been called for the incident.",
+        ("action",),
+    ),
+    Metric(
         "tocsin_quarantined_total",
         "counter",
         "Set aside with their bytes: `content` for alerts and bodies that make no sense, `row` for webhooks "
@@ -329,6 +355,7 @@ _OUTCOME: dict[str, tuple[str, str]] = {
     "quarantined": ("tocsin_quarantined_total", "what"),
     "reconciled": ("tocsin_reconciled_total", "what"),
     "recorded": ("tocsin_recorded_events_total", "event"),
+    "regroup": ("tocsin_regrouped_total", "action"),
 }
 
 

@@ -121,6 +121,26 @@ def test_time_is_told_often_until_the_analyst_says_that_nothing_waits(desk: Desk
     assert desk.telemetry.value("tocsin_models_up") == 0
 
 
+def test_ways_of_grouping_are_told_and_one_without_an_exam_has_no_series(desk: Desk):
+    told = {"grouping:entities": 2.0, "grouping:bursts": 0.0, "grouping:linker": 1.0, "verdict_age_s": 60.0}
+    desk.hearing.analyst_says({"say": "gauges", "gauges": {**told, "exam_f1:linker": 0.9}})
+    value = desk.telemetry.value
+    assert (
+        value("tocsin_grouping_tenants", way="entities"),
+        value("tocsin_grouping_tenants", way="linker"),
+    ) == (2, 1)
+    assert value("tocsin_grouping_verdict_age_seconds") == 60
+    assert value("tocsin_grouping_exam_f1", way="linker") == 0.9
+    desk.hearing.analyst_says({"say": "gauges", "gauges": told})
+    assert b"tocsin_grouping_exam_f1{" not in desk.telemetry.render()
+
+
+def test_what_clustering_anew_did_is_counted(desk: Desk):
+    desk.hearing.analyst_says(committed(1, regroup_merged=2, regroup_advice=1))
+    assert desk.telemetry.value("tocsin_regrouped_total", action="merged") == 2
+    assert desk.telemetry.value("tocsin_regrouped_total", action="advice") == 1
+
+
 def test_somebody_is_asked_while_a_firing_is_in_doubt(desk: Desk):
     for disputed, doubts in ((0.0, 0), (1.0, 1), (1.0, 2), (0.0, 2)):
         desk.hearing.analyst_says({"say": "gauges", "gauges": {"disputed": disputed}})

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from stores import WON, apart, linker_row, settings_row
 from timeline import START, alert, webhook
 
 from bridge import pipeline
@@ -262,3 +263,27 @@ def later(at: datetime, seconds: float) -> InboxRow:
         kind=RowKind.CLOCK,
         body=b"",
     )
+
+
+def test_ways_of_grouping_are_counted_with_the_exams_and_the_age_of_the_oldest_verdict(
+    tmp_path: Path,
+) -> None:
+    store = StateStore(tmp_path / "state.db")
+    mind, state = Mind(store, Models(), lambda: None), pipeline.State(pipeline.Common())  # type: ignore[arg-type]
+
+    def gauges() -> dict[str, float]:
+        found = mind.gauges(state)
+        return {name: value for name, value in found.items() if ":" in name or name == "verdict_age_s"}
+
+    pipeline.advance(state, [*apart(1), *apart(1, tenant="other", first=2)])
+    nobody = {"grouping:entities": 2, "grouping:bursts": 0, "grouping:linker": 0}
+    assert gauges() == {"verdict_age_s": 0.0, **nobody}
+    later = START + timedelta(hours=1)
+    pipeline.advance(state, [linker_row(3, START, WON), settings_row(4, later)])
+    assert gauges() == {
+        "verdict_age_s": 3600.0, "grouping:entities": 1, "grouping:bursts": 0, "grouping:linker": 1,
+        "exam_f1:entities": 0.6, "exam_f1:bursts": 0.5, "exam_f1:linker": 0.9,
+    }  # fmt: skip
+    pipeline.advance(state, [settings_row(5, later, AnalysisSettings(grouping="bursts"))])
+    assert gauges()["grouping:bursts"] == 2
+    store.close()
