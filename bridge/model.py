@@ -148,6 +148,10 @@ class Change(StrEnum):
     GONE = "gone"  # the resolve never came, and no Alertmanager lists it any more: it is over
 
 
+#: How `Episode.why` begins of the alert that an incident began with. What was said of it later stands behind "; ".
+FOUNDED = "first alert of this incident"
+
+
 class Episode(Word, frozen=True, kw_only=True):
     """One uninterrupted firing of one alert. Identity: (tenant, source, fingerprint, starts_at)."""
 

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from bridge.model import Event, EventEpisode, RootSuspect
+from bridge.model import FOUNDED, Event, EventEpisode, RootSuspect
 
 #: The label that tells a person where an alert is, the most precise first.
 PLACES = ("instance", "pod", "node", "host", "hostname", "device", "service", "job", "namespace", "cluster")
@@ -115,10 +115,21 @@ def _suspected(event: Event, suspected: RootSuspect) -> str:
 
 
 def together(event: Event) -> str:
-    """Return in one line why it is one incident: how the worst alert that joined did; "" for a single alert."""
-    first = min(event.incident.episodes, key=lambda each: each.starts_at, default=None)
-    joined = next((each for each in event.incident.episodes if each is not first and each.why), None)
-    return f"{alert_line(joined)}: {joined.why}" if joined else ""
+    """Return in one line why it is one incident: how the worst alert that joined did; "" for a single alert.
+
+    The alert that began first may have been heard later, and have joined.
+    """
+    episodes = event.incident.episodes
+    if len(episodes) < 2:  # noqa: PLR2004
+        return ""
+    first = min(episodes, key=lambda each: each.starts_at)
+    others = [each for each in episodes if each is not first]
+    return next((f"{alert_line(each)}: {why}" for each in (*others, first) if (why := _joined(each))), "")
+
+
+def _joined(episode: EventEpisode) -> str:
+    """Return why an alert joined; of one that an incident began with, why it came from there."""
+    return episode.why.partition("; ")[2] if episode.why.startswith(FOUNDED) else episode.why
 
 
 def links(event: Event) -> list[Link]:

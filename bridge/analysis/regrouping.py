@@ -125,9 +125,10 @@ def _parted(group: Group, leaving: list[EpisodeKey], at: datetime) -> tuple[Grou
 
 
 def _take_in(group: Group, episodes: Iterable[Episode], why: str) -> None:
-    """Take in episodes that come from another incident, each with why it did."""
+    """Take in episodes that come from another incident, each with why it did; what goes to and fro is told once."""
     for episode in episodes:
-        group.add(replace(episode, incident=group.head.id, why=f"{episode.why}; {why}"))
+        told = episode.why if why in episode.why.split("; ") else f"{episode.why}; {why}"
+        group.add(replace(episode, incident=group.head.id, why=told))
         raised(group, episode)
 
 

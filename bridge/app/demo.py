@@ -38,7 +38,7 @@ from bridge.app.remote import Remote, RemoteError
 from bridge.app.screen import count, plain, severity_of, span, suspect_of, when
 from bridge.app.storm import REPAIRED_AT_S, SCENES, Call, calls
 from bridge.errors import TocsinError
-from bridge.model import Event, EventKind
+from bridge.model import FOUNDED, Event, EventKind
 from bridge.ports import Http
 
 START_S = 20.0
@@ -262,8 +262,9 @@ def _wrapped(text: str, first: str, others: str) -> list[str]:
 def _reasons(found: dict[str, Any]) -> list[str]:
     """Return why some alerts joined, of different kinds."""
     by_name: dict[str, str] = {}
-    for each in found["episodes"][1:]:
-        by_name.setdefault(each["labels"].get("alertname", ""), each["why"])
+    for each in found["episodes"]:
+        if not each["why"].startswith(FOUNDED):
+            by_name.setdefault(each["labels"].get("alertname", ""), each["why"])
     kinds = Counter(each["labels"].get("alertname", "") for each in found["episodes"])
     largest = [name for name, _ in kinds.most_common() if name in by_name]
     return [plain(f"{name}: {by_name[name]}") for name in largest[:REASONS]]

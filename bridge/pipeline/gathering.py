@@ -19,7 +19,7 @@ from bridge.analysis.clustering import Newcomer
 from bridge.analysis.families import own_family
 from bridge.analysis.gate import FALLBACK, Way
 from bridge.analysis.incidents import AlertKey, Group, Signal
-from bridge.model import Episode, EventKind, Incident, IncidentState, Origin, Suppression
+from bridge.model import FOUNDED, Episode, EventKind, Incident, IncidentState, Origin, Suppression
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.events import Events
 from bridge.pipeline.links import Links
@@ -87,7 +87,7 @@ class Gathering:
             sensitivity=settings.sensitivity, likeness=self._likeness(tenant), rarity=tenant.rarity.of,
         )  # fmt: skip
         if choice.incident is None or choice.link is None:
-            self.found(tenant, replace(episode, why="first alert of this incident"), newcomer)
+            self.found(tenant, replace(episode, why=FOUNDED), newcomer)
             return
         group = tenant.groups[choice.incident]
         self._bridge(tenant, group, choice.also)

@@ -23,7 +23,7 @@ from bridge.analysis.incidents import Group
 from bridge.analysis.learning import Judge, Linker, Table, likeness_of
 from bridge.analysis.pairs import Ints, said
 from bridge.analysis.trees import NO_TREES
-from bridge.model import Episode
+from bridge.model import FOUNDED, Episode
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.state import Tenant, tick_at, time_of
 from bridge.pipeline.window import Window, built
@@ -35,7 +35,6 @@ UNIT = 10_000  # of a log odds of 1
 MAX_INCIDENTS = 4_000  # that a window remembers the names of
 #: What a way knows before anything was learned.
 NOTHING = Linker(table=Table(), common={}, unlabelled=NO_TREES)
-ALONE = "first alert of this incident"
 
 
 class Links:
@@ -111,7 +110,7 @@ class Links:
     def _by_links(self, tenant: Tenant, window: Window, row: int) -> tuple[Group | None, str]:
         rows = window.partners(window.rows_in(lambda incident: self.takes(tenant, incident)), row)
         if not len(rows):
-            return None, ALONE
+            return None, FOUNDED
         weights, logits, features = self.weights(tenant, window, rows, np.full(len(rows), row))
         sums: dict[str, int] = {}
         best: dict[str, tuple[int, int]] = {}  # the strongest link to each: weight and place
@@ -128,7 +127,7 @@ class Links:
         place = best[chosen][1]
         chance = 1.0 / (1.0 + float(np.exp(-logits[place])))
         if sums[chosen] <= 0:
-            return None, f"{ALONE}: the likeliest link to another is too weak (p={chance:.2f})"
+            return None, f"{FOUNDED}: the likeliest link to another is too weak (p={chance:.2f})"
         group = tenant.groups[chosen]
         other_alert = group.episodes.get(window.keys[int(rows[place])])
         name = "" if other_alert is None else other_alert.name
@@ -139,14 +138,14 @@ class Links:
         rows = window.in_order(window.rows_in(lambda incident: self.takes(tenant, incident)))
         rows = np.array([each for each in rows.tolist() if window.area_of(each) == area], np.int64)
         if not len(rows):
-            return None, ALONE
+            return None, FOUNDED
         now_s, times = float(at_s[row]), at_s[rows]
         recent = int(np.count_nonzero((times >= now_s - SURGE_S) & (times <= now_s))) + 1
         before = int(np.count_nonzero((times >= now_s - SURGE_S - BEFORE_S) & (times < now_s - SURGE_S)))
         newest = window.incident_of(int(rows[-1]))
         mine = np.array([window.incident_of(each) == newest for each in rows.tolist()])
         if now_s - float(times[mine][0]) >= SURGE_REST_S and is_surge(recent, before):
-            return None, f"{ALONE}: {recent} alerts in {SURGE_S:.0f} s after {before} in the minute before"
+            return None, f"{FOUNDED}: {recent} alerts in {SURGE_S:.0f} s after {before} in the minute before"
         lag_s = max(0.0, now_s - float(times[-1]))
         return tenant.groups[newest], f"{lag_s:.0f} s after the newest alert, without a surge in between"
 

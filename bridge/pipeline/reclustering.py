@@ -101,7 +101,7 @@ class Reclustering:
             self._regrouping.split(tenant, source, wish.keys, WHY)
             self._desk.out.count("regroup:split")
         elif wish.keys:
-            self._regrouping.move(tenant, source, target, wish.keys, WHY)
+            self._regrouping.move(tenant, source, target, wish.keys, f"moved {WHY}")
             self._desk.out.count("regroup:moved")
         else:
             self._regrouping.merge(tenant, *by_age(source, target), f"merged {WHY}")

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from builders import event
+from stores import fill, row
 from timeline import START
 
 from bridge.app.demo import as_in_chat
 from bridge.app.storm import END_S, PEERS, REPAIRED_AT_S, alarms, calls
+from bridge.model import FOUNDED, Event
 from bridge.pipeline.events import UPDATE_EVERY_S
+from bridge.storage.reading import StateReader
 from bridge.webhooks import alertmanager, envelope
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
@@ -61,6 +67,36 @@ def test_the_storm_lasts_until_an_incident_may_say_what_is_new() -> None:
     last = max(alarm.fires_s for alarm in alarms())
     assert opens.at_s + UPDATE_EVERY_S < REPAIRED_AT_S
     assert last < opens.at_s + UPDATE_EVERY_S, "the update speaks of all of it"
+
+
+def test_the_storms_incident_explains_itself_wherever_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    fill(
+        path,
+        [row(n, START + timedelta(seconds=each.at_s), each.body) for n, each in enumerate(calls(START), 1)],
+    )
+    reader = StateReader(path)
+    largest = max(reader.incidents(None).items, key=lambda item: item["episode_count"])
+    shown = reader.incident("default", largest["incident"])
+    assert shown is not None
+    told = {each["why"] for each in shown["episodes"]}
+    assert len(shown["episodes"]) > 60
+    assert [why for why in told if why.startswith(FOUNDED)] == [FOUNDED]
+    joined = told - {FOUNDED}
+    assert all(re.search(r"\d+ (s|min)\b.*\(p=0\.\d\d\)$", why) for why in joined), "with their numbers"
+
+    replayed = [json.loads(line) for line in reader.incident_lines(None).lines]
+    whole = next(each for each in replayed if each["incident"] == largest["incident"])
+    assert {each["why"] for each in whole["episodes"]} == told
+    assert whole["root"][0]["why"]
+
+    height = max(
+        (msgspec.json.decode(body, type=Event) for body in shown["events"]),
+        key=lambda each: each.incident.alerts_firing,
+    )
+    reasons = [line for line in as_in_chat(height) if line.startswith("One incident because: ")]
+    assert len(reasons) == 1
+    assert any(reasons[0].endswith(why) for why in joined)
 
 
 @pytest.mark.timeout(150)

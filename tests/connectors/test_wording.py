@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from builders import START, at, episode, event
 
-from bridge.model import RootSuspect
+from bridge.model import FOUNDED, RootSuspect
 from connectors import wording
 
 
@@ -50,6 +50,20 @@ def test_of_two_firings_of_one_alert_the_suspected_one_is_named():
 def test_why_it_is_one_incident_is_told_by_what_joined_not_by_what_began_it():
     assert wording.together(event()) == "HighLatency on 10.0.0.1:9100: same service within 30 s"
     assert wording.together(event(episodes=1)) == ""
+
+
+def test_what_began_the_incident_is_no_reason_even_where_what_joined_had_begun_before():
+    early = episode(number=1, labels={"alertname": "Early"}, starts_at=at(1), why="8 s from Late (p=0.90)")
+    late = episode(number=2, labels={"alertname": "Late"}, starts_at=at(9), why=f"{FOUNDED}: a surge")
+    assert wording.together(event(episodes=(late, early))) == "Early: 8 s from Late (p=0.90)"
+
+
+def test_of_incidents_that_were_merged_the_merge_is_the_reason():
+    one, other = (
+        episode(number=number, labels={"alertname": name}, starts_at=at(number), why=why)
+        for number, name, why in ((1, "One", FOUNDED), (2, "Other", f"{FOUNDED}; merged by ann"))
+    )
+    assert wording.together(event(episodes=(one, other))) == "Other: merged by ann"
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,15 @@ def test_a_move_takes_an_episode_along_with_its_alarms() -> None:
     assert other.head.state.value == "open"
 
 
+def test_what_goes_to_and_fro_for_one_reason_says_it_once() -> None:
+    run, one, other = two_incidents()
+    disk = key_of(run.tenant, "Disk")
+    before = one.episodes[disk].why
+    for source, target in ((one, other), (other, one), (one, other)):
+        Hand(run.state).regrouping.move(run.tenant, source, target, [disk], "moved by how it hangs together")
+    assert other.episodes[disk].why == f"{before}; moved by how it hangs together"
+
+
 def test_moving_the_last_episode_is_a_merge() -> None:
     run, one, other = two_incidents()
     hand = Hand(run.state)
