@@ -42,12 +42,10 @@ from bridge.analysis.families import own_family
 from bridge.analysis.incidents import Group
 from bridge.analysis.learning import History, Judge, Linker, Sighting, Taught, fit_linker, spoken_of
 from bridge.analysis.pairs import WINDOW_S, Ints
-from bridge.analysis.settings import Grouping
+from bridge.analysis.settings import WAYS, Grouping, Way
 from bridge.analysis.topology import Chart
 from bridge.model import Episode, Word
 
-Way = Literal["entities", "bursts", "linker"]
-WAYS: tuple[Way, ...] = ("entities", "bursts", "linker")
 FALLBACK: Way = "entities"
 
 LEAST_UNITS = 30

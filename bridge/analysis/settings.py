@@ -29,6 +29,9 @@ DEFAULT_SEVERITIES: dict[str, Severity] = {
 }  # fmt: skip
 
 
+#: In which alerts are grouped: by what they share, by time alone, by what was learned.
+Way = Literal["entities", "bursts", "linker"]
+WAYS: tuple[Way, ...] = ("entities", "bursts", "linker")
 #: "auto" leaves the way to each tenant's own history (`analysis.gate`).
 Grouping = Literal["auto", "entities", "bursts", "linker"]
 Reclustering = Literal["correlation", "hdbscan"]

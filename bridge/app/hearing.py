@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from bridge.analysis.gate import WAYS
+from bridge.analysis.settings import WAYS
 from bridge.app.troubles import Troubles
 from bridge.telemetry import Telemetry, count_outcome
 

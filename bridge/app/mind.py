@@ -21,7 +21,8 @@ import msgspec
 
 from bridge import pipeline
 from bridge.analysis.families import EncodeAsk, FitAsk
-from bridge.analysis.gate import WAYS, LinkAsk, in_force
+from bridge.analysis.gate import LinkAsk, in_force
+from bridge.analysis.settings import WAYS
 from bridge.app.models import GaveUp, ModelRow, ModelsProcess
 from bridge.model import OWN_SOURCE, InboxRow, IncidentState, RowKind
 from bridge.pipeline.state import EPOCH

@@ -17,8 +17,9 @@ from msgspec.structs import replace
 from bridge.analysis import calling, clustering, incidents, linking
 from bridge.analysis.clustering import Newcomer
 from bridge.analysis.families import own_family
-from bridge.analysis.gate import FALLBACK, Way
+from bridge.analysis.gate import FALLBACK
 from bridge.analysis.incidents import AlertKey, Group, Signal
+from bridge.analysis.settings import Way
 from bridge.model import FOUNDED, Episode, EventKind, Incident, IncidentState, Origin, Suppression
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.events import Events

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from bridge.analysis.bursts import AREA_LABEL, BEFORE_S, SURGE_REST_S, SURGE_S, is_surge
 from bridge.analysis.clustering import LIVELY
-from bridge.analysis.gate import FALLBACK, Way, in_force
+from bridge.analysis.gate import FALLBACK, in_force
 from bridge.analysis.incidents import Group
 from bridge.analysis.learning import Judge, Linker, Table, likeness_of
 from bridge.analysis.pairs import Ints, said
+from bridge.analysis.settings import Way
 from bridge.analysis.trees import NO_TREES
 from bridge.model import FOUNDED, Episode
 from bridge.pipeline.desk import Desk
