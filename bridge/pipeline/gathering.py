@@ -19,7 +19,6 @@ from bridge.analysis.clustering import Newcomer
 from bridge.analysis.families import own_family
 from bridge.analysis.gate import FALLBACK
 from bridge.analysis.incidents import AlertKey, Group, Signal
-from bridge.analysis.settings import Way
 from bridge.model import FOUNDED, Episode, EventKind, Incident, IncidentState, Origin, Suppression
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.events import Events
@@ -49,13 +48,39 @@ class Gathering:
         `heard_at` is when its alert was last named before this, None for never.
         """
         way = self._links.way(tenant) if newcomer.origin == "alerts" else FALLBACK
-        if way == "bursts" or not self._returned(tenant, episode, newcomer, heard_at):
-            self._place(tenant, episode, newcomer, way)
+        if way != FALLBACK:
+            self._by_links(tenant, episode, newcomer, heard_at)
+        elif not self._returned(tenant, episode, newcomer, heard_at):
+            self._by_entities(tenant, episode, newcomer)
+
+    def _by_links(
+        self, tenant: Tenant, episode: Episode, newcomer: Newcomer, heard_at: datetime | None
+    ) -> None:
+        """Put an episode where its links or a burst lead; only then where it was before.
+
+        What fires for the second time in half an hour may be hit by another fault, together with what that has hit.
+        """
+        chosen, why = self._links.choose(tenant, episode)
+        if chosen is not None:
+            self._enter(tenant, chosen, replace(episode, why=why), newcomer)
+        elif self._links.says_all(tenant) or not self._returned(
+            tenant, episode, newcomer, heard_at, alone=True
+        ):
+            self.found(tenant, replace(episode, why=why), newcomer)
 
     def _returned(
-        self, tenant: Tenant, episode: Episode, newcomer: Newcomer, heard_at: datetime | None
+        self,
+        tenant: Tenant,
+        episode: Episode,
+        newcomer: Newcomer,
+        heard_at: datetime | None,
+        *,
+        alone: bool = False,
     ) -> bool:
-        """Put an episode of what was here before where that is; return whether it was."""
+        """Put an episode of what was here before where that is; return whether it was.
+
+        `alone`: what is alike counts only where there was nothing else.
+        """
         back = self._remembered(tenant, episode, newcomer.origin, heard_at)
         if back is not None:
             doubt = ", perhaps a late copy of the firing that ended" if episode.disputed else ""
@@ -67,21 +92,14 @@ class Gathering:
             self._enter(tenant, tenant.groups[rung], replace(episode, why=why), newcomer)
             return True
         related = self._related(tenant, newcomer)
-        if related is not None:
+        if related is not None and not (alone and len(related.kin) > 1):
             why = "the same kind of alert about the same thing as shortly before"
             self._enter(tenant, related, replace(episode, why=why), newcomer)
             return True
         return False
 
-    def _place(self, tenant: Tenant, episode: Episode, newcomer: Newcomer, way: Way) -> None:
+    def _by_entities(self, tenant: Tenant, episode: Episode, newcomer: Newcomer) -> None:
         """Put an episode of something new into a likely incident, or into one of its own."""
-        if way != FALLBACK:
-            chosen, why = self._links.choose(tenant, episode)
-            if chosen is None:
-                self.found(tenant, replace(episode, why=why), newcomer)
-            else:
-                self._enter(tenant, chosen, replace(episode, why=why), newcomer)
-            return
         settings = self._desk.settings
         choice = clustering.choose(
             newcomer, tenant.index, tenant.groups, window_s=settings.window_s,

@@ -49,6 +49,10 @@ class Links:
         known = tenant.link_fit
         return in_force(self._desk.settings.grouping, known.verdict if known is not None else None)
 
+    def says_all(self, tenant: Tenant) -> bool:
+        """Say whether what finds no incident founds one, also if it was here before: a surge is a new incident."""
+        return self.way(tenant) == "bursts"
+
     # ---- the window ----------------------------------------------------------------------------------------
 
     def window(self, tenant: Tenant) -> Window:

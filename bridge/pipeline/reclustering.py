@@ -86,8 +86,12 @@ class Reclustering:
         source = tenant.groups[wish.source]
         target = tenant.groups[wish.target] if wish.target else None
         if wish.keys and source.progress.rung_at is not None:
-            self._desk.out.count("regroup:advice")  # people were told what is in it
-            return False
+            leaving = [source.episodes[key] for key in wish.keys if key in source.episodes]
+            if any(episode.severity == "critical" for episode in leaving):
+                self._desk.out.count(
+                    "regroup:advice"
+                )  # people were called for it, and it would call them again
+                return False
         if target is not None and not may_merge(*by_age(source, target)):
             return False
         return not refusal(source, target, wish.keys or None)
