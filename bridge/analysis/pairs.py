@@ -177,10 +177,30 @@ class Columns:
 
     def related(self, earlier: Ints, later: Ints) -> Ints:
         """Return 1 for pairs of one machine, of one service or of services near each other, 0 for others."""
+        return related_of(*self.standing(earlier, later))
+
+    def returned(self, within_s: float) -> NDArray[np.bool_]:
+        """Say of each row whether the same thing began before it, at most so long ago."""
+        what, at_s = self._ids[: self.number, 0], self.at_s[: self.number]
+        order = np.lexsort((at_s, what))
+        again = np.zeros(self.number, np.bool_)
+        again[order[1:]] = (np.diff(what[order]) == 0) & (np.diff(at_s[order]) <= within_s)
+        return again
+
+    def standing(self, earlier: Ints, later: Ints) -> tuple[Ints, Ints]:
+        """Return how the services and how the machines of each pair stand to each other."""
         left, right = self._ids[earlier], self._ids[later]
-        service = self._services(left, right)
-        near = ((service >= SAME_SERVICE) & (service <= CALLEE_2)) | (_alike(left[:, 6], right[:, 6]) == SAME)
-        found: Ints = near.astype(np.int64)
+        return self._services(left, right), _alike(left[:, 6], right[:, 6])
+
+    def called(self, earlier: Ints, later: Ints, service: Ints) -> NDArray[np.bool_]:
+        """Say of each pair whether the later one's service is known, not only learned, to call the earlier one's.
+
+        `service` is how the services stand to each other.
+        """
+        left, right = self._ids[earlier], self._ids[later]
+        asked = np.flatnonzero((service == CALLER_LATER) | (service == CALLER_2))
+        found = np.zeros(len(left), np.bool_)
+        found[asked] = _looked_up(right[asked, 5], left[asked, 5], {}, self._topology.calls) > 0
         return found
 
     def nearness(self, one: Ints, other: Ints) -> Ints:
@@ -257,6 +277,12 @@ def said(features: Sequence[float], *, other: str, chance: float) -> str:
     if seen >= SAID_FROM_PAIRS and lift >= SAID_FROM_LIFT:
         reasons.append(f"these two kinds come together {lift:.0f} times more often than by chance")
     return f"{', '.join(reasons)} (p={chance:.2f})"
+
+
+def related_of(service: Ints, host: Ints) -> Ints:
+    """Return 1 for pairs of one machine, of one service or of services near each other, 0 for others."""
+    found: Ints = (((service >= SAME_SERVICE) & (service <= CALLEE_2)) | (host == SAME)).astype(np.int64)
+    return found
 
 
 def _alike(left: Ints, right: Ints) -> Ints:

@@ -263,6 +263,18 @@ class Topology:
                     found[far] = None
         return tuple(found)
 
+    def calls(self, a: int, b: int) -> bool:
+        """Say whether `a` calls `b`, itself or through one other, by edges that nobody merely learned."""
+        if self._is_call(a, b):
+            return True
+        return any(
+            self._is_call(a, way) and self._is_call(way, b) for way in self._onward[a] & self._inward[b]
+        )
+
+    def _is_call(self, a: int, b: int) -> bool:
+        edge = self._edges.get((a, b))
+        return edge is not None and edge.origin != "learned"
+
     def said(self, a: int, b: int) -> str:
         """Return how two nodes within two hops stand to each other, in words; "" for others."""
         hops = self.hops(a, b)

@@ -63,6 +63,20 @@ def test_hops_say_the_direction_of_the_calls(a: str, b: str, expected: int) -> N
     assert hops(Topology([chart("shop > api > db > disk", "cron > mail")]), a, b) == expected
 
 
+def test_a_known_call_leads_over_two_edges_at_most_and_over_none_that_was_learned() -> None:
+    topology = Topology([chart("shop > api > db > disk"), chart("cron > mail > shop", origin="learned")])
+
+    def calls(a: str, b: str) -> bool:
+        return topology.calls(node(topology, a), node(topology, b))
+
+    assert calls("shop", "api")
+    assert calls("shop", "db")
+    assert not calls("shop", "disk")
+    assert not calls("api", "shop")
+    assert not calls("cron", "mail")
+    assert not calls("mail", "api"), "half of the way is learned"
+
+
 def test_in_a_cycle_the_shorter_way_counts_and_then_the_call() -> None:
     topology = Topology([chart("a > b > c > a", "x > y > x", "p > q > r > s > p")])
 
