@@ -210,6 +210,37 @@ class RootSuspect(Word, frozen=True, kw_only=True):
     why: str
 
 
+#: Who came first says nothing about why: "causes" needs the topology or a person.
+CausalWord = Literal["precedes", "causes"]
+
+
+class CausalNode(Word, frozen=True, array_like=True):
+    """One alert in a causal graph, by the first episode of it in the incident."""
+
+    source: str
+    fingerprint: str
+    starts_at: datetime
+    name: str
+    severity: Severity
+
+
+class CausalEdge(Word, frozen=True, array_like=True):
+    """One alert of an incident came before another. Both are places in the graph's `nodes`."""
+
+    earlier: int
+    later: int
+    word: CausalWord
+    lag_s: float  # below 0 where a person named a root that began later
+    why: str
+
+
+class CausalGraph(Word, frozen=True, kw_only=True):
+    """What is known of the order in an incident: its alerts that have an edge, by when they began, at most 100."""
+
+    nodes: tuple[CausalNode, ...] = ()
+    edges: tuple[CausalEdge, ...] = ()
+
+
 class Score(Word, frozen=True, kw_only=True):
     """How unusual something is. `value` 0..1, higher is stranger; None with the `reason` when unknown."""
 
@@ -241,6 +272,7 @@ class Incident(Word, frozen=True, kw_only=True):
     alerts_firing: int
     common_labels: dict[str, str]
     root: tuple[RootSuspect, ...] = ()
+    graph: CausalGraph = CausalGraph()
     degraded: bool = False  # some of it was decided without models
     merged_into: str | None = None
     split_from: str | None = None

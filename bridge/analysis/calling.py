@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from msgspec.structs import replace
 
 from bridge.analysis.entities import subject_of
-from bridge.analysis.incidents import Group, importance
+from bridge.analysis.incidents import Group
+from bridge.analysis.ranking import importance
 from bridge.model import Episode
 
 #: People are called again for a new kind of critical at most this often per incident, for all that came meanwhile

@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 
 from bridge.analysis import clustering, incidents, linking
 from bridge.analysis.bursts import AREA_LABEL, isolated, surges_by_area
+from bridge.analysis.causality import Causes, Orders, fit_causes
 from bridge.analysis.clustering import Index, Newcomer
 from bridge.analysis.correlation import contract
 from bridge.analysis.entities import tokens_of
@@ -42,8 +43,9 @@ from bridge.analysis.families import own_family
 from bridge.analysis.incidents import Group
 from bridge.analysis.learning import History, Judge, Linker, Sighting, Taught, fit_linker, spoken_of
 from bridge.analysis.pairs import WINDOW_S, Ints
+from bridge.analysis.roots import NO_RANKER, Insight, NamedRoot, Ranker, fit_ranker
 from bridge.analysis.settings import WAYS, Grouping, Way
-from bridge.analysis.topology import Chart
+from bridge.analysis.topology import Chart, Topology
 from bridge.model import Episode, Word
 
 FALLBACK: Way = "entities"
@@ -75,6 +77,7 @@ class LinkAsk(Word, frozen=True, kw_only=True):
     charts: tuple[Chart, ...]
     label: str  # of the topology
     taught: tuple[Taught, ...]  # what people said, oldest first
+    roots: tuple[NamedRoot, ...] = ()  # that people named
     sensitivity: float
     window_s: float
 
@@ -107,6 +110,8 @@ class LinkFit(Word, frozen=True, kw_only=True):
     fit: int
     linker: Linker
     verdict: Verdict
+    causes: Causes = Causes()
+    ranker: Ranker = NO_RANKER
 
 
 def in_force(grouping: Grouping, verdict: Verdict | None) -> Way:
@@ -122,7 +127,15 @@ def fit(ask: LinkAsk) -> LinkFit:
         ask.sightings, families=ask.families, vectors=ask.vectors, charts=ask.charts, label=ask.label
     )
     verdict = examine(history, ask)
-    return LinkFit(fit=ask.fit, linker=fit_linker(history, ask.taught), verdict=verdict)
+    causes = fit_causes(history)
+    insight = Insight(
+        topology=Topology(ask.charts, label=ask.label), orders=Orders(causes),
+        family_of=lambda template: ask.families.get(template) or own_family(template),
+    )  # fmt: skip
+    return LinkFit(
+        fit=ask.fit, linker=fit_linker(history, ask.taught), verdict=verdict, causes=causes,
+        ranker=fit_ranker(ask.roots, insight),
+    )  # fmt: skip
 
 
 def linker_row(fit: LinkFit) -> bytes:

@@ -17,16 +17,18 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from enum import StrEnum
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
 from bridge.analysis.entities import SPECIFIC_WEIGHT, Token, tokens_of
 from bridge.analysis.linking import FAMILY_MARK, family_token, group_token
+from bridge.analysis.ranking import MAX_SUSPECTS, importance
 from bridge.analysis.wording import Facts, summary_of, title_of
 from bridge.model import (
     SEVERITY_RANK,
+    CausalGraph,
     Episode,
     Event,
     EventEpisode,
@@ -42,10 +44,12 @@ from bridge.model import (
     event_id,
 )
 
+if TYPE_CHECKING:
+    from bridge.analysis.roots import Insight
+
 AlertKey = tuple[str, str]  # source, fingerprint; the tenant is the group's
 EpisodeKey = tuple[str, str, datetime]  # source, fingerprint, starts_at
 MAX_EVENT_EPISODES = 100
-MAX_SUSPECTS = 5
 
 
 class Signal(StrEnum):
@@ -229,11 +233,6 @@ def found(episode: Episode, origin: Origin, at: datetime, *, degraded: bool) -> 
     return Group(head, Progress())
 
 
-def importance(episode: Episode) -> tuple[int, datetime, str, str]:
-    """Return the sort key "most severe, then earliest", ties by identity."""
-    return (-SEVERITY_RANK[episode.severity], episode.starts_at, episode.fingerprint, episode.source)
-
-
 def urgency(episode: Episode) -> tuple[bool, int, datetime, str, str]:
     """Return the sort key of what is told first: what fires now, then `importance`."""
     return (not episode.firing, *importance(episode))
@@ -249,14 +248,25 @@ def counted(group: Group) -> Incident:
     )
 
 
-def rendered(group: Group) -> Incident:
-    """Return the incident in full: counts, title, summary, suspects. Cost grows with its alerts."""
+def rendered(group: Group, insight: Insight | None = None) -> Incident:
+    """Return the incident in full: counts, title, summary, suspects, causal graph. Cost grows with its alerts.
+
+    `insight` is what is known beside them; None: nothing.
+    """
     if not group.episodes:
         return counted(group)  # merged: its last words stay readable
+    # The front reads incidents without numpy, and renders none.
+    from bridge.analysis.causal_graph import graph_of, looked_at  # noqa: PLC0415
+    from bridge.analysis.roots import NO_RANKER, suspects  # noqa: PLC0415
+
     facts = facts_of(group)
     first = sorted((group.episodes[seen.first] for seen in group.alerts.values()), key=importance)
+    scene = None if insight is None else insight.scene(looked_at(first))
+    ranker = NO_RANKER if insight is None else insight.ranker
     return replace(
-        counted(group), title=title_of(facts), summary=summary_of(facts), root=_named_first(group, suspects(first)),
+        counted(group), title=title_of(facts), summary=summary_of(facts),
+        root=_named_first(group, suspects(first, scene, ranker)),
+        graph=CausalGraph() if scene is None else graph_of(scene, root=_first_of_root(group)),
     )  # fmt: skip
 
 
@@ -274,24 +284,6 @@ def facts_of(group: Group) -> Facts:
     )
 
 
-def suspects(ranked: list[Episode]) -> tuple[RootSuspect, ...]:
-    """Return what probably came first: most severe, then earliest.
-
-    This ranking is the baseline that a learned one must beat. Its confidences are the ranks' reciprocal weights,
-    normalised: an order, not a calibrated probability.
-    """
-    listed = ranked[:MAX_SUSPECTS]
-    total = sum(1 / rank for rank in range(1, len(listed) + 1))
-    return tuple(
-        RootSuspect(
-            fingerprint=episode.fingerprint, starts_at=episode.starts_at,
-            confidence=round(1 / rank / total, 4),
-            why=f"{episode.severity}, started {episode.starts_at:%H:%M:%S} UTC (rank {rank} by severity, then time)",
-        )
-        for rank, episode in enumerate(listed, 1)
-    )  # fmt: skip
-
-
 def _named_first(group: Group, ranked: tuple[RootSuspect, ...]) -> tuple[RootSuspect, ...]:
     """Return the suspects led by the one that a person named, if it is in the incident."""
     named = None if group.progress.root is None else group.episodes.get(group.progress.root)
@@ -304,6 +296,13 @@ def _named_first(group: Group, ranked: tuple[RootSuspect, ...]) -> tuple[RootSus
     same = (named.fingerprint, named.starts_at)
     others = [each for each in ranked if (each.fingerprint, each.starts_at) != same]
     return (first, *others[: MAX_SUSPECTS - 1])
+
+
+def _first_of_root(group: Group) -> EpisodeKey | None:
+    """Return the first episode of the alert that a person named, None if none was or it is not here any more."""
+    named = group.progress.root
+    seen = None if named is None else group.alerts.get(named[:2])
+    return None if seen is None else seen.first
 
 
 class Said(NamedTuple):
@@ -321,10 +320,11 @@ def event_of(
     degraded: bool,
     external_url: str,
     said: Said | None = None,
+    insight: Insight | None = None,
 ) -> Event:
     """Count up the incident's sequence and return the event, with at most 100 episodes in it."""
     group.head = replace(group.head, seq=group.head.seq + 1, changed_at=at)
-    group.head = incident = rendered(group)
+    group.head = incident = rendered(group, insight)
     group.progress = replace(group.progress, event_at=at)
     ranked = sorted(group.newest(), key=urgency)[:MAX_EVENT_EPISODES]
     view = IncidentView(

@@ -20,13 +20,13 @@ from bridge.analysis.incidents import (
     Group,
     Progress,
     Signal,
-    importance,
     incident_id,
     raised,
     rendered,
     worst,
 )
-from bridge.model import SEVERITY_RANK, Episode, IncidentState
+from bridge.analysis.ranking import importance
+from bridge.model import SEVERITY_RANK, CausalGraph, Episode, IncidentState
 
 
 def why_not(source: Group, target: Group) -> str:
@@ -64,7 +64,7 @@ def split(group: Group, leaving: list[EpisodeKey], at: datetime, why: str = "") 
         state, quiet_at = (IncidentState.OPEN, None) if fires else (IncidentState.QUIET, at)
     head = replace(
         group.head, id=new_id, generation=generation, split_from=group.head.id, seq=0, opened_at=at,
-        changed_at=at, active_at=at, severity=worst(gone), state=state, root=(),
+        changed_at=at, active_at=at, severity=worst(gone), state=state, root=(), graph=CausalGraph(),
     )  # fmt: skip
     reason = f"split from {group.head.id}: {why}" if why else f"split from {group.head.id}"
     left = Group(
@@ -153,7 +153,8 @@ def merge(older: Group, younger: Group, at: datetime, why: str) -> None:
         degraded=older.head.degraded or younger.head.degraded,
     )  # fmt: skip
     _settle(older, at, younger.progress)
-    younger.head = rendered(younger)  # its last title stays readable
+    last = rendered(younger)  # its last words stay readable
+    younger.head = replace(last, root=younger.head.root or last.root, graph=younger.head.graph)
     younger.move(Signal.MERGED)
     younger.head = replace(younger.head, merged_into=older.head.id, closed_at=at)
     younger.episodes, younger.alerts, younger.firing, younger.held = {}, {}, {}, {}

@@ -16,7 +16,7 @@ import msgspec
 
 from bridge.analysis.feedback import Action
 from bridge.analysis.topology import Topology
-from bridge.model import Episode, Incident, RootSuspect
+from bridge.model import CausalGraph, Episode, Incident, RootSuspect
 
 Record = dict[str, Any]
 
@@ -27,6 +27,7 @@ def incident_record(incident: Incident, episodes: Iterable[Episode]) -> Record:
         **_heading(incident),
         "episodes": [_episode(each) for each in sorted(episodes, key=_earliest_first)],
         **_ending(incident),
+        "causal_graph": _graph(incident.graph),
     }
 
 
@@ -101,6 +102,22 @@ def _suspect(suspect: RootSuspect) -> Record:
         "confidence": suspect.confidence,
         "why": suspect.why,
     }
+
+
+def _graph(graph: CausalGraph) -> Record:
+    return {
+        "nodes": [
+            {
+                "fingerprint": node.fingerprint, "starts_at": node.starts_at, "source": node.source, "name": node.name,
+                "severity": node.severity,
+            }
+            for node in graph.nodes
+        ],
+        "edges": [
+            {"from": edge.earlier, "to": edge.later, "word": edge.word, "lag_s": edge.lag_s, "why": edge.why}
+            for edge in graph.edges
+        ],
+    }  # fmt: skip
 
 
 def _earliest_first(episode: Episode) -> tuple[object, str, str]:

@@ -16,6 +16,7 @@ from bridge.analysis.families import EncodeAsk, own_family
 from bridge.analysis.feedback import Action
 from bridge.analysis.incidents import Group
 from bridge.analysis.lessons import Lesson
+from bridge.analysis.roots import Insight
 from bridge.analysis.routing import Router
 from bridge.analysis.settings import AnalysisSettings, Source
 from bridge.analysis.topology import Chart, Topology
@@ -193,6 +194,13 @@ class Desk:
     def family_of(self, tenant: Tenant, template: str) -> str:
         """Return the family of a template as thinking stands: HDBSCAN's, or the template itself."""
         return tenant.family_of(template, model_free=self.free)
+
+    def insight_of(self, tenant: Tenant) -> Insight:
+        """Return what is known beside an incident's own alerts: without models the topology alone."""
+        known = Insight(self.topology_of(tenant), lambda template: self.family_of(tenant, template))
+        if self.free or tenant.link_fit is None:
+            return known
+        return known._replace(orders=tenant.known_orders(), ranker=tenant.link_fit.ranker)
 
     def believed_until(self, tenant: Tenant, source: str, heard_at: datetime) -> datetime:
         """Return until when an alert of `source` that was last named at `heard_at` is believed to fire.

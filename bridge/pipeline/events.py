@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from bridge.analysis import anomaly, calling, incidents
 from bridge.analysis.incidents import Group, Said
+from bridge.analysis.ranking import importance
 from bridge.analysis.wording import FLAPS_FROM
 from bridge.model import Episode, EventKind
 from bridge.pipeline.desk import Desk
@@ -114,11 +115,11 @@ class Events:
         desk = self._desk
         if kind is not EventKind.REMINDER:  # that goes to few: what changed is still to be told to the others
             group.progress = replace(group.progress, update_at=None)
-        external_url = desk.settings.external_url
         said = self._said.pop((tenant.name, group.head.id), None)
         event = incidents.event_of(
-            group, kind, desk.now, degraded=desk.free, external_url=external_url, said=said
-        )
+            group, kind, desk.now, degraded=desk.free, external_url=desk.settings.external_url, said=said,
+            insight=desk.insight_of(tenant),
+        )  # fmt: skip
         desk.out.events.append(event)
         desk.out.count(f"event:{kind.value}")
         for due in desk.state.router.due(group, event):
@@ -153,7 +154,7 @@ class Events:
             return
         group.progress = replace(group.progress, ring_at=None)
         self._desk.touch(tenant, group)
-        for episode in sorted(group.firing.values(), key=incidents.importance):
+        for episode in sorted(group.firing.values(), key=importance):
             if episode.suppressed:
                 continue  # people silenced it: they are called if it fires on after that
             self.call(tenant, group, episode)

@@ -20,8 +20,9 @@ from msgspec.structs import replace
 
 from bridge.analysis import lessons
 from bridge.analysis.feedback import Action, ActionState, EpisodeRef, Feedback, FeedbackKind, Moved
-from bridge.analysis.incidents import AlertKey, EpisodeKey, Group, Said, importance
+from bridge.analysis.incidents import AlertKey, EpisodeKey, Group, Said
 from bridge.analysis.lessons import Lesson
+from bridge.analysis.ranking import importance
 from bridge.errors import RefusedError
 from bridge.model import Episode, EventKind, Fault, InboxRow, IncidentState, Opinion
 from bridge.pipeline.aging import Aging

@@ -7,13 +7,17 @@ people took back goes out of it with the next one, which is asked for at once.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import zstandard
 from msgspec.structs import replace
 
+from bridge.analysis.causal_graph import key_of
 from bridge.analysis.gate import LinkAsk, read_linker
 from bridge.analysis.learning import Sighting, Taught
-from bridge.analysis.lessons import Lesson
+from bridge.analysis.lessons import Lesson, Sample
 from bridge.analysis.pairs import begun_s
+from bridge.analysis.roots import NamedAlert, NamedRoot
 from bridge.model import Episode, Fault, InboxRow
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.links import Links
@@ -134,6 +138,7 @@ def link_ask(desk: Desk, tenant: Tenant) -> LinkAsk:
         vectors={} if desk.free else {record.id: record.vector for record in records if record.vector},
         charts=desk.charts_of(tenant), label=settings.topology_label,
         taught=tuple(_taught(lesson) for lesson in tenant.lessons.values() if lesson.groups),
+        roots=named_roots(tenant.lessons.values()),
         sensitivity=settings.sensitivity, window_s=settings.window_s,
     )  # fmt: skip
 
@@ -144,3 +149,26 @@ def _taught(lesson: Lesson) -> Taught:
         for group in lesson.groups
     )
     return Taught(incident=lesson.incident, groups=groups)
+
+
+def named_roots(lessons: Iterable[Lesson]) -> tuple[NamedRoot, ...]:
+    """Return the incidents whose root people named, as ranking learns from them: the newest word about each."""
+    newest: dict[str, NamedRoot] = {}
+    for lesson in lessons:
+        samples = [sample for group in lesson.groups for sample in group]
+        same = [
+            sample
+            for sample in samples
+            if lesson.root and (sample.source, sample.fingerprint) == lesson.root[:2]
+        ]
+        if same:
+            newest.pop(lesson.incident, None)
+            newest[lesson.incident] = NamedRoot(root=key_of(same[0]), alerts=tuple(map(_named, samples)))
+    return tuple(newest.values())
+
+
+def _named(sample: Sample) -> NamedAlert:
+    return NamedAlert(
+        source=sample.source, fingerprint=sample.fingerprint, starts_at=sample.starts_at, seen_at=sample.seen_at,
+        labels=sample.labels, template=sample.template, severity=sample.severity,
+    )  # fmt: skip

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from bridge.analysis.anomaly import Experience, Habit
+from bridge.analysis.causality import NO_ORDERS, Orders
 from bridge.analysis.clustering import Index
 from bridge.analysis.dedup import Watch
 from bridge.analysis.families import EncodeAsk, FitAsk, own_family
@@ -251,6 +252,7 @@ class Tenant:
         #: Labels but for the severity -> the firing alerts that have them: one thing at several thresholds.
         self.ladders: dict[Rungs, dict[AlertKey, None]] = {}
         self._severity_label = severity_label
+        self._known_orders: tuple[LinkFit | None, Orders] = (None, NO_ORDERS)
         self.templates: dict[str, TemplateRecord] = {}
         self.habits: dict[str, Habit] = {}
         self.orders: dict[Pair, Order] = {}  # how often one service's alerts came before another's
@@ -268,6 +270,15 @@ class Tenant:
         """Return the family of a template: HDBSCAN's, or the template itself."""
         record = self.templates.get(template)
         return record.family if record and record.family and not model_free else own_family(template)
+
+    def known_orders(self) -> Orders:
+        """Return which families precede which, as the newest fit found."""
+        if self.link_fit is not self._known_orders[0]:
+            self._known_orders = (
+                self.link_fit,
+                NO_ORDERS if self.link_fit is None else Orders(self.link_fit.causes),
+            )
+        return self._known_orders[1]
 
     def adopt(self, group: Group) -> None:
         """Take in a group that was loaded, with what its episodes are found by."""

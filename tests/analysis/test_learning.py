@@ -197,6 +197,9 @@ def test_what_takes_overlapping_incidents_apart_best_acts() -> None:
     best = max(answer.verdict.evidence, key=lambda each: each.f1)
     assert answer.verdict.way == best.way == "linker"
     assert fit(asked(world(3, days=6, faults=14))) == answer
+    orders = {(edge.earlier, edge.later) for edge in answer.causes.edges}
+    assert orders == {("t:t-DbSlow", f"t:t-ShopErrors{number}") for number in range(5)}
+    assert answer.ranker.verdict.reason.startswith("0 incidents with a named root are too few")
 
 
 def test_confirmed_incidents_go_before_bursts() -> None:

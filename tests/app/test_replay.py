@@ -245,6 +245,25 @@ def test_settings_of_a_file_act_unless_a_configuration_is_named(tmp_path: Path) 
     assert run(path, config=config).biggest[0].severity == "critical"
 
 
+def test_an_incident_is_written_with_its_causal_graph(tmp_path: Path) -> None:
+    topology, out = tmp_path / "topology.yaml", tmp_path / "incidents.jsonl"
+    topology.write_text("services: [{name: shop, calls: [db]}, {name: db}]")
+    body = webhook([
+        alert({"alertname": "DbSlow", "service": "db", "cluster": "x", "namespace": "web"}, starts=START),
+        alert({"alertname": "ShopErrors", "service": "shop", "cluster": "x", "namespace": "web"},
+              starts=START + timedelta(seconds=12)),
+    ])  # fmt: skip
+    recording = tmp_path / "a.jsonl"
+    at = stamp(START + timedelta(seconds=20))
+    recording.write_text(f'{{"received_at": "{at}", "body": {body.decode()}}}\n')
+    run(recording, topology=topology, incidents=out, no_models=True)
+    record = json.loads(out.read_bytes())
+    assert [node["name"] for node in record["causal_graph"]["nodes"]] == ["DbSlow", "ShopErrors"]
+    (edge,) = record["causal_graph"]["edges"]
+    assert (edge["from"], edge["to"], edge["word"], edge["lag_s"]) == (0, 1, "precedes", 12.0)
+    assert edge["why"] == "12 s before; shop calls db (topology file)"
+
+
 def test_a_topology_that_is_named_takes_the_place_of_what_was_recorded(tmp_path: Path) -> None:
     recorded = msgspec.json.encode(Chart(origin="prometheus", services=(Service(name="old"),))).decode()
     webhooks = tmp_path / "a.jsonl"

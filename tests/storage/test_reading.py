@@ -26,7 +26,7 @@ ITEM_FIELDS = [
     "incident", "tenant", "origin", "state", "opened_at", "closed_at", "title", "summary", "severity",
     "anomaly", "episode_count", "root", "merged_into",
 ]  # fmt: skip
-RECORD_FIELDS = [name.replace("episode_count", "episodes") for name in ITEM_FIELDS]
+RECORD_FIELDS = [*(name.replace("episode_count", "episodes") for name in ITEM_FIELDS), "causal_graph"]
 EPISODE_FIELDS = ["fingerprint", "starts_at", "ends_at", "source", "labels", "demoted", "suppressed", "why"]
 
 
