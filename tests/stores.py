@@ -12,10 +12,11 @@ from timeline import START, alert, webhook
 
 from bridge import pipeline
 from bridge.analysis import gate
-from bridge.analysis.gate import Evidence, LinkFit, Verdict
+from bridge.analysis.gate import LinkFit
 from bridge.analysis.learning import Linker, Table
 from bridge.analysis.settings import AnalysisSettings
 from bridge.analysis.trees import NO_TREES
+from bridge.analysis.verdicts import Evidence, Verdict
 from bridge.model import InboxRow, RowKind
 from bridge.storage.state import StateStore
 

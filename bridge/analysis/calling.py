@@ -2,8 +2,8 @@
 
 Rules: the first of a kind calls, and the first about a thing; a kind they were told of calls again only for another
 thing, at intervals that double, so that an incident that spreads does not ring all night. What was told is news again
-some time after the last of it ended, so that one that flaps rings once. A rising severity calls always, elsewhere
-(`incidents.raised`).
+some time after the last of it ended, so that one that flaps rings once. What surely shares the cause that people were
+called for (`note_part`) is part of that call. A rising severity calls always, elsewhere (`incidents.raised`).
 """
 
 from __future__ import annotations
@@ -69,6 +69,14 @@ def note_call(group: Group, now: datetime) -> None:
         told.update(dict.fromkeys(_names_of(episode)[: 1 if len(told) >= MAX_TOLD else 2], now))
     rung_at = now if criticals else group.progress.rung_at
     group.progress = replace(group.progress, criticals_told=told, rung_at=rung_at, ring_at=None)
+
+
+def note_part(group: Group, episode: Episode, now: datetime) -> None:
+    """Take a critical alert for part of what people were called for; does nothing where nobody was."""
+    if episode.severity == "critical" and group.progress.rung_at is not None:
+        told = dict(group.progress.criticals_told)
+        told.update(dict.fromkeys(_names_of(episode)[: 1 if len(told) >= MAX_TOLD else 2], now))
+        group.progress = replace(group.progress, criticals_told=told)
 
 
 def note_end(group: Group, episode: Episode, now: datetime) -> None:

@@ -44,11 +44,10 @@ from bridge.analysis.incidents import Group
 from bridge.analysis.learning import History, Judge, Linker, Sighting, Taught, fit_linker, spoken_of
 from bridge.analysis.pairs import WINDOW_S, Ints
 from bridge.analysis.roots import NO_RANKER, Insight, NamedRoot, Ranker, fit_ranker
-from bridge.analysis.settings import WAYS, Grouping, Way
+from bridge.analysis.settings import WAYS, Way
 from bridge.analysis.topology import Chart, Topology
+from bridge.analysis.verdicts import FALLBACK, UNCONFIRMED_SHIFT, Evidence, Verdict
 from bridge.model import Episode, Word
-
-FALLBACK: Way = "entities"
 
 LEAST_UNITS = 30
 LEARNED_SHARE = 0.6  # of the incidents, the earlier ones
@@ -62,8 +61,6 @@ MOST_SPACING = 1.3
 LONE_S = 120.0  # an alert is lone if none of its cluster is nearer
 #: Log odds that a link must exceed to join, of which confirmed incidents choose one.
 SHIFTS = (0.0, 0.5, 1.0, 1.5, 2.0)
-#: Without confirmed incidents. Isolated bursts would choose less: what by chance came with one counts as part of it.
-UNCONFIRMED_SHIFT = 1.5
 
 
 class LinkAsk(Word, frozen=True, kw_only=True):
@@ -82,28 +79,6 @@ class LinkAsk(Word, frozen=True, kw_only=True):
     window_s: float
 
 
-class Evidence(Word, frozen=True, kw_only=True):
-    """How one way did in the exam."""
-
-    way: Way
-    f1: float
-    precision: float
-    recall: float
-    shift: float = 0.0
-
-
-class Verdict(Word, frozen=True, kw_only=True):
-    """Which way acts, and why."""
-
-    way: Way = FALLBACK
-    shift: float = UNCONFIRMED_SHIFT  # log odds that a link must exceed
-    reason: str = "nothing was learned yet"
-    units: int = 0  # incidents there were to learn from and to be examined with
-    examined: int = 0
-    of: Literal["", "isolated bursts", "confirmed incidents"] = ""
-    evidence: tuple[Evidence, ...] = ()
-
-
 class LinkFit(Word, frozen=True, kw_only=True):
     """The answer to a `LinkAsk`."""
 
@@ -112,13 +87,6 @@ class LinkFit(Word, frozen=True, kw_only=True):
     verdict: Verdict
     causes: Causes = Causes()
     ranker: Ranker = NO_RANKER
-
-
-def in_force(grouping: Grouping, verdict: Verdict | None) -> Way:
-    """Return how a tenant's alerts are grouped; `verdict` is of its newest fit, None before the first."""
-    if grouping == "auto":
-        return verdict.way if verdict is not None else FALLBACK
-    return FALLBACK if grouping == "linker" and verdict is None else grouping
 
 
 def fit(ask: LinkAsk) -> LinkFit:

@@ -26,8 +26,6 @@ import math
 from collections.abc import Callable
 from functools import lru_cache
 
-import numpy as np
-
 from bridge.analysis import matchers
 from bridge.analysis.entities import SPECIFIC_WEIGHT, Token, subject_of
 from bridge.model import Word
@@ -117,6 +115,8 @@ def probability(features: Features, sensitivity: float) -> float:
 @lru_cache(maxsize=16_384)
 def likeness(left: bytes, right: bytes) -> float:
     """Return the cosine of two unit vectors (little-endian float16), rounded to four digits; 1 is equal."""
+    import numpy as np  # noqa: PLC0415 - the front reads words of this room, and has no use for numpy
+
     product = np.frombuffer(left, "<f2").astype(np.float32) @ np.frombuffer(right, "<f2").astype(np.float32)
     return round(float(product), 4)
 

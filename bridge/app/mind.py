@@ -21,8 +21,9 @@ import msgspec
 
 from bridge import pipeline
 from bridge.analysis.families import EncodeAsk, FitAsk
-from bridge.analysis.gate import LinkAsk, in_force
+from bridge.analysis.gate import LinkAsk
 from bridge.analysis.settings import WAYS
+from bridge.analysis.verdicts import in_force
 from bridge.app.models import GaveUp, ModelRow, ModelsProcess
 from bridge.model import OWN_SOURCE, InboxRow, IncidentState, RowKind
 from bridge.pipeline.state import EPOCH

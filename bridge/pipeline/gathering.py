@@ -17,8 +17,8 @@ from msgspec.structs import replace
 from bridge.analysis import calling, clustering, incidents, linking
 from bridge.analysis.clustering import Newcomer
 from bridge.analysis.families import own_family
-from bridge.analysis.gate import FALLBACK
 from bridge.analysis.incidents import AlertKey, Group, Signal
+from bridge.analysis.verdicts import FALLBACK
 from bridge.model import FOUNDED, Episode, EventKind, Incident, IncidentState, Origin, Suppression
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.events import Events
@@ -60,13 +60,13 @@ class Gathering:
 
         What fires for the second time in half an hour may be hit by another fault, together with what that has hit.
         """
-        chosen, why = self._links.choose(tenant, episode)
-        if chosen is not None:
-            self._enter(tenant, chosen, replace(episode, why=why), newcomer)
+        chosen = self._links.choose(tenant, episode)
+        if chosen.group is not None:
+            self._enter(tenant, chosen.group, replace(episode, why=chosen.why), newcomer, sure=chosen.sure)
         elif self._links.says_all(tenant) or not self._returned(
             tenant, episode, newcomer, heard_at, alone=True
         ):
-            self.found(tenant, replace(episode, why=why), newcomer)
+            self.found(tenant, replace(episode, why=chosen.why), newcomer)
 
     def _returned(
         self,
@@ -148,8 +148,13 @@ class Gathering:
         ]
         return max(lately, key=lambda group: (group.head.active_at, group.head.id), default=None)
 
-    def _enter(self, tenant: Tenant, group: Group, episode: Episode, newcomer: Newcomer) -> None:
-        """Put an episode into its incident, whatever the incident's state was."""
+    def _enter(
+        self, tenant: Tenant, group: Group, episode: Episode, newcomer: Newcomer, *, sure: bool = False
+    ) -> None:
+        """Put an episode into its incident, whatever the incident's state was.
+
+        `sure`: it is part of what people were called for, if they were, and calls nobody again.
+        """
         desk = self._desk
         episode = replace(episode, incident=group.head.id)
         if tenant.had(episode):
@@ -174,6 +179,13 @@ class Gathering:
         else:
             self.index(tenant, group)
         desk.state.router.note(group, episode)
+        if sure:
+            calling.note_part(group, episode, desk.now)
+        self._tell(tenant, group, episode, before)
+        self._links.entered(tenant, group, episode)
+
+    def _tell(self, tenant: Tenant, group: Group, episode: Episode, before: IncidentState) -> None:
+        """Let an incident that was in state `before` say what an episode that entered means for it."""
         rises = incidents.raised(group, episode)
         if before is IncidentState.CLOSED:
             group.head = replace(group.head, severity=incidents.worst(group.firing.values()))
@@ -183,7 +195,6 @@ class Gathering:
         else:
             self._events.call(tenant, group, episode)
         self._events.due_later(tenant, group, episode)
-        self._links.entered(tenant, group, episode)
 
     def _wake(self, group: Group) -> None:
         """Let a quiet or closed incident go on, and be more patient with its next quiet."""

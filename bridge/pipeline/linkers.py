@@ -18,13 +18,13 @@ from bridge.analysis.learning import Sighting, Taught
 from bridge.analysis.lessons import Lesson, Sample
 from bridge.analysis.pairs import begun_s
 from bridge.analysis.roots import NamedAlert, NamedRoot
+from bridge.analysis.verdicts import LEAST_SIGHTINGS
 from bridge.model import Episode, Fault, InboxRow
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.links import Links
 from bridge.pipeline.state import Tenant, tick_at, time_of
 
 LEARN_EVERY_S = 600
-LEAST_SIGHTINGS = 300
 #: A linker is learned anew when there is by that share more to learn from, or after a day.
 LEARN_GROWTH = 0.35
 LEAST_NEWS = 200

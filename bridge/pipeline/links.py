@@ -11,6 +11,7 @@ next round takes it away from.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from msgspec.structs import replace
@@ -18,12 +19,12 @@ from numpy.typing import NDArray
 
 from bridge.analysis.bursts import AREA_LABEL, BEFORE_S, SURGE_REST_S, SURGE_S, is_surge
 from bridge.analysis.clustering import LIVELY
-from bridge.analysis.gate import FALLBACK, in_force
 from bridge.analysis.incidents import Group
 from bridge.analysis.learning import Judge, Linker, Table, likeness_of
 from bridge.analysis.pairs import Ints, said
 from bridge.analysis.settings import Way
 from bridge.analysis.trees import NO_TREES
+from bridge.analysis.verdicts import FALLBACK, in_force
 from bridge.model import FOUNDED, Episode
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.state import Tenant, tick_at, time_of
@@ -33,9 +34,19 @@ REGROUP_EVERY_S = 30
 #: Log odds of one thing that returns.
 SAME_THING = 2.0
 UNIT = 10_000  # of a log odds of 1
+#: Log odds above the shift, in sum, from which on a critical alert is no news to people who were called already.
+SURE = 2.0
 MAX_INCIDENTS = 4_000  # that a window remembers the names of
 #: What a way knows before anything was learned.
 NOTHING = Linker(table=Table(), common={}, unlabelled=NO_TREES)
+
+
+class Chosen(NamedTuple):
+    """Where an alert goes and why. `group` None: a new incident. `sure`: it belongs there beyond doubt."""
+
+    group: Group | None
+    why: str
+    sure: bool = False
 
 
 class Links:
@@ -103,8 +114,8 @@ class Links:
 
     # ---- an alert that comes -------------------------------------------------------------------------------
 
-    def choose(self, tenant: Tenant, episode: Episode) -> tuple[Group | None, str]:
-        """Return the incident that takes an alert in, None for a new one, and why. Not for the fallback."""
+    def choose(self, tenant: Tenant, episode: Episode) -> Chosen:
+        """Return the incident that takes an alert in. Not for the fallback."""
         window = self.window(tenant)
         row = window.add(episode, area=area_of(episode.labels))
         by = self._by_burst if self.way(tenant) == "bursts" else self._by_links
@@ -112,10 +123,10 @@ class Links:
         window.remove_newest()
         return chosen
 
-    def _by_links(self, tenant: Tenant, window: Window, row: int) -> tuple[Group | None, str]:
+    def _by_links(self, tenant: Tenant, window: Window, row: int) -> Chosen:
         rows = window.partners(window.rows_in(lambda incident: self.takes(tenant, incident)), row)
         if not len(rows):
-            return None, FOUNDED
+            return Chosen(None, FOUNDED)
         weights, logits, features = self.weights(tenant, window, rows, np.full(len(rows), row))
         sums: dict[str, int] = {}
         best: dict[str, tuple[int, int]] = {}  # the strongest link to each: weight and place
@@ -132,27 +143,32 @@ class Links:
         place = best[chosen][1]
         chance = 1.0 / (1.0 + float(np.exp(-logits[place])))
         if sums[chosen] <= 0:
-            return None, f"{FOUNDED}: the likeliest link to another is too weak (p={chance:.2f})"
+            return Chosen(None, f"{FOUNDED}: the likeliest link to another is too weak (p={chance:.2f})")
         group = tenant.groups[chosen]
         other_alert = group.episodes.get(window.keys[int(rows[place])])
         name = "" if other_alert is None else other_alert.name
-        return group, said(features[place].tolist(), other=name, chance=chance)
+        why = said(features[place].tolist(), other=name, chance=chance)
+        return Chosen(group, why, sure=sums[chosen] >= SURE * UNIT)
 
-    def _by_burst(self, tenant: Tenant, window: Window, row: int) -> tuple[Group | None, str]:
+    def _by_burst(self, tenant: Tenant, window: Window, row: int) -> Chosen:
         area, at_s = window.area_of(row), window.columns.at_s
         rows = window.in_order(window.rows_in(lambda incident: self.takes(tenant, incident)))
         rows = np.array([each for each in rows.tolist() if window.area_of(each) == area], np.int64)
         if not len(rows):
-            return None, FOUNDED
+            return Chosen(None, FOUNDED)
         now_s, times = float(at_s[row]), at_s[rows]
         recent = int(np.count_nonzero((times >= now_s - SURGE_S) & (times <= now_s))) + 1
         before = int(np.count_nonzero((times >= now_s - SURGE_S - BEFORE_S) & (times < now_s - SURGE_S)))
         newest = window.incident_of(int(rows[-1]))
         mine = np.array([window.incident_of(each) == newest for each in rows.tolist()])
         if now_s - float(times[mine][0]) >= SURGE_REST_S and is_surge(recent, before):
-            return None, f"{FOUNDED}: {recent} alerts in {SURGE_S:.0f} s after {before} in the minute before"
+            return Chosen(
+                None, f"{FOUNDED}: {recent} alerts in {SURGE_S:.0f} s after {before} in the minute before"
+            )
         lag_s = max(0.0, now_s - float(times[-1]))
-        return tenant.groups[newest], f"{lag_s:.0f} s after the newest alert, without a surge in between"
+        return Chosen(
+            tenant.groups[newest], f"{lag_s:.0f} s after the newest alert, without a surge in between"
+        )
 
     def entered(self, tenant: Tenant, group: Group, episode: Episode) -> None:
         """Take note of an alert that is in its incident now."""

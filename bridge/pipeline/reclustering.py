@@ -12,10 +12,10 @@ from msgspec.structs import replace
 from bridge.analysis import correlation, reclustering
 from bridge.analysis.bursts import surges_by_area
 from bridge.analysis.clustering import by_age, may_merge
-from bridge.analysis.gate import FALLBACK
 from bridge.analysis.incidents import EpisodeKey
 from bridge.analysis.pairs import WINDOW_S
 from bridge.analysis.reclustering import Wish
+from bridge.analysis.verdicts import FALLBACK
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.links import Links
 from bridge.pipeline.regrouping import Regrouping, refusal

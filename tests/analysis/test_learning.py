@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bridge.analysis.entities import tokens_of
-from bridge.analysis.gate import FALLBACK, Evidence, LinkAsk, _decided, fit
+from bridge.analysis.gate import LinkAsk, _decided, fit
 from bridge.analysis.learning import (
     FEATURES,
     History,
@@ -33,6 +33,7 @@ from bridge.analysis.pairs import (
     traits_of,
 )  # fmt: skip
 from bridge.analysis.topology import Call, Chart, Service, Topology
+from bridge.analysis.verdicts import FALLBACK, Evidence
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 CHARTS = (

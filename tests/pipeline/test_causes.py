@@ -9,12 +9,13 @@ from thinking import Thinking, fires, same
 from bridge.analysis.causal_graph import key_of
 from bridge.analysis.causality import Causes, Precedes
 from bridge.analysis.families import own_family
-from bridge.analysis.gate import LinkFit, Verdict
+from bridge.analysis.gate import LinkFit
 from bridge.analysis.learning import Linker, Table
 from bridge.analysis.regrouping import split
 from bridge.analysis.reports import incident_record
 from bridge.analysis.topology import Call, Chart, Service
 from bridge.analysis.trees import NO_TREES
+from bridge.analysis.verdicts import Verdict
 from bridge.model import CausalGraph
 from bridge.pipeline.linkers import named_roots
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
+from datetime import datetime
 
 import msgspec
 
-from bridge.analysis.gate import Verdict, in_force
 from bridge.analysis.reports import Record
 from bridge.analysis.settings import AnalysisSettings
+from bridge.analysis.verdicts import LEAST_SIGHTINGS, Verdict, in_force
 from bridge.model import Word
-from bridge.pipeline.linkers import LEAST_SIGHTINGS
-from bridge.pipeline.state import TenantRecord
+
+
+class _Record(Word, frozen=True, kw_only=True):
+    """What is told of a `pipeline.state.TenantRecord`, which the front does not load."""
+
+    linked_at: datetime | None = None
+    link_since: datetime | None = None
 
 
 class _Table(Word, frozen=True, kw_only=True):
@@ -35,18 +41,18 @@ class _Fit(Word, frozen=True, kw_only=True):
 def listed(store: sqlite3.Connection | None, tenant: str, settings: AnalysisSettings) -> list[Record]:
     """Return the models of a tenant; one that has learned nothing yet says what it lacks."""
     found: _Fit | None = None
-    record, sightings = TenantRecord(), 0
+    record, sightings = _Record(), 0
     if store is not None:
         row = store.execute("SELECT body FROM link_fit WHERE tenant = ?", (tenant,)).fetchone()
         found = msgspec.msgpack.decode(row[0], type=_Fit) if row else None
         row = store.execute("SELECT body FROM tenant_state WHERE tenant = ?", (tenant,)).fetchone()
-        record = msgspec.msgpack.decode(row[0], type=TenantRecord) if row else record
+        record = msgspec.msgpack.decode(row[0], type=_Record) if row else record
         counted = store.execute("SELECT count(*) FROM sighting WHERE tenant = ?", (tenant,)).fetchone()
         sightings = counted[0]
     return [_linker(found, record, sightings, settings)]
 
 
-def _linker(found: _Fit | None, record: TenantRecord, sightings: int, settings: AnalysisSettings) -> Record:
+def _linker(found: _Fit | None, record: _Record, sightings: int, settings: AnalysisSettings) -> Record:
     verdict = found.verdict if found is not None else None
     way = in_force(settings.grouping, verdict)
     told = verdict or Verdict()

@@ -25,7 +25,6 @@ from bridge.analysis.reports import Record, incident_item, incident_record, line
 from bridge.analysis.settings import AnalysisSettings
 from bridge.analysis.topology import ORIGINS, Chart, Topology
 from bridge.model import Episode, Incident, IncidentState, Word
-from bridge.pipeline.state import TenantRecord
 from bridge.storage.inbox import Position
 from bridge.storage.reading import feedback, history, models, quarantine
 from bridge.storage.reading.feedback import Standing
@@ -36,6 +35,12 @@ from bridge.storage.times import moment_of
 
 #: How many incidents, with all their episodes, one page of an export holds.
 PAGE_INCIDENTS = 200
+
+
+class _Record(Word, frozen=True, kw_only=True):
+    """What is told of a `pipeline.state.TenantRecord`, which the front does not load."""
+
+    hidden: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
 
 
 class _Common(Word, frozen=True, kw_only=True):
@@ -197,7 +202,7 @@ class StateReader:
                     f"SELECT body FROM tenant_state {all_of(where)} ORDER BY tenant",  # noqa: S608
                     values,
                 )
-                for name, each in sorted(msgspec.msgpack.decode(body, type=TenantRecord).hidden.items())
+                for name, each in sorted(msgspec.msgpack.decode(body, type=_Record).hidden.items())
             ]
             counts = [
                 store.execute(f"SELECT count(*) FROM {table}", values).fetchone()[0]  # noqa: S608
