@@ -8,7 +8,10 @@ from collections.abc import Iterator
 import msgspec
 from hypothesis import HealthCheck, settings
 
-from bridge.pipeline import State
+from bridge.analysis.gate import FALLBACK
+from bridge.pipeline import Outcome, State
+from bridge.pipeline.desk import Desk
+from bridge.pipeline.links import Links
 from bridge.pipeline.state import Tenant
 
 
@@ -53,3 +56,14 @@ def derived(tenant: Tenant) -> dict[str, object]:
         },
         "templates": {group.head.id: group.templates for group in groups},
     }
+
+
+def windows(state: State) -> dict[str, dict[object, str]]:
+    """What the learned ways see of each tenant's last quarter of an hour: which alert is in which incident."""
+    links = Links(Desk(state, Outcome()))
+    seen = {}
+    for name, tenant in state.tenants.items():
+        if links.way(tenant) != FALLBACK:
+            window = links.window(tenant)
+            seen[name] = {key: window.incident_of(row) for row, key in enumerate(window.keys)}
+    return seen

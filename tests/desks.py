@@ -23,6 +23,7 @@ FRONT = "front-1"
 TABLES = (
     "common", "cursor", "tenant_state", "incident", "episode", "event", "outbox", "quarantine", "history",
     "watch", "beat", "template", "habit", "rarity", "chart", "service_order", "action", "action_on", "lesson",
+    "sighting", "link_fit",
 )  # fmt: skip
 SETTINGS = AnalysisSettings(
     sensitivity=0.7,

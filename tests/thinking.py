@@ -14,6 +14,7 @@ import timeline
 from timeline import after, webhook
 
 from bridge.analysis.feedback import Action
+from bridge.analysis.gate import LinkFit, linker_row
 from bridge.analysis.incidents import Group
 from bridge.analysis.rounds import Content, Found, Standing
 from bridge.analysis.settings import AnalysisSettings
@@ -116,6 +117,10 @@ class Thinking:
         """Let families in."""
         body = json.dumps({"fit": fit, "assign": dict(assign)}).encode()
         return self.row(at, RowKind.FAMILIES, body, **where)
+
+    def linker(self, at: str, fit: LinkFit, **where: str) -> Outcome:
+        """Let a linker in."""
+        return self.row(at, RowKind.LINKER, linker_row(fit), **where)
 
     def says(self, at: str, action: str, kind: str, **told: Any) -> Action:
         """Let a person say something, and return what came of it."""

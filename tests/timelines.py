@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import timeline
 from hypothesis import strategies as st
+from linkers import LINKERS
 
 from bridge.analysis.feedback import EpisodeRef, Feedback, FeedbackKind
 from bridge.analysis.rounds import Content, Found, Standing
@@ -61,6 +62,10 @@ SETTINGS = (
     ),
     msgspec.structs.replace(BASE, topology_label="app"),
     msgspec.structs.replace(BASE, models=False, severity_label="team", severities={"db": "critical"}),
+    msgspec.structs.replace(BASE, grouping="linker", sensitivity=0.8),
+    msgspec.structs.replace(BASE, grouping="linker", window_s=60.0, reopen_within_s=60.0, close_after_s=10.0),
+    msgspec.structs.replace(BASE, grouping="bursts", window_s=60.0, close_after_s=10.0, reopen_within_s=60.0),
+    msgspec.structs.replace(BASE, grouping="entities"),
 )
 #: What a changed file or an import may bring, and what is no topology at all.
 CHARTS = (
@@ -169,6 +174,7 @@ _kinds: dict[str, st.SearchStrategy[tuple[Any, ...]]] = {
     "mode": st.tuples(st.just(RowKind.MODE), st.booleans()),
     "settings": st.tuples(st.just(RowKind.SETTINGS), st.sampled_from(SETTINGS)),
     "topology": st.tuples(st.just(RowKind.TOPOLOGY), st.sampled_from(CHARTS)),
+    "linker": st.tuples(st.just(RowKind.LINKER), st.sampled_from(LINKERS)),
 }
 _steps = st.tuples(
     st.sampled_from(PAUSES),
@@ -179,6 +185,7 @@ _steps = st.tuples(
         + ("feedback",) * 5
         + ("found",) * 5
         + ("settings",) * 3
+        + ("linker",) * 3
         + ("topology",)
         + tuple(_kinds)
     ).flatmap(_kinds.__getitem__),
@@ -245,8 +252,8 @@ def _body(at: datetime, kind: RowKind, *given: Any) -> bytes:
             return json.dumps({"model_free": given[0]}).encode()
         case RowKind.SETTINGS | RowKind.TOPOLOGY:
             return msgspec.json.encode(given[0])
-        case RowKind.CLOCK:
-            return b""
+        case RowKind.LINKER | RowKind.CLOCK:
+            return given[0] if given else b""
 
 
 def _round(

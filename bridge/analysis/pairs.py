@@ -153,6 +153,16 @@ class Columns:
             column[:left] = column[rows : self.number].copy()
         self.number = left
 
+    def swap(self, one: int, other: int) -> None:
+        """Let two rows change places."""
+        for column in (self.at_s, self._ids, self._tokens, self._worths, self.family):
+            column[[one, other]] = column[[other, one]]
+
+    @property
+    def remembered(self) -> int:
+        """How many names and pairs of names are remembered, those of rows that were dropped among them."""
+        return len(self._numbers) + len(self._hops) + len(self._cosines)
+
     def same_thing(self, earlier: Ints, later: Ints) -> NDArray[np.bool_]:
         """Say of each pair whether it is one thing that returned."""
         same: NDArray[np.bool_] = self._ids[earlier, 0] == self._ids[later, 0]

@@ -36,7 +36,6 @@ SAME_THING = 2.0
 UNIT = 10_000  # of a log odds of 1
 #: Log odds above the shift, in sum, from which on a critical alert is no news to people who were called already.
 SURE = 2.0
-MAX_INCIDENTS = 4_000  # that a window remembers the names of
 #: What a way knows before anything was learned.
 NOTHING = Linker(table=Table(), common={}, unlabelled=NO_TREES)
 
@@ -70,17 +69,17 @@ class Links:
         """Return the open window, built anew if it is stale."""
         topology = self._desk.topology_of(tenant)
         window = tenant.window
-        if window is None or window.topology is not topology or window.incidents > MAX_INCIDENTS:
+        if window is None or window.topology is not topology or window.is_worn:
             window = tenant.window = self._built(tenant)
         window.prune(self._desk.now)
         return window
 
     def _built(self, tenant: Tenant) -> Window:
-        desk = self._desk
-        vectors = {} if desk.free else {name: record.vector for name, record in tenant.templates.items()}
+        desk, free = self._desk, self._desk.free  # a window outlives this desk
+        vectors = {} if free else {name: record.vector for name, record in tenant.templates.items()}
         empty = Window(
             self._judge(tenant), desk.topology_of(tenant), likeness_of(vectors),
-            lambda template: desk.family_of(tenant, template),
+            lambda template: tenant.family_of(template, model_free=free),
         )  # fmt: skip
         episodes = (
             (episode, group.head.id)
@@ -117,7 +116,7 @@ class Links:
     def choose(self, tenant: Tenant, episode: Episode) -> Chosen:
         """Return the incident that takes an alert in. Not for the fallback."""
         window = self.window(tenant)
-        row = window.add(episode, area=area_of(episode.labels))
+        row = window.try_out(episode, area_of(episode.labels))
         by = self._by_burst if self.way(tenant) == "bursts" else self._by_links
         chosen = by(tenant, window, row)
         window.remove_newest()
@@ -128,27 +127,23 @@ class Links:
         if not len(rows):
             return Chosen(None, FOUNDED)
         weights, logits, features = self.weights(tenant, window, rows, np.full(len(rows), row))
-        sums: dict[str, int] = {}
-        best: dict[str, tuple[int, int]] = {}  # the strongest link to each: weight and place
-        for place, (weight, other) in enumerate(zip(weights.tolist(), rows.tolist(), strict=True)):
-            incident = window.incident_of(other)
-            sums[incident] = sums.get(incident, 0) + weight
-            stronger = best.get(incident)
-            if stronger is None or (-weight, window.keys[other]) < (
-                -stronger[0],
-                window.keys[int(rows[stronger[1]])],
-            ):
-                best[incident] = (weight, place)
-        chosen = min(sums, key=lambda each: (-sums[each], tenant.groups[each].head.opened_at, each))
-        place = best[chosen][1]
+        incidents, places = window.incidents_of(rows)
+        sums = np.zeros(len(incidents), np.int64)
+        np.add.at(sums, places, weights)
+        most = [incidents[number] for number in np.flatnonzero(sums == sums.max()).tolist()]
+        chosen = min(most, key=lambda each: (tenant.groups[each].head.opened_at, each))
+        number = incidents.index(chosen)
+        mine = np.flatnonzero(places == number)
+        strongest = mine[weights[mine] == weights[mine].max()].tolist()
+        place = min(strongest, key=lambda each: window.keys[int(rows[each])])
         chance = 1.0 / (1.0 + float(np.exp(-logits[place])))
-        if sums[chosen] <= 0:
+        if sums[number] <= 0:
             return Chosen(None, f"{FOUNDED}: the likeliest link to another is too weak (p={chance:.2f})")
         group = tenant.groups[chosen]
         other_alert = group.episodes.get(window.keys[int(rows[place])])
         name = "" if other_alert is None else other_alert.name
         why = said(features[place].tolist(), other=name, chance=chance)
-        return Chosen(group, why, sure=sums[chosen] >= SURE * UNIT)
+        return Chosen(group, why, sure=bool(sums[number] >= SURE * UNIT))
 
     def _by_burst(self, tenant: Tenant, window: Window, row: int) -> Chosen:
         area, at_s = window.area_of(row), window.columns.at_s
@@ -159,13 +154,15 @@ class Links:
         now_s, times = float(at_s[row]), at_s[rows]
         recent = int(np.count_nonzero((times >= now_s - SURGE_S) & (times <= now_s))) + 1
         before = int(np.count_nonzero((times >= now_s - SURGE_S - BEFORE_S) & (times < now_s - SURGE_S)))
+        lag_s = max(0.0, now_s - float(times[-1]))
+        if lag_s > self._desk.settings.window_s:
+            return Chosen(None, f"{FOUNDED}: {lag_s:.0f} s after the newest alert")
         newest = window.incident_of(int(rows[-1]))
         mine = np.array([window.incident_of(each) == newest for each in rows.tolist()])
         if now_s - float(times[mine][0]) >= SURGE_REST_S and is_surge(recent, before):
             return Chosen(
                 None, f"{FOUNDED}: {recent} alerts in {SURGE_S:.0f} s after {before} in the minute before"
             )
-        lag_s = max(0.0, now_s - float(times[-1]))
         return Chosen(
             tenant.groups[newest], f"{lag_s:.0f} s after the newest alert, without a surge in between"
         )

@@ -374,6 +374,8 @@ class Tenant:
     def release(self, incident: str) -> None:
         """Forget a group that can no longer change."""
         group = self.groups.pop(incident)
+        if self.window is not None and any(map(self.window.holds, group.episodes)):
+            self.window = None
         self.index.drop(incident, group.head.opened_at)
         self.leave(group)
 

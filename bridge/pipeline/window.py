@@ -2,14 +2,16 @@
 
 Rules: it is derived from the episodes in memory, their texts, the topology and the linker in force; whenever one of
 those changes for more than the newest alert, it is stale and built anew at its next use, as after a restart. What it
-answers does not depend on the order in which alerts of one moment came.
+answers does not depend on the order in which alerts of one moment came: where they are too many, their marks say
+which of them stay.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from zlib import crc32
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,8 @@ from bridge.model import Episode
 #: Alerts that are remembered: more in a quarter of an hour are a storm, and the newest speak for it.
 MAX_ROWS = 2000
 MAX_PARTNERS = 400  # that one alert is compared with
+MAX_INCIDENTS = 4000  # whose names are remembered
+MAX_NAMES = 200_000  # that the columns remember
 NOBODY = -1
 NO_ROWS = np.zeros(0, np.int64)
 
@@ -48,16 +52,27 @@ class Window:
         self._incidents: list[str] = []
         self._number_of: dict[str, int] = {}
         self._incident = np.full(256, NOBODY)
-        self._marks = np.zeros(256, np.int64)  # of equal rows the smaller goes first
+        self._marks = np.zeros(256, np.int64)  # of rows of one moment the smaller goes first
+        self._numbers = np.zeros(256, np.int64)  # of rows, counted from the first ever
+        self._added = 0
         self._weighed: dict[
             int, tuple[Ints, Ints]
-        ] = {}  # row, counted from the first ever -> partners and weights
+        ] = {}  # by a row's number: those of its partners, and weights
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def add(self, episode: Episode, incident: str | None = None, area: str = "") -> int:
-        """Add the newest alert and return its row; it is in no incident yet unless one is named."""
+    def add(self, episode: Episode, incident: str, area: str = "") -> int:
+        """Add the newest alert and return its row."""
+        row = self.try_out(episode, area)
+        self._row_of[self.keys[row]] = self._dropped + row
+        self._incident[row] = self._number(incident)
+        self._numbers[row] = self._added
+        self._added += 1
+        return row
+
+    def try_out(self, episode: Episode, area: str = "") -> int:
+        """Add an alert that is in no incident yet, and return its row. Next of all `remove_newest` must come."""
         at_s = begun_s(episode.starts_at, episode.seen_at)
         family = self._family_of(episode.template)
         traits = traits_of(
@@ -69,20 +84,19 @@ class Window:
         self.keys.append(key)
         self._seen_s.append(episode.seen_at.timestamp())
         self._areas.append(area)
-        self._row_of[key] = self._dropped + row
         if row >= len(self._incident):
             self._incident = np.concatenate([self._incident, np.full(len(self._incident), NOBODY)])
-            self._marks = np.concatenate([self._marks, np.zeros(len(self._marks), np.int64)])
-        self._marks[row] = crc32("\0".join((*key[:2], key[2].isoformat())).encode())
-        self._incident[row] = NOBODY if incident is None else self._number(incident)
+            self._marks = np.concatenate([self._marks, np.zeros_like(self._marks)])
+            self._numbers = np.concatenate([self._numbers, np.zeros_like(self._numbers)])
+        self._marks[row] = mark_of(key)
+        self._incident[row] = NOBODY
         return row
 
     def remove_newest(self) -> None:
-        """Take back the last `add`."""
-        key = self.keys.pop()
+        """Take back the last `try_out`."""
+        self.keys.pop()
         self._seen_s.pop()
         self._areas.pop()
-        del self._row_of[key]
         self.columns.number -= 1
 
     def place(self, key: EpisodeKey, incident: str) -> None:
@@ -102,40 +116,50 @@ class Window:
         return number
 
     def prune(self, now: datetime) -> None:
-        """Forget what is older than the window, and of a storm what is oldest; alerts of one moment go together."""
-        since_s = now.timestamp() - WINDOW_S
-        rows = 0
-        while rows < len(self._seen_s) and (
-            self._seen_s[rows] < since_s
-            or (len(self._seen_s) - rows > MAX_ROWS and self._seen_s[rows] < self._seen_s[-1])
-        ):
-            rows += 1
-        while 0 < rows < len(self._seen_s) and self._seen_s[rows] == self._seen_s[rows - 1]:
-            rows += 1
+        """Forget what is older than the window, and of a storm what is oldest."""
+        seen_s = self._seen_s
+        rows = bisect_left(seen_s, now.timestamp() - WINDOW_S)
+        surplus = len(seen_s) - rows - MAX_ROWS
+        if surplus > 0:
+            rows += surplus
+            self._smallest_first(rows, seen_s[rows - 1])
         if rows:
             for key in self.keys[:rows]:
-                if self._row_of[key] < self._dropped + rows:
-                    del self._row_of[key]
-            for row in range(self._dropped, self._dropped + rows):
-                self._weighed.pop(row, None)
+                del self._row_of[key]
+            for number in self._numbers[:rows].tolist():
+                self._weighed.pop(number, None)
             self._dropped += rows
             self.columns.drop(rows)
             left = len(self.keys) - rows
-            for column in (self._incident, self._marks):
+            for column in (self._incident, self._marks, self._numbers):
                 column[:left] = column[rows : len(self.keys)].copy()
             del self.keys[:rows], self._seen_s[:rows], self._areas[:rows]
+
+    def _smallest_first(self, rows: int, moment_s: float) -> None:
+        """Let those that go, of the moment in which the first `rows` end, be the ones with the smallest marks."""
+        begin, end = bisect_left(self._seen_s, moment_s), bisect_right(self._seen_s, moment_s)
+        for row in range(begin, rows) if end > rows else ():
+            self._swap(row, row + int(np.argmin(self._marks[row:end])))
+
+    def _swap(self, one: int, other: int) -> None:
+        self.columns.swap(one, other)
+        for column in (self._incident, self._marks, self._numbers):
+            column[[one, other]] = column[[other, one]]
+        keys, areas = self.keys, self._areas
+        keys[one], keys[other] = keys[other], keys[one]
+        areas[one], areas[other] = areas[other], areas[one]
+        for row in (one, other):
+            self._row_of[keys[row]] = self._dropped + row
 
     # ---- what is asked -------------------------------------------------------------------------------------
 
     def rows_in(self, takes: Callable[[str], bool]) -> Ints:
         """Return the rows of incidents that `takes` says yes to, in no order that means anything."""
         incident = self._incident[: len(self.keys)]
-        taken = [
-            number
-            for number in np.unique(incident).tolist()
-            if number >= 0 and takes(self._incidents[number])
-        ]
-        rows: Ints = np.flatnonzero(np.isin(incident, taken))
+        said = np.zeros(len(self._incidents) + 1, np.bool_)  # the last is nobody's
+        for number in np.unique(incident).tolist():
+            said[number] = number >= 0 and takes(self._incidents[number])
+        rows: Ints = np.flatnonzero(said[incident])
         return rows
 
     def in_order(self, rows: Ints) -> Ints:
@@ -155,48 +179,49 @@ class Window:
     def links(self, rows: Ints, weigh: Callable[[Ints, Ints], Ints]) -> tuple[Ints, Ints, Ints]:
         """Return what the pairs of these rows weigh, as places in `rows`: (one, other, weight), one before other.
 
-        `rows` are in order. A pair is weighed once, when the newer of the two is first asked about; what it weighs
-        depends on nothing that changes while this window lives.
+        `rows` are in order. A pair is weighed once, when it is first asked about; what it weighs depends on nothing
+        that changes while this window lives.
         """
-        ever = rows + self._dropped
-        fresh = np.array(
-            [place for place, row in enumerate(ever.tolist()) if row not in self._weighed], np.int64
-        )
-        is_fresh = np.zeros(len(rows), np.bool_)
-        is_fresh[fresh] = True
-        places = np.arange(len(rows))
-        one = np.repeat(fresh, len(rows))
-        other = np.tile(places, len(fresh))
-        wanted = (other < one) | ((other != one) & ~is_fresh[other])
-        one, other = one[wanted], other[wanted]
-        if len(one):
-            weights = weigh(rows[one], rows[other])
-            ends = np.searchsorted(one, fresh, "right")
-            begins = np.searchsorted(one, fresh, "left")
-            for place, begin, end in zip(fresh.tolist(), begins, ends, strict=True):
-                self._weighed[int(ever[place])] = (ever[other[begin:end]], weights[begin:end])
-        return self._known_links(ever)
+        numbers = self._numbers[rows]
+        one, other, weights = self._known_links(numbers)
+        known = np.tri(len(rows), dtype=np.bool_)
+        known[one, other] = True
+        later, earlier = np.nonzero(~known.T)
+        if not len(later):
+            return one, other, weights
+        fresh = weigh(rows[earlier], rows[later])
+        for place in np.unique(later).tolist():
+            mine = slice(*np.searchsorted(later, [place, place + 1]).tolist())
+            partners, before = self._weighed.get(int(numbers[place]), (NO_ROWS, NO_ROWS))
+            self._weighed[int(numbers[place])] = (
+                np.concatenate([partners, numbers[earlier[mine]]]), np.concatenate([before, fresh[mine]])
+            )  # fmt: skip
+        return (
+            np.concatenate([one, earlier]), np.concatenate([other, later]), np.concatenate([weights, fresh])
+        )  # fmt: skip
 
-    def _known_links(self, ever: Ints) -> tuple[Ints, Ints, Ints]:
-        place_of = np.full(len(self.keys), NOBODY)
-        place_of[ever - self._dropped] = np.arange(len(ever))
-        parts: list[tuple[Ints, Ints, Ints]] = []
-        for place, row in enumerate(ever.tolist()):
-            partners, weights = self._weighed.get(row, (NO_ROWS, NO_ROWS))
-            here = partners >= self._dropped
-            places = place_of[partners[here] - self._dropped]
-            among = places >= 0
-            found = places[among]
-            parts.append((np.minimum(found, place), np.maximum(found, place), weights[here][among]))
-        if not parts:
-            return NO_ROWS, NO_ROWS, NO_ROWS
+    def _known_links(self, numbers: Ints) -> tuple[Ints, Ints, Ints]:
+        order = np.argsort(numbers)
+        ascending = numbers[order]
+        parts: list[tuple[Ints, Ints, Ints]] = [(NO_ROWS, NO_ROWS, NO_ROWS)]
+        for place, number in enumerate(numbers.tolist()):
+            partners, weights = self._weighed.get(number, (NO_ROWS, NO_ROWS))
+            at = np.minimum(np.searchsorted(ascending, partners), len(ascending) - 1)
+            here = ascending[at] == partners
+            found = order[at[here]]
+            parts.append((np.minimum(found, place), np.maximum(found, place), weights[here]))
         one, other, weight = (np.concatenate(each) for each in zip(*parts, strict=True))
         return one, other, weight
 
     @property
-    def incidents(self) -> int:
-        """How many incidents the window has ever heard of."""
-        return len(self._incidents)
+    def is_worn(self) -> bool:
+        """Whether it remembers too much of what is not in it any more."""
+        return len(self._incidents) > MAX_INCIDENTS or self.columns.remembered > MAX_NAMES
+
+    def incidents_of(self, rows: Ints) -> tuple[list[str], Ints]:
+        """Return the incidents of rows that are in some, each once, and for each row its place among them."""
+        numbers, places = np.unique(self._incident[rows], return_inverse=True)
+        return [self._incidents[number] for number in numbers.tolist()], places
 
     def incident_of(self, row: int) -> str:
         """Return the incident of a row that is in one."""
@@ -216,6 +241,12 @@ class Window:
         return self.judge.logits(features), features
 
 
+def mark_of(key: EpisodeKey) -> int:
+    """Return a number that says nothing, by which alerts of one moment are ordered."""
+    digest = blake2b("\0".join((*key[:2], key[2].isoformat())).encode(), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1
+
+
 def built(
     window: Window,
     episodes: Iterable[tuple[Episode, str]],
@@ -225,8 +256,12 @@ def built(
     """Fill an empty window with the episodes of the last quarter of an hour and their incidents; return it."""
     since_s = now.timestamp() - WINDOW_S
     lately = [each for each in episodes if each[0].seen_at.timestamp() >= since_s]
-    lately.sort(key=lambda each: (each[0].seen_at, each[0].source, each[0].fingerprint, each[0].starts_at))
-    for episode, incident in lately:
+    lately.sort(key=_place)
+    for episode, incident in lately[-MAX_ROWS:]:
         window.add(episode, incident, area_of(episode.labels))
-    window.prune(now)
     return window
+
+
+def _place(each: tuple[Episode, str]) -> tuple[datetime, int]:
+    episode = each[0]
+    return (episode.seen_at, mark_of((episode.source, episode.fingerprint, episode.starts_at)))

@@ -16,10 +16,11 @@ from unittest.mock import patch
 
 import msgspec
 import pytest
-from comparing import derived, differences, examples
+from comparing import derived, differences, examples, windows
 from desks import mixed
 from hypothesis import given
 from hypothesis import strategies as st
+from linkers import fitted
 from timelines import BASE, timelines
 
 from bridge.analysis.settings import AnalysisSettings
@@ -34,8 +35,15 @@ FRONT = "front-1"
 @pytest.fixture(autouse=True, scope="module")
 def little_is_enough() -> Iterator[None]:
     """Let fits and merges happen among a handful of alerts."""
-    few = {"fits.MIN_TEMPLATES": 3}
-    near = {"clustering.MERGE_EVIDENCE": 1, "clustering.BRIDGE_AT": 0.5}
+    few: dict[str, float] = {
+        "fits.MIN_TEMPLATES": 3, "linkers.LEAST_SIGHTINGS": 3, "linkers.LEAST_NEWS": 2, "linkers.MAX_SIGHTINGS": 12,
+        "linkers.MAX_IN_TICK": 4, "window.MAX_INCIDENTS": 6, "links.SURGE_REST_S": 10.0, "window.MAX_ROWS": 8,
+        "window.MAX_PARTNERS": 5, "reclustering.MOST_NODES": 6,
+    }  # fmt: skip
+    near = {
+        "clustering.MERGE_EVIDENCE": 1, "clustering.BRIDGE_AT": 0.5, "bursts.LEAST_SURGE": 2, "bursts.SURPRISE": 0.3,
+        "bursts.SURGE_REST_S": 10.0,
+    }  # fmt: skip
     with ExitStack() as stack:
         for name, number in few.items():
             stack.enter_context(patch(f"bridge.pipeline.{name}", number))
@@ -107,6 +115,7 @@ def test_restarts_change_nothing(rows: list[InboxRow], cuts: set[int]) -> None:
             assert {name: derived(tenant) for name, tenant in loaded.tenants.items()} == {
                 name: derived(tenant) for name, tenant in running.tenants.items()
             }
+            assert windows(loaded) == windows(running)
             running = loaded
         without = (
             "select count(*) from incident i where state != 'merged' and not exists (select 1 from episode e"
@@ -208,8 +217,10 @@ def _forget(things: str) -> Callable[[State], object]:
 
 CHANGES: dict[str, Callable[[State], object]] = {
     **{f"common.{field.name}": partial(_unset, field.name) for field in msgspec.structs.fields(Common)},
-    **{things: _forget(things) for things in ("watches", "beats", "templates", "habits", "groups", "actions", "lessons")},
+    **{things: _forget(things) for things in ("watches", "beats", "templates", "habits", "groups", "actions", "lessons",
+                                        "sightings")},
     "record": lambda state: setattr(state.tenants["default"], "record", TenantRecord()),
+    "link_fit": lambda state: setattr(state.tenants["default"], "link_fit", fitted(fit=7)),
     "rarity": lambda state: state.tenants["default"].rarity.count_incident(),
     "episodes": lambda state: next(iter(state.tenants["default"].groups.values())).episodes.popitem(),
 }  # fmt: skip

@@ -13,6 +13,7 @@ import pytest
 import timeline
 import zstandard
 from desks import FRONT, SETTINGS, TABLES, TOPOLOGY, Desk, host, kept, mixed, trigger, untrigger
+from linkers import fitted, linker_row
 
 from bridge.errors import StorageError
 from bridge.model import IncidentState, RowKind
@@ -124,6 +125,7 @@ def test_a_failing_commit_leaves_nothing_behind(path: Path, store: StateStore, t
         desk.row("23m", RowKind.WEBHOOK, began("web", "23m")),
         desk.row("23m", RowKind.SETTINGS, msgspec.json.encode(SETTINGS), ""),
         desk.row("23m", RowKind.FEEDBACK, json.dumps(said).encode()),
+        desk.row("23m", RowKind.LINKER, linker_row(fitted(way="entities", fit=2))),
         desk.row(
             "23m", RowKind.TOPOLOGY, msgspec.json.encode(msgspec.structs.replace(TOPOLOGY, calls=())), ""
         ),
