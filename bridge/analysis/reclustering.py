@@ -9,6 +9,9 @@ Rules: a wish acts when two rounds in a row have it. Nothing is wished of an inc
 incident that people were called for is not taken apart: they were told what is in it.
 
 Decision: wishes name incidents, not alerts. In a storm other alerts take part in each round, and the wish stays.
+
+Decision: where most of an incident is in another's cluster, it stays as the largest cluster that is its own, rather
+than having that split off as well: its name would be left to nothing, or to what is older than the window.
 """
 
 from __future__ import annotations
@@ -43,7 +46,11 @@ def wishes(
         home: The incident of each of these alerts.
         groups: The incidents.
     """
-    counts = Counter((partition[key], home[key]) for key in partition)
+    parts: dict[tuple[int, str], list[EpisodeKey]] = {}
+    for key in sorted(partition):
+        parts.setdefault((partition[key], home[key]), []).append(key)
+    counts = {part: len(keys) for part, keys in parts.items()}
+    sizes = Counter(home[key] for key in partition)
     clusters: dict[int, dict[str, int]] = {}
     for (cluster, incident), count in counts.items():
         clusters.setdefault(cluster, {})[incident] = count
@@ -54,22 +61,19 @@ def wishes(
         )
         for cluster, held in clusters.items()
     }
+    stays = {incident: _staying(incident, main[incident], owner, counts) for incident in main}
     found = []
-    for cluster, held in sorted(clusters.items()):
-        for incident in sorted(held):
-            mine = tuple(
-                sorted(key for key in partition if partition[key] == cluster and home[key] == incident)
-            )
-            target = owner[cluster]
-            if target == incident:
-                if main[incident] != cluster:
-                    found.append(Wish(source=incident, target="", keys=mine))
-            elif main[target] != cluster:
-                continue  # first it must be an incident: who has more of it is split
-            elif main[incident] == cluster and sum(home[key] == incident for key in partition) == len(mine):
-                found.append(Wish(source=incident, target=target))
-            else:
-                found.append(Wish(source=incident, target=target, keys=mine))
+    for (cluster, incident), keys in sorted(parts.items()):
+        target = owner[cluster]
+        if target == incident:
+            if stays[incident] != cluster:
+                found.append(Wish(source=incident, target="", keys=tuple(keys)))
+        elif stays[target] != cluster:
+            continue  # first it must be an incident: who has more of it is split
+        elif sizes[incident] == len(keys):
+            found.append(Wish(source=incident, target=target))
+        else:
+            found.append(Wish(source=incident, target=target, keys=tuple(keys)))
     return found
 
 
@@ -80,6 +84,14 @@ def _mains(counts: Mapping[tuple[int, str], int]) -> dict[str, int]:
         if incident not in main or count > main[incident][1]:
             main[incident] = (cluster, count)
     return {incident: cluster for incident, (cluster, _) in main.items()}
+
+
+def _staying(
+    incident: str, main: int, owner: Mapping[int, str], counts: Mapping[tuple[int, str], int]
+) -> int:
+    """Return the cluster that an incident is to be: its main one, or, where that is another's, its largest own."""
+    own = [cluster for cluster, name in sorted(owner.items()) if name == incident]
+    return main if main in own or not own else max(own, key=lambda cluster: counts[cluster, incident])
 
 
 def _age(group: Group) -> tuple[float, str]:

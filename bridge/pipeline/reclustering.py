@@ -17,7 +17,7 @@ from bridge.analysis.pairs import WINDOW_S
 from bridge.analysis.reclustering import Wish
 from bridge.analysis.verdicts import FALLBACK
 from bridge.pipeline.desk import Desk
-from bridge.pipeline.links import Links
+from bridge.pipeline.links import UNIT, Links
 from bridge.pipeline.regrouping import Regrouping, refusal
 from bridge.pipeline.state import Tenant
 from bridge.pipeline.window import Window
@@ -77,9 +77,17 @@ class Reclustering:
             nodes, lambda left, right: self._links.weights(tenant, window, left, right)[0]
         )
         near = np.abs(window.columns.at_s[nodes[other]] - window.columns.at_s[nodes[one]]) <= WINDOW_S
-        links = list(zip(one[near].tolist(), other[near].tolist(), weights[near].tolist(), strict=True))
-        by = correlation.by_density if self._desk.settings.reclustering == "hdbscan" else correlation.contract
-        return dict(zip([window.keys[row] for row in rows], by(len(rows), links), strict=True))
+        one, other, weights = one[near], other[near], weights[near]
+        keys = [window.keys[row] for row in rows]
+        if self._desk.settings.reclustering == "hdbscan":
+            odds = (weights / UNIT).tolist()
+            found = correlation.by_density(
+                len(rows), list(zip(one.tolist(), other.tolist(), odds, strict=True))
+            )
+        else:
+            links = list(zip(one.tolist(), other.tolist(), weights.tolist(), strict=True))
+            found = correlation.contract(len(rows), links)
+        return dict(zip(keys, found, strict=True))
 
     def _may(self, tenant: Tenant, wish: Wish) -> bool:
         """Say whether a wish can be granted."""
