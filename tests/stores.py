@@ -68,7 +68,8 @@ def linker_row(
     number: int, at: datetime, verdict: Verdict, *, tenant: str = "default", fit: int = 1
 ) -> InboxRow:
     """Return the row that brings a linker which has learned nothing but its verdict."""
-    linker = Linker(table=Table(families=("a", "b")), common={}, unlabelled=NO_TREES, pairs=40, labelled=7)
+    table = Table(families=("a", "b"), company=bytes(8), profile=bytes(24))
+    linker = Linker(table=table, common={}, unlabelled=NO_TREES, pairs=40, labelled=7)
     body = gate.linker_row(LinkFit(fit=fit, linker=linker, verdict=verdict))
     return row(number, at, body, tenant=tenant, kind=RowKind.LINKER)
 

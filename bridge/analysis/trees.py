@@ -47,12 +47,20 @@ class Ensemble:
     """An ensemble that is ready to add up."""
 
     def __init__(self, grown: Grown, features: int) -> None:
-        """Build the tables; `features` is how many columns a row has."""
+        """Build the tables; `features` is how many columns a row has.
+
+        Raises:
+            ValueError: The parts do not fit together.
+        """
         self._base = grown.base
         self._leaves = np.frombuffer(grown.leaves, "<f4").reshape(grown.trees, MAX_LEAVES)
         self._trees = np.arange(grown.trees)
         tree, feature = np.frombuffer(grown.tree, "<u2"), np.frombuffer(grown.feature, np.uint8)
         threshold, remain = np.frombuffer(grown.threshold, "<f4"), np.frombuffer(grown.remain, "<u4")
+        if not len(tree) == len(feature) == len(threshold) == len(remain):
+            raise ValueError("its tests have parts of different sizes")
+        if len(tree) and (int(tree.max()) >= grown.trees or int(feature.max()) >= features):
+            raise ValueError("it tests what there is not")
         self._tables: list[tuple[int, NDArray[np.float32], NDArray[np.uint32]]] = []
         for column in range(features):
             mine = np.flatnonzero(feature == column)

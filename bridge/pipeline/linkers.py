@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from bridge.analysis.causal_graph import key_of
 from bridge.analysis.gate import LinkAsk, read_linker
-from bridge.analysis.learning import Sighting, Taught
+from bridge.analysis.learning import Judge, Sighting, Taught
 from bridge.analysis.lessons import Lesson, Sample
 from bridge.analysis.pairs import begun_s
 from bridge.analysis.roots import NamedAlert, NamedRoot
@@ -115,9 +115,11 @@ class Linkers:
         tenant = self._desk.tenant(row.tenant)
         try:
             fit = read_linker(row.body)
+            judge = Judge(fit.linker)
         except (ValueError, KeyError, TypeError, zstandard.ZstdError) as error:
             self._desk.quarantine(row, "body", Fault(reason=f"not a linker: {error}", body=row.body))
             return
+        tenant.judge = judge
         tenant.link_fit = self._desk.out.link_fits[tenant.name] = fit
         done = max(tenant.record.link_done, fit.fit)
         self._desk.keep_record(tenant, replace(
