@@ -10,19 +10,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import encoders
+import msgspec
 import pytest
+from thinking import Thinking
 
 from bridge.analysis.families import FitAsk
+from bridge.analysis.gate import LinkAsk
+from bridge.analysis.learning import Sighting
 from bridge.app import models
 from bridge.app.models import CHUNK, GaveUp, ModelRow, ModelsProcess, Result
 from bridge.model import RowKind, Template
 
 TESTS = Path(__file__).parents[1]
+BEGIN = datetime(2026, 1, 5, tzinfo=UTC)
 Start = Callable[..., ModelsProcess]
 
 
@@ -328,3 +334,60 @@ def test_the_packaged_model_answers_through_the_child(start: Start) -> None:
     (body,) = rows(all_done(process), RowKind.VECTORS)
     assert body["model"].startswith("all-MiniLM-L6-v2@")
     assert len(base64.b64decode(body["vectors"]["Instance-<label>-down"])) == 768
+
+
+# ---- linkers ---------------------------------------------------------------------------------------------
+
+
+def link_ask(fit: int, tenant: str = "t") -> LinkAsk:
+    """Ask about sixty faults of three kinds each, and lone alerts between them."""
+    kinds = [(minute * 20, f"Slow{kind}", "shop") for minute in range(60) for kind in range(3)]
+    kinds += [(minute * 20 + 9, "Cert", f"mail-{minute % 7}") for minute in range(60)]
+    seen = [
+        (BEGIN + timedelta(minutes=minute, seconds=len(name)), name, service)
+        for minute, name, service in kinds
+    ]
+    sightings = tuple(
+        Sighting(
+            at.timestamp(),
+            "am",
+            f"{name} {service} {number}",
+            at,
+            name,
+            {"alertname": name, "service": service},
+        )
+        for number, (at, name, service) in enumerate(seen)
+    )
+    return LinkAsk(
+        tenant=tenant, fit=fit, sightings=sightings, families={}, vectors={}, charts=(), label="service", taught=(),
+        sensitivity=0.5, window_s=900.0,
+    )  # fmt: skip
+
+
+def test_a_linker_comes_as_a_row_that_the_pipeline_takes_and_is_the_same_each_time(start: Start) -> None:
+    process = start()
+    process.submit_link(link_ask(3))
+    process.submit_link(link_ask(4))  # takes the place of one that has not begun
+    results = all_done(process)
+    process.submit_link(link_ask(4))
+    results += all_done(process)
+    one, other = (row for row in results if isinstance(row, ModelRow) and row.kind is RowKind.LINKER)
+    assert one == other
+    thinking = Thinking()
+    outcome = thinking.row("0s", RowKind.LINKER, one.body.encode())
+    assert outcome.quarantined == []
+    fit = thinking.tenant.link_fit
+    assert fit is not None
+    assert fit.fit == 4
+    assert fit.linker.pairs > 0
+    assert fit.verdict.reason
+
+
+def test_a_linker_that_cannot_be_learned_is_given_up_and_the_next_one_comes(start: Start) -> None:
+    process = start()
+    broken = msgspec.structs.replace(link_ask(1), vectors={"Slow0": b"x", "Slow1": b"x"})
+    process.submit_link(broken)
+    results = all_done(process)
+    assert [(each.asked, each.fit) for each in gave_up(results)] == [("link", 1)]
+    process.submit_link(link_ask(2))
+    assert len([row for row in all_done(process) if isinstance(row, ModelRow)]) == 1
