@@ -242,12 +242,12 @@ def generated(given: argparse.Namespace, vectors: Vectors, listed: list[Way], *,
             f"ideal: {len({item.incident for item in items})} groups"
         )
         if not (plain or given.pages):
-            compare(table, stream, vectors, by="f1", text=not given.fast)
+            compare(table, stream, vectors, by="f1", text=not (given.fast or given.no_text))
         for name, played in think(table, stream, vectors, listed).items():
             calls.setdefault(name, []).append(called(stream, played))
     days = f"{given.days:g} days, the last {given.reported:g} reported"
     table.print(f"Generated worlds, {days}, mean of seeds {', '.join(map(str, given.seeds))}")
-    if given.pages:
+    if calls:
         print("\nWho is called (route: severity critical, to a pager)")
         for name, figures in calls.items():
             print(said(name, figures))
@@ -260,7 +260,7 @@ def real(given: argparse.Namespace, vectors: Vectors, listed: list[Way]) -> None
             table = Table()
             stream = recorded.ops(file, spacing_s, noise_an_hour=given.noise)
             items = stream.items(reported=True)
-            compare(table, stream, vectors, by="ari", text=not given.fast)
+            compare(table, stream, vectors, by="ari", text=not (given.fast or given.no_text))
             most = [Counter(stream.rows[item.key]).most_common(1)[0][0] for item in items]
             table.add("oracle, one incident per episode", stream, items, most)
             think(table, stream, vectors, listed)
@@ -335,6 +335,7 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--ablation", action="store_true", help="one row per feature that is left out")
     parser.add_argument("--without", action="append", help="with --ablation: leave out these only")
     parser.add_argument("--only", action="append", help="rows of Tocsin with this in their name")
+    parser.add_argument("--no-text", action="store_true", help="without the baseline of texts alone, minutes a world")
     parser.add_argument("--fast", action="store_true", help="one world, 4 and 2 days, no text baseline")
     given = parser.parse_args()
     if given.fast:
