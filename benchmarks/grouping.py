@@ -40,7 +40,7 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from benchmarks.parts import baselines, curve, recorded, storms
+from benchmarks.parts import ablation, baselines, curve, recorded, storms
 from benchmarks.parts.baselines import Choice, Groups, chosen, judged
 from benchmarks.parts.metrics import Agreement, agreement, averaged
 from benchmarks.parts.pages import called, said
@@ -82,21 +82,6 @@ def ways(given: argparse.Namespace) -> list[Way]:
             Way(name="tocsin, 3 days of feedback", feedback_days=3),
         ]
     return [way for way in listed if not given.only or any(part in way.name for part in given.only)]
-
-
-def without(given: argparse.Namespace) -> list[Way]:
-    """Return a way per feature that is left out: `AnalysisSettings.without` names features that the linker ignores."""
-    plain = AnalysisSettings()
-    if not hasattr(plain, "without"):
-        raise SystemExit("this tree's linker cannot leave out a feature yet")
-    from bridge.analysis import linking  # noqa: PLC0415
-
-    names = given.without or sorted(linking.FEATURES)
-    left = [
-        Way(name=f"without {name}", settings=msgspec.structs.replace(plain, without=(name,)))
-        for name in names
-    ]
-    return [Way(name="all features"), *left]
 
 
 # ---- one stream ----------------------------------------------------------------------------------------
@@ -228,7 +213,7 @@ def topology_rows(stream: Stream) -> list[tuple[RowKind, bytes]]:
 # ---- the tables ----------------------------------------------------------------------------------------
 
 
-def generated(given: argparse.Namespace, vectors: Vectors, listed: list[Way], *, plain: bool = False) -> None:
+def generated(given: argparse.Namespace, vectors: Vectors, listed: list[Way]) -> None:
     """Print the table of the generated worlds, and who was called."""
     table = Table()
     calls: dict[str, list] = {}
@@ -241,7 +226,7 @@ def generated(given: argparse.Namespace, vectors: Vectors, listed: list[Way], *,
             f"{faults} faults, {overlap / max(1, faults):.0%} of which overlap another of their cluster; "
             f"ideal: {len({item.incident for item in items})} groups"
         )
-        if not (plain or given.pages):
+        if not given.pages:
             compare(table, stream, vectors, by="f1", text=not (given.fast or given.no_text))
         for name, played in think(table, stream, vectors, listed).items():
             calls.setdefault(name, []).append(called(stream, played))
@@ -333,14 +318,21 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--pages", action="store_true", help="count who is called")
     parser.add_argument("--curve", action="store_true", help="cost per alert as the open window grows")
     parser.add_argument("--ablation", action="store_true", help="one row per feature that is left out")
-    parser.add_argument("--without", action="append", help="with --ablation: leave out these only")
     parser.add_argument("--only", action="append", help="rows of Tocsin with this in their name")
-    parser.add_argument("--no-text", action="store_true", help="without the baseline of texts alone, minutes a world")
+    parser.add_argument(
+        "--no-text", action="store_true", help="without the baseline of texts alone, minutes a world"
+    )
     parser.add_argument("--fast", action="store_true", help="one world, 4 and 2 days, no text baseline")
     given = parser.parse_args()
     if given.fast:
         given.seeds, given.days, given.reported = given.seeds[:1], 6.0, 2.0
     return given
+
+
+def world(seed: int, given: argparse.Namespace, vectors: Vectors) -> ablation.World:
+    """Return a generated world as links see it."""
+    stream = storms.storm(seed, days=given.days, reported_days=given.reported, rules=given.rules)
+    return ablation.World(stream, topology_rows(stream)[0][1], vectors)
 
 
 def main() -> None:
@@ -349,11 +341,14 @@ def main() -> None:
         curve.show()
         return
     vectors = Vectors()
-    listed = without(given) if given.ablation else ways(given)
+    if given.ablation:
+        ablation.show([world(seed, given, vectors) for seed in given.seeds])
+        return
+    listed = ways(given)
     if given.data:
         real(given, vectors, listed)
     else:
-        generated(given, vectors, listed, plain=given.ablation)
+        generated(given, vectors, listed)
 
 
 if __name__ == "__main__":
