@@ -5,8 +5,8 @@ incident that lies whole in another's cluster should be merged into it, a part s
 other incident has more should be split off. Ids stay with what is larger, so that most of what people have seen keeps
 its name.
 
-Rules: a wish acts when two rounds in a row have it. Nothing is wished of an incident that a person grouped. An
-incident that people were called for is not taken apart: they were told what is in it.
+Rules: a wish acts when two rounds in a row have it. Nothing is wished of an incident that a person grouped. A
+critical alert does not leave an incident that people were called for: it would call them again.
 
 Decision: wishes name incidents, not alerts. In a storm other alerts take part in each round, and the wish stays.
 
