@@ -8,6 +8,9 @@ VENV = .venv
 BIN = $(VENV)/bin
 STAMPS = $(VENV)/.stamps
 
+# Processes that run tests side by side; a file's tests stay together.
+WORKERS ?= 2
+
 # Where `make install` puts the program; systemd/tocsin.service expects /opt/tocsin.
 PREFIX ?= /opt/tocsin
 PIP_INSTALL = install --quiet --disable-pip-version-check
@@ -32,7 +35,7 @@ demo: $(STAMPS)/tocsin         ## play a storm through a sidecar and watch what 
 	$(BIN)/tocsin demo
 
 test: $(STAMPS)/tocsin         ## run all tests; TOCSIN_REQUIRE_SERVERS=1 fails where a real server is missing
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile
 
 check: $(STAMPS)/tocsin        ## formatting, lint, types, import contracts, docs
 	$(BIN)/ruff format --check .

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from bridge.auth import Grant
 from bridge.intake import Allowance, Budget, Hold, bodies
+from bridge.intake import door as intake_door
 from bridge.intake.budget import LARGE_BYTES, LARGE_COST
 from bridge.intake.terms import RefusedError
-from bridge.webhooks import envelope
+from bridge.model import RowKind
 
 MIB = 1 << 20
 
@@ -244,9 +245,9 @@ async def test_the_loop_goes_on_while_a_large_body_is_checked(doors, monkeypatch
 
     checked: list[int] = []
     going = threading.Event()
+    monkeypatch.setattr(intake_door, "WEBHOOKS", intake_door.Incoming(RowKind.WEBHOOK, slow))
     door = await doors()
     text = body(receiver="x" * MIB)
-    monkeypatch.setattr(envelope, "check", slow)
     waiting = [asyncio.Task(door.post(text)) for _ in range(2)]
     while not checked:
         await asyncio.sleep(0)
