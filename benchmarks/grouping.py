@@ -48,6 +48,7 @@ from benchmarks.parts.person import operator
 from benchmarks.parts.played import Played, Vectors, play, progress
 from benchmarks.parts.streams import Firing, Stream
 from bridge.analysis.settings import AnalysisSettings
+from bridge.config import load_topology
 from bridge.model import RowKind
 
 SPACINGS_S = (120.0, 300.0, 600.0)
@@ -201,8 +202,6 @@ def played_groups(stream: Stream, vectors: Vectors, way: Way) -> tuple[Played, G
 
 def topology_rows(stream: Stream) -> list[tuple[RowKind, bytes]]:
     """Return the row that tells the known topology, as a start with that topology file writes it."""
-    from bridge.config import load_topology  # noqa: PLC0415 - not every tree has it
-
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         yaml.safe_dump({"services": stream.topology}, file)
         file.flush()

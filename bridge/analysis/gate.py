@@ -3,7 +3,8 @@
 Theory: incidents that nobody disputes are played again so that they overlap, with the lone alerts of the time in
 between, and each way of grouping is asked to take them apart. What people confirmed counts as such an incident; where
 that is too little, isolated bursts do (`analysis.bursts`), which nothing but silence defined. What a linker learned
-for this exam comes from an earlier slice of the history than the incidents that it is examined with.
+for this exam comes from an earlier slice of the history than the incidents that it is examined with, but for how
+common a label is.
 
 Rules: below `LEAST_UNITS` incidents, or without a way that is better by `MARGIN`, the fallback acts. The verdict says
 what was compared and how it came out; it is as old as the fit it came with, and each fit examines anew.
@@ -25,7 +26,6 @@ import statistics
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from datetime import UTC, datetime
-from typing import Literal
 
 import msgspec
 import numpy as np
@@ -46,7 +46,7 @@ from bridge.analysis.pairs import WINDOW_S, Ints
 from bridge.analysis.roots import NO_RANKER, Insight, NamedRoot, Ranker, fit_ranker
 from bridge.analysis.settings import WAYS, Way
 from bridge.analysis.topology import Chart, Topology
-from bridge.analysis.verdicts import FALLBACK, UNCONFIRMED_SHIFT, Evidence, Verdict
+from bridge.analysis.verdicts import FALLBACK, UNCONFIRMED_SHIFT, Evidence, Undisputed, Verdict
 from bridge.model import Episode, Word
 
 LEAST_UNITS = 30
@@ -147,7 +147,7 @@ def examine(history: History, ask: LinkAsk) -> Verdict:
     return _decided(evidence, units=len(units), examined=exam.units, of=of)
 
 
-def _decided(evidence: Sequence[Evidence], *, units: int, examined: int, of: str) -> Verdict:
+def _decided(evidence: Sequence[Evidence], *, units: int, examined: int, of: Undisputed) -> Verdict:
     fallback = next(each for each in evidence if each.way == FALLBACK)
     best = max(evidence, key=lambda each: each.f1)  # the first of equals
     kept = tuple(max((e for e in evidence if e.way == way), key=lambda e: e.f1) for way in WAYS)
@@ -156,14 +156,12 @@ def _decided(evidence: Sequence[Evidence], *, units: int, examined: int, of: str
     chosen = best if wins else fallback
     word = "is best" if wins else "stays: none is clearly better"
     return Verdict(
-        way=chosen.way, shift=kept[-1].shift, units=units, examined=examined, of=of, evidence=kept,  # type: ignore[arg-type]
+        way=chosen.way, shift=kept[-1].shift, units=units, examined=examined, of=of, evidence=kept,
         reason=f"{chosen.way} {word} on {examined} {of} made to overlap (F1: {scores})",
     )  # fmt: skip
 
 
-def _units(
-    history: History, taught: Sequence[Taught]
-) -> tuple[Literal["isolated bursts", "confirmed incidents"], list[list[int]]]:
+def _units(history: History, taught: Sequence[Taught]) -> tuple[Undisputed, list[list[int]]]:
     """Return undisputed incidents as rows of the history, by their first alert."""
     said = spoken_of(taught)
     groups: dict[tuple[int, int], list[int]] = {}

@@ -10,6 +10,8 @@ from typing import Literal
 from bridge.analysis.settings import Grouping, Way
 from bridge.model import Word
 
+#: What ways are examined with.
+Undisputed = Literal["isolated bursts", "confirmed incidents"]
 FALLBACK: Way = "entities"
 LEAST_SIGHTINGS = 300  # alerts that a tenant must have had before a linker is learned
 #: Without confirmed incidents. Isolated bursts would choose less: what by chance came with one counts as part of it.
@@ -34,7 +36,7 @@ class Verdict(Word, frozen=True, kw_only=True):
     reason: str = "nothing was learned yet"
     units: int = 0  # incidents there were to learn from and to be examined with
     examined: int = 0
-    of: Literal["", "isolated bursts", "confirmed incidents"] = ""
+    of: Undisputed | Literal[""] = ""
     evidence: tuple[Evidence, ...] = ()
 
 

@@ -142,7 +142,7 @@ class _Source:
             began_s = self._clock()
             try:
                 await self._round(began_s)
-            except Exception:
+            except Exception:  # a fault of this round: without another nothing would be found any more
                 logger.exception(
                     "A round over Alertmanagers failed.",
                     extra={"event": "poll_failed", "source": self._poll.source},
