@@ -96,6 +96,12 @@ class Token(Word, frozen=True, kw_only=True):
 
 def tokens_of(labels: Mapping[str, str]) -> tuple[Token, ...]:
     """Return what the labels name, heaviest first, at most `MAX_TOKENS`."""
+    return _tokens_of(tuple(labels.items()))
+
+
+@lru_cache(maxsize=256)  # each step of an alert's way asks again
+def _tokens_of(listed: tuple[tuple[str, str], ...]) -> tuple[Token, ...]:
+    labels = dict(listed)
     hidden = _of_the_exporter(labels)
     found: dict[str, tuple[tuple[float, str], Token]] = {}
     for name in sorted(labels):

@@ -10,23 +10,27 @@ are those of the sender where they are believable: an alert cannot begin after i
 
 Decision: columns of numbers rather than objects. One alert is compared with 400 others in a few array operations,
 and a fit with a hundred thousand pairs in as many. Names become numbers that mean nothing beyond this table, so that
-a table which is built anew after a restart gives the same features.
+a table which is built anew after a restart gives the same features. Where one alert is compared with many its side of
+the pairs is one number a column, not as many copies of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge.analysis.answers import Answers
 from bridge.analysis.entities import SPECIFIC_WEIGHT, Token
 from bridge.analysis.topology import FAR, Topology
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
+#: Some rows, rows that lie beside each other, or one that stands in all pairs.
+Rows = Ints | slice | int
 
 WINDOW_S = 900.0  # alerts further apart are no pair
 MAX_TOKENS = 8  # heaviest ones of an alert that are compared
@@ -37,9 +41,12 @@ TEXT_EDGES = np.array([0.2, 0.35, 0.5, 0.65, 0.8])
 
 #: How the services of an earlier and a later alert stand to each other.
 NO_SERVICE, SAME_SERVICE, CALLER_LATER, CALLEE_LATER, CALLER_2, CALLEE_2, APART, UNCHARTED = range(8)
+#: The columns of names.
+WHAT, TEMPLATE, FAMILY, NAME, SERVICE, NODE, HOST, CLUSTER, NAMESPACE = range(9)
 _OF_HOPS = {0: SAME_SERVICE, -1: CALLER_LATER, 1: CALLEE_LATER, -2: CALLER_2, 2: CALLEE_2, FAR: APART}
 UNKNOWN, SAME, OTHER = range(3)  # machine
 SAME_SPACE, OTHER_SPACE, SAME_CLUSTER, OTHER_CLUSTER = range(4)
+_OF_SPACES = np.array([SAME_CLUSTER, SAME_SPACE, OTHER_SPACE])  # by UNKNOWN, SAME, OTHER
 ONE_TEMPLATE, ONE_NAME, ONE_FAMILY, OTHER_KIND = range(4)
 
 #: The columns of a feature matrix.
@@ -98,7 +105,11 @@ def traits_of(
 
 
 class Columns:
-    """Alerts as rows of numbers. Rows are added at the end and dropped from the beginning."""
+    """Alerts as rows of numbers. Rows are added at the end and dropped from the beginning.
+
+    What is asked about pairs takes rows for the earlier and for the later alert, of which one may be the same in all
+    pairs: then it is that row's number.
+    """
 
     def __init__(
         self, topology: Topology, likeness: Callable[[str, str], float | None], size: int = 256
@@ -113,16 +124,19 @@ class Columns:
         self._topology = topology
         self._likeness = likeness
         self._numbers: dict[tuple[str, str], int] = {}
-        self._hops: dict[int, int] = {}
-        self._cosines: dict[int, int] = {}
-        self._templates: list[str] = []
-        self._template_numbers: dict[str, int] = {}
+        self._nodes: dict[int, int] = {}  # in the topology -> in these columns
+        self._templates: dict[str, int] = {}
+        self._node_of: list[int] = []
+        self._template_of: list[str] = []
+        self._stands = Answers(self._stand, self._node_of)
+        self._texts = Answers(self._text, self._template_of)
+        self._calls = Answers(self._call, self._node_of)
         self.number = 0
         self.at_s = np.zeros(size)
-        self._ids = np.zeros((size, 8), np.int64)
-        self._tokens = np.zeros((size, MAX_TOKENS), np.int64)
-        self._worths = np.zeros((size, MAX_TOKENS), np.float32)
         self.family = np.zeros(size, np.int64)
+        self._ids = np.zeros((9, size), np.int64)
+        self._tokens = np.zeros((MAX_TOKENS, size), np.int32)
+        self._worths = np.zeros((MAX_TOKENS, size), np.float32)
 
     def add(self, traits: Traits, family: int = -1) -> int:
         """Add an alert and return its row; `family` is its number in the table of lifts, -1 if it has none."""
@@ -132,135 +146,166 @@ class Columns:
         self.at_s[row] = traits.at_s
         self.family[row] = family
         number = self._numbered
-        self._ids[row] = (
+        self._ids[:, row] = (
             number("what", traits.what), self._template(traits.template), number("family", traits.family),
-            number("name", traits.name), number("service", traits.service), traits.node,
-            number("host", traits.host),
-            number("cluster", traits.cluster) * (1 << 24) + number("namespace", traits.namespace),
+            number("name", traits.name), number("service", traits.service), self._node(traits.node),
+            number("host", traits.host), number("cluster", traits.cluster), number("namespace", traits.namespace),
         )  # fmt: skip
-        self._tokens[row] = -1
-        self._worths[row] = 0.0
-        for place, (key, worth) in enumerate(traits.tokens):
-            self._tokens[row, place] = number("token", key)
-            self._worths[row, place] = worth
+        none = [-1] * (MAX_TOKENS - len(traits.tokens))
+        self._tokens[:, row] = [*(number("token", key) for key, _ in traits.tokens), *none]
+        self._worths[:, row] = [*(worth for _, worth in traits.tokens), *none]
         self.number += 1
         return row
 
     def drop(self, rows: int) -> None:
-        """Forget the first rows; the others move up."""
+        """Forget the first rows; the others move up. Costs as much as there are others."""
         left = self.number - rows
-        for column in (self.at_s, self._ids, self._tokens, self._worths, self.family):
-            column[:left] = column[rows : self.number].copy()
+        for column in self._all():
+            column[..., :left] = column[..., rows : self.number].copy()
         self.number = left
 
     def swap(self, one: int, other: int) -> None:
         """Let two rows change places."""
-        for column in (self.at_s, self._ids, self._tokens, self._worths, self.family):
-            column[[one, other]] = column[[other, one]]
+        for column in self._all():
+            column[..., [one, other]] = column[..., [other, one]]
+
+    def _all(self) -> tuple[NDArray[Any], ...]:
+        return (self.at_s, self.family, self._ids, self._tokens, self._worths)
 
     @property
     def remembered(self) -> int:
         """How many names and pairs of names are remembered, those of rows that were dropped among them."""
-        return len(self._numbers) + len(self._hops) + len(self._cosines)
+        return len(self._numbers) + len(self._stands) + len(self._texts)
 
-    def same_thing(self, earlier: Ints, later: Ints) -> NDArray[np.bool_]:
+    def same_thing(self, earlier: Rows, later: Rows) -> NDArray[np.bool_]:
         """Say of each pair whether it is one thing that returned."""
-        same: NDArray[np.bool_] = self._ids[earlier, 0] == self._ids[later, 0]
+        same: NDArray[np.bool_] = self._ids[WHAT, earlier] == self._ids[WHAT, later]
         return same
 
-    def pairs(self, earlier: Ints, later: Ints, lag_s: NDArray[np.float64]) -> Floats:
+    def pairs(self, earlier: Rows, later: Rows, lag_s: NDArray[np.float64]) -> Floats:
         """Return what can be seen in the pairs alone: one row each, the first `SEEN_ALONE` of `FEATURES`."""
-        left, right = self._ids[earlier], self._ids[later]
-        seen = np.empty((len(earlier), SEEN_ALONE), np.float32)
-        seen[:, 0] = service = self._services(left, right)
-        seen[:, 1] = host = _alike(left[:, 6], right[:, 6])
-        seen[:, 2] = _area(left[:, 7], right[:, 7])
-        seen[:, 3] = np.where(
-            left[:, 1] == right[:, 1], ONE_TEMPLATE,
-            np.where(left[:, 3] == right[:, 3], ONE_NAME, np.where(left[:, 2] == right[:, 2], ONE_FAMILY, OTHER_KIND)),
-        )  # fmt: skip
-        seen[:, 4] = self._texts(left[:, 1], right[:, 1])
+        seen = np.empty((len(lag_s), SEEN_ALONE), np.float32, order="F")
+        seen[:, 0] = service = self._services(earlier, later)
+        seen[:, 1] = host = self._alike(HOST, earlier, later)
+        seen[:, 2] = self._area(earlier, later)
+        seen[:, 3] = self._kind(earlier, later)
+        seen[:, 4] = self._texts.of(self._ids[TEMPLATE, earlier], self._ids[TEMPLATE, later])
         seen[:, 5] = self._shared(earlier, later)
         seen[:, 6] = np.round(lag_s, 3)
-        seen[:, 7] = ((service >= SAME_SERVICE) & (service <= CALLEE_2)) | (host == SAME)
+        seen[:, 7] = related_of(service, host)
         return seen
 
-    def related(self, earlier: Ints, later: Ints) -> Ints:
+    def related(self, earlier: Rows, later: Rows) -> Ints:
         """Return 1 for pairs of one machine, of one service or of services near each other, 0 for others."""
         return related_of(*self.standing(earlier, later))
 
     def returned(self, within_s: float) -> NDArray[np.bool_]:
         """Say of each row whether the same thing began before it, at most so long ago."""
-        what, at_s = self._ids[: self.number, 0], self.at_s[: self.number]
+        what, at_s = self._ids[WHAT, : self.number], self.at_s[: self.number]
         order = np.lexsort((at_s, what))
         again = np.zeros(self.number, np.bool_)
         again[order[1:]] = (np.diff(what[order]) == 0) & (np.diff(at_s[order]) <= within_s)
         return again
 
-    def standing(self, earlier: Ints, later: Ints) -> tuple[Ints, Ints]:
+    def standing(self, earlier: Rows, later: Rows) -> tuple[Ints, Ints]:
         """Return how the services and how the machines of each pair stand to each other."""
-        left, right = self._ids[earlier], self._ids[later]
-        return self._services(left, right), _alike(left[:, 6], right[:, 6])
+        return self._services(earlier, later), self._alike(HOST, earlier, later)
 
     def called(self, earlier: Ints, later: Ints, service: Ints) -> NDArray[np.bool_]:
         """Say of each pair whether the later one's service is known, not only learned, to call the earlier one's.
 
         `service` is how the services stand to each other.
         """
-        left, right = self._ids[earlier], self._ids[later]
         asked = np.flatnonzero((service == CALLER_LATER) | (service == CALLER_2))
-        found = np.zeros(len(left), np.bool_)
-        found[asked] = _looked_up(right[asked, 5], left[asked, 5], {}, self._topology.calls) > 0
+        found = np.zeros(len(service), np.bool_)
+        found[asked] = self._calls.of(self._ids[NODE, later[asked]], self._ids[NODE, earlier[asked]]) > 0
         return found
 
-    def nearness(self, one: Ints, other: Ints) -> Ints:
+    def nearness(self, one: Rows, other: Rows) -> Ints:
         """Return how much is to be expected of comparing two alerts, 0..3: related, of one name, in one place."""
-        left, right = self._ids[one], self._ids[other]
-        near: Ints = self.related(one, other) + (left[:, 3] == right[:, 3]) + (left[:, 7] == right[:, 7])
+        ids, place = self._ids, (CLUSTER, NAMESPACE)
+        one_place = np.logical_and.reduce([ids[each, one] == ids[each, other] for each in place])
+        near: Ints = self.related(one, other) + (ids[NAME, one] == ids[NAME, other]) + one_place
         return near
 
-    def _services(self, left: Ints, right: Ints) -> Ints:
-        asked = (left[:, 5] >= 0) & (right[:, 5] >= 0)
-        named = (left[:, 4] >= 0) & (right[:, 4] >= 0)
+    def _services(self, earlier: Rows, later: Rows) -> Ints:
+        ids = self._ids
+        left, right, node, other_node = (
+            ids[SERVICE, earlier],
+            ids[SERVICE, later],
+            ids[NODE, earlier],
+            ids[NODE, later],
+        )
+        named = (left >= 0) & (right >= 0)
         stand = np.where(named, UNCHARTED, NO_SERVICE)
+        asked = (node >= 0) & (other_node >= 0)
         if asked.any():
-            stand[asked] = _looked_up(left[asked, 5], right[asked, 5], self._hops, self._stand)
-        stand[named & (left[:, 4] == right[:, 4]) & (left[:, 7] >> 24 == right[:, 7] >> 24)] = SAME_SERVICE
+            stand[asked] = self._stands.of(*(each[asked] for each in np.broadcast_arrays(node, other_node)))
+        stand[named & (left == right) & (ids[CLUSTER, earlier] == ids[CLUSTER, later])] = SAME_SERVICE
         return stand
 
     def _stand(self, earlier: int, later: int) -> int:
-        return _OF_HOPS[self._topology.hops(earlier, later)]
+        return _OF_HOPS[self._topology.hops(self._node_of[earlier], self._node_of[later])]
 
-    def _texts(self, left: Ints, right: Ints) -> Ints:
-        return _looked_up(left, right, self._cosines, self._text)
+    def _call(self, caller: int, called: int) -> int:
+        return self._topology.calls(self._node_of[caller], self._node_of[called])
 
     def _text(self, left: int, right: int) -> int:
-        cosine = self._likeness(self._templates[left], self._templates[right])
+        cosine = self._likeness(self._template_of[left], self._template_of[right])
         return 0 if cosine is None else 1 + int(np.searchsorted(TEXT_EDGES, cosine))
 
-    def _shared(self, earlier: Ints, later: Ints) -> Floats:
+    def _alike(self, column: int, earlier: Rows, later: Rows) -> Ints:
+        left, right = self._ids[column, earlier], self._ids[column, later]
+        return np.where((left < 0) | (right < 0), UNKNOWN, np.where(left == right, SAME, OTHER))
+
+    def _area(self, earlier: Rows, later: Rows) -> Ints:
+        """Return how the places stand to each other."""
+        space, cluster = self._alike(NAMESPACE, earlier, later), self._alike(CLUSTER, earlier, later)
+        return np.where(cluster == OTHER, OTHER_CLUSTER, _OF_SPACES[space])
+
+    def _kind(self, earlier: Rows, later: Rows) -> Ints:
+        same = [self._ids[each, earlier] == self._ids[each, later] for each in (TEMPLATE, NAME, FAMILY)]
+        return np.where(
+            same[0], ONE_TEMPLATE, np.where(same[1], ONE_NAME, np.where(same[2], ONE_FAMILY, OTHER_KIND))
+        )
+
+    def _shared(self, earlier: Rows, later: Rows) -> Floats:
         """Return what the shared labels are worth, at most about 4."""
-        mine, theirs = self._tokens[earlier], self._tokens[later]
-        shared = np.zeros(len(earlier), np.float32)
-        for place in range(MAX_TOKENS):
-            known = mine[:, place] >= 0
-            both = known & (theirs == mine[:, place, None]).any(axis=1)
-            shared += np.where(both, self._worths[earlier, place], np.float32(0))
-        return np.round(shared, 3)
+        mine, worths, theirs = self._tokens[:, earlier], self._worths[:, earlier], self._tokens[:, later]
+        if mine.ndim < theirs.ndim:
+            mine, worths = mine[:, None], worths[:, None]
+        if theirs.ndim == 1:
+            theirs = theirs[: max(1, int(np.count_nonzero(theirs >= 0)))]
+        both = mine == theirs[0]
+        for theirs_at in theirs[1:]:
+            both |= mine == theirs_at
+        both &= mine >= 0
+        shared: Floats = np.zeros(both.shape[-1], np.float32)
+        for worth in np.where(both, worths, np.float32(0)):  # in order, so that no pair depends on another
+            shared += worth
+        return np.round(shared, 3, out=shared)
 
     def _numbered(self, of: str, name: str) -> int:
         return self._numbers.setdefault((of, name), len(self._numbers)) if name else -1
 
+    def _node(self, node: int) -> int:
+        if node < 0:
+            return -1
+        number = self._nodes.setdefault(node, len(self._node_of))
+        if number == len(self._node_of):
+            self._node_of.append(node)
+        return number
+
     def _template(self, template: str) -> int:
-        number = self._template_numbers.setdefault(template, len(self._templates))
-        if number == len(self._templates):
-            self._templates.append(template)
+        number = self._templates.setdefault(template, len(self._template_of))
+        if number == len(self._template_of):
+            self._template_of.append(template)
         return number
 
     def _grow(self) -> None:
-        for name in ("at_s", "_ids", "_tokens", "_worths", "family"):
+        for name in ("at_s", "family", "_ids", "_tokens", "_worths"):
             column = getattr(self, name)
-            setattr(self, name, np.concatenate([column, np.zeros_like(column)]))
+            setattr(self, name, np.concatenate([column, np.zeros_like(column)], axis=-1))
 
 
 def said(features: Sequence[float], *, other: str, chance: float) -> str:
@@ -293,30 +338,3 @@ def related_of(service: Ints, host: Ints) -> Ints:
     """Return 1 for pairs of one machine, of one service or of services near each other, 0 for others."""
     found: Ints = (((service >= SAME_SERVICE) & (service <= CALLEE_2)) | (host == SAME)).astype(np.int64)
     return found
-
-
-def _alike(left: Ints, right: Ints) -> Ints:
-    return np.where((left < 0) | (right < 0), UNKNOWN, np.where(left == right, SAME, OTHER))
-
-
-def _area(left: Ints, right: Ints) -> Ints:
-    """Return how the places stand to each other; a number is cluster * 2^24 + namespace, each -1 if unknown."""
-    cluster, other_cluster = (left + 1) >> 24, (right + 1) >> 24
-    space, other_space = left - (cluster << 24), right - (other_cluster << 24)
-    apart = (cluster >= 0) & (other_cluster >= 0) & (cluster != other_cluster)
-    unknown = (space < 0) | (other_space < 0)
-    near = np.where(unknown, SAME_CLUSTER, np.where(space == other_space, SAME_SPACE, OTHER_SPACE))
-    return np.where(apart, OTHER_CLUSTER, near)
-
-
-def _looked_up(left: Ints, right: Ints, known: dict[int, int], ask: Callable[[int, int], int]) -> Ints:
-    """Return `ask(left, right)` for each pair; each different pair is asked about once and remembered."""
-    codes = (left << 32) + right
-    different, places = np.unique(codes, return_inverse=True)
-    found = np.empty(len(different), np.int64)
-    for number, code in enumerate(different.tolist()):
-        value = known.get(code)
-        if value is None:
-            value = known[code] = ask(code >> 32, code & 0xFFFFFFFF)
-        found[number] = value
-    return found[places]

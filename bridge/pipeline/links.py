@@ -10,7 +10,8 @@ next round takes it away from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -97,13 +98,25 @@ class Links:
 
     def takes(self, tenant: Tenant, incident: str) -> bool:
         """Say whether an incident takes alerts in."""
-        group = tenant.groups.get(incident)
-        return group is not None and group.head.state in LIVELY and group.head.origin == "alerts"
+        return self._takers(tenant, [incident])[0]
+
+    @staticmethod
+    def _takers(tenant: Tenant, incidents: Sequence[str]) -> list[bool]:
+        groups = tenant.groups
+        return [
+            (group := groups.get(incident)) is not None
+            and (head := group.head).state in LIVELY
+            and head.origin == "alerts"
+            for incident in incidents
+        ]
 
     def weights(
-        self, tenant: Tenant, window: Window, one: Ints, other: Ints
+        self, tenant: Tenant, window: Window, one: Ints, other: Ints | int
     ) -> tuple[Ints, NDArray[np.float64], NDArray[np.float32]]:
-        """Return what links weigh, in `UNIT`s above the shift, their log odds and their features."""
+        """Return what links weigh, in `UNIT`s above the shift, their log odds and their features.
+
+        `other` may be one row of all.
+        """
         logits, features = window.logits(one, other)
         learned = tenant.link_fit.verdict.shift if tenant.link_fit is not None else 0.0
         shift = learned - (self._desk.settings.sensitivity - 0.5) * 4.0
@@ -123,32 +136,41 @@ class Links:
         return chosen
 
     def _by_links(self, tenant: Tenant, window: Window, row: int) -> Chosen:
-        rows = window.partners(window.rows_in(lambda incident: self.takes(tenant, incident)), row)
+        rows = window.partners(row, partial(self._takers, tenant))
         if not len(rows):
             return Chosen(None, FOUNDED)
-        weights, logits, features = self.weights(tenant, window, rows, np.full(len(rows), row))
-        incidents, places = window.incidents_of(rows)
-        sums = np.zeros(len(incidents), np.int64)
-        np.add.at(sums, places, weights)
-        most = [incidents[number] for number in np.flatnonzero(sums == sums.max()).tolist()]
-        chosen = min(most, key=lambda each: (tenant.groups[each].head.opened_at, each))
-        number = incidents.index(chosen)
-        mine = np.flatnonzero(places == number)
-        strongest = mine[weights[mine] == weights[mine].max()].tolist()
-        place = min(strongest, key=lambda each: window.keys[int(rows[each])])
+        weights, logits, features = self.weights(tenant, window, rows, row)
+        incident = window.incident_numbers(rows)
+        sums = np.bincount(incident, weights)  # of whole numbers, so exact
+        sums[np.bincount(incident) == 0] = -np.inf
+        most = float(sums.max())
+        fits = np.flatnonzero(sums[incident] == most)
+        place = int(fits[0])
+        if most > 0 or np.ptp(logits[fits]):  # else all that fit as badly say the same
+            place = int(fits[self._strongest(tenant, window, rows[fits], weights[fits])])
         chance = 1.0 / (1.0 + float(np.exp(-logits[place])))
-        if sums[number] <= 0:
+        if most <= 0:
             return Chosen(None, f"{FOUNDED}: the likeliest link to another is too weak (p={chance:.2f})")
-        group = tenant.groups[chosen]
-        other_alert = group.episodes.get(window.keys[int(rows[place])])
+        group = tenant.groups[window.incident_of(int(rows[place]))]
+        other_alert = group.episodes.get(window.key_of(int(rows[place])))
         name = "" if other_alert is None else other_alert.name
         why = said(features[place].tolist(), other=name, chance=chance)
-        return Chosen(group, why, sure=bool(sums[number] >= SURE * UNIT))
+        return Chosen(group, why, sure=most >= SURE * UNIT)
+
+    @staticmethod
+    def _strongest(tenant: Tenant, window: Window, rows: Ints, weights: Ints) -> int:
+        """Return the place of the row with the strongest link in the oldest incident of those that rows are in."""
+        incident, groups = window.incident_numbers(rows), tenant.groups
+        first = np.unique(incident, return_index=True)[1]
+        heads = [groups[window.incident_of(int(rows[each]))].head for each in first.tolist()]
+        oldest = min(range(len(heads)), key=lambda each: (heads[each].opened_at, heads[each].id))
+        mine = np.flatnonzero(incident == incident[first[oldest]])
+        strongest: list[int] = mine[weights[mine] == weights[mine].max()].tolist()
+        return min(strongest, key=lambda each: window.key_of(int(rows[each])))
 
     def _by_burst(self, tenant: Tenant, window: Window, row: int) -> Chosen:
-        area, at_s = window.area_of(row), window.columns.at_s
-        rows = window.in_order(window.rows_in(lambda incident: self.takes(tenant, incident)))
-        rows = np.array([each for each in rows.tolist() if window.area_of(each) == area], np.int64)
+        at_s = window.columns.at_s
+        rows = window.in_order(window.rows_in(partial(self._takers, tenant), near=row))
         if not len(rows):
             return Chosen(None, FOUNDED)
         now_s, times = float(at_s[row]), at_s[rows]
@@ -158,7 +180,7 @@ class Links:
         if lag_s > self._desk.settings.window_s:
             return Chosen(None, f"{FOUNDED}: {lag_s:.0f} s after the newest alert")
         newest = window.incident_of(int(rows[-1]))
-        mine = np.array([window.incident_of(each) == newest for each in rows.tolist()])
+        mine = window.together(rows, int(rows[-1]))
         if now_s - float(times[mine][0]) >= SURGE_REST_S and is_surge(recent, before):
             return Chosen(
                 None, f"{FOUNDED}: {recent} alerts in {SURGE_S:.0f} s after {before} in the minute before"

@@ -13,7 +13,7 @@ from bridge.analysis import correlation, reclustering
 from bridge.analysis.bursts import surges_by_area
 from bridge.analysis.clustering import by_age, may_merge
 from bridge.analysis.incidents import EpisodeKey
-from bridge.analysis.pairs import WINDOW_S
+from bridge.analysis.pairs import WINDOW_S, Ints
 from bridge.analysis.reclustering import Wish
 from bridge.analysis.verdicts import FALLBACK
 from bridge.pipeline.desk import Desk
@@ -48,9 +48,11 @@ class Reclustering:
             self._wait(tenant, ())
             return
         window = self._links.window(tenant)
-        rows = window.in_order(window.rows_in(lambda incident: self._may_change(tenant, incident)))
-        home = {window.keys[row]: window.incident_of(row) for row in rows.tolist()}
-        partition = self._partition(tenant, window, rows.tolist())
+        rows = window.in_order(
+            window.rows_in(lambda incidents: [self._may_change(tenant, each) for each in incidents])
+        )
+        home = {window.key_of(row): window.incident_of(row) for row in rows.tolist()}
+        partition = self._partition(tenant, window, rows)
         found = reclustering.wishes(partition, home, tenant.groups)
         acting, waiting = reclustering.agreed(
             found, tenant.record.regroup_wishes, lambda wish: self._may(tenant, wish)
@@ -64,29 +66,28 @@ class Reclustering:
     def _may_change(self, tenant: Tenant, incident: str) -> bool:
         return self._links.takes(tenant, incident) and not tenant.groups[incident].progress.by_hand
 
-    def _partition(self, tenant: Tenant, window: Window, rows: list[int]) -> dict[EpisodeKey, int]:
+    def _partition(self, tenant: Tenant, window: Window, rows: Ints) -> dict[EpisodeKey, int]:
         if self._links.way(tenant) == "bursts":
-            areas = [window.area_of(row) for row in rows]
-            times = [float(window.columns.at_s[row]) for row in rows]
+            areas, times = window.areas_of(rows), window.columns.at_s[rows].tolist()
             numbers = surges_by_area(times, areas, window_s=self._desk.settings.window_s)
             order = {name: number for number, name in enumerate(sorted(set(numbers)))}
-            return {window.keys[row]: order[name] for row, name in zip(rows, numbers, strict=True)}
-        rows = rows[-MOST_NODES:]
-        nodes = np.array(rows, np.int64)
+            keys = [window.key_of(row) for row in rows.tolist()]
+            return {key: order[name] for key, name in zip(keys, numbers, strict=True)}
+        nodes = rows[-MOST_NODES:]
         one, other, weights = window.links(
             nodes, lambda left, right: self._links.weights(tenant, window, left, right)[0]
         )
         near = np.abs(window.columns.at_s[nodes[other]] - window.columns.at_s[nodes[one]]) <= WINDOW_S
         one, other, weights = one[near], other[near], weights[near]
-        keys = [window.keys[row] for row in rows]
+        keys = [window.key_of(row) for row in nodes.tolist()]
         if self._desk.settings.reclustering == "hdbscan":
             odds = (weights / UNIT).tolist()
             found = correlation.by_density(
-                len(rows), list(zip(one.tolist(), other.tolist(), odds, strict=True))
+                len(keys), list(zip(one.tolist(), other.tolist(), odds, strict=True))
             )
         else:
             links = list(zip(one.tolist(), other.tolist(), weights.tolist(), strict=True))
-            found = correlation.contract(len(rows), links)
+            found = correlation.contract(len(keys), links)
         return dict(zip(keys, found, strict=True))
 
     def _may(self, tenant: Tenant, wish: Wish) -> bool:

@@ -4,12 +4,16 @@ Rules: it is derived from the episodes in memory, their texts, the topology and 
 those changes for more than the newest alert, it is stale and built anew at its next use, as after a restart. What it
 answers does not depend on the order in which alerts of one moment came: where they are too many, their marks say
 which of them stay.
+
+Decision: rows that are forgotten lie before the first one for a while and are moved out of the way together. In a
+storm every alert pushes another out of the window, and moving two thousand rows up for one costs as much as deciding
+where it belongs.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from hashlib import blake2b
 
@@ -19,7 +23,7 @@ from numpy.typing import NDArray
 from bridge.analysis.entities import tokens_of
 from bridge.analysis.incidents import EpisodeKey
 from bridge.analysis.learning import Judge
-from bridge.analysis.pairs import WINDOW_S, Columns, Ints, begun_s, traits_of
+from bridge.analysis.pairs import WINDOW_S, Columns, Ints, Rows, Traits, begun_s, traits_of
 from bridge.analysis.topology import Topology
 from bridge.model import Episode
 
@@ -28,8 +32,13 @@ MAX_ROWS = 2000
 MAX_PARTNERS = 400  # that one alert is compared with
 MAX_INCIDENTS = 4000  # whose names are remembered
 MAX_NAMES = 200_000  # that the columns remember
+FORGOTTEN = 500  # rows that are moved out of the way together
+#: Further apart, s, than any two alerts of a window, and a power of two: it is added without rounding.
+FAR_APART_S = 4096.0
 NOBODY = -1
 NO_ROWS = np.zeros(0, np.int64)
+#: Says of each of some incidents, by their ids, whether it takes alerts in.
+Takes = Callable[[Sequence[str]], Sequence[bool]]
 
 
 class Window:
@@ -44,14 +53,17 @@ class Window:
         self.topology = topology
         self._family_of = family_of
         self.columns = Columns(topology, likeness)
-        self.keys: list[EpisodeKey] = []
+        self._keys: list[EpisodeKey] = []
         self._seen_s: list[float] = []
-        self._areas: list[str] = []
+        self._first = 0  # row that is not forgotten
         self._dropped = 0
+        self._traits: tuple[Mapping[str, str], Traits] | None = None  # of the alert that was compared last
         self._row_of: dict[EpisodeKey, int] = {}  # counted from the first row ever
         self._incidents: list[str] = []
         self._number_of: dict[str, int] = {}
+        self._areas: dict[str, int] = {}  # in the order of their numbers
         self._incident = np.full(256, NOBODY)
+        self._area = np.zeros(256, np.int64)
         self._marks = np.zeros(256, np.int64)  # of rows of one moment the smaller goes first
         self._numbers = np.zeros(256, np.int64)  # of rows, counted from the first ever
         self._added = 0
@@ -60,12 +72,21 @@ class Window:
         ] = {}  # by a row's number: those of its partners, and weights
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self._keys) - self._first
+
+    @property
+    def keys(self) -> list[EpisodeKey]:
+        """The alerts that are here, in the order of their rows."""
+        return self._keys[self._first :]
+
+    def key_of(self, row: int) -> EpisodeKey:
+        """Return which alert a row is."""
+        return self._keys[row]
 
     def add(self, episode: Episode, incident: str, area: str = "") -> int:
         """Add the newest alert and return its row."""
         row = self.try_out(episode, area)
-        self._row_of[self.keys[row]] = self._dropped + row
+        self._row_of[self._keys[row]] = self._dropped + row
         self._incident[row] = self._number(incident)
         self._numbers[row] = self._added
         self._added += 1
@@ -73,30 +94,41 @@ class Window:
 
     def try_out(self, episode: Episode, area: str = "") -> int:
         """Add an alert that is in no incident yet, and return its row. Next of all `remove_newest` must come."""
-        at_s = begun_s(episode.starts_at, episode.seen_at)
-        family = self._family_of(episode.template)
-        traits = traits_of(
-            episode.labels, tokens_of(episode.labels), at_s=at_s, template=episode.template, family=family,
-            topology=self.topology, rarity=self.judge.rarity,
-        )  # fmt: skip
-        row = self.columns.add(traits, self.judge.families.get(family, NOBODY))
+        traits = self._traits_of(episode)
+        row = self.columns.add(traits, self.judge.families.get(traits.family, NOBODY))
         key = (episode.source, episode.fingerprint, episode.starts_at)
-        self.keys.append(key)
+        self._keys.append(key)
         self._seen_s.append(episode.seen_at.timestamp())
-        self._areas.append(area)
         if row >= len(self._incident):
-            self._incident = np.concatenate([self._incident, np.full(len(self._incident), NOBODY)])
-            self._marks = np.concatenate([self._marks, np.zeros_like(self._marks)])
-            self._numbers = np.concatenate([self._numbers, np.zeros_like(self._numbers)])
+            self._incident, self._area, self._marks, self._numbers = (
+                np.concatenate([column, np.zeros_like(column)]) for column in self._all()
+            )
         self._marks[row] = mark_of(key)
         self._incident[row] = NOBODY
+        self._area[row] = self._areas.setdefault(area, len(self._areas))
         return row
+
+    def _traits_of(self, episode: Episode) -> Traits:
+        """Return what is compared of an alert; it is tried out first and added next, as the same."""
+        at_s = begun_s(episode.starts_at, episode.seen_at)
+        if self._traits is not None and self._traits[0] is episode.labels:
+            known = self._traits[1]
+            if known.template == episode.template:
+                return known if known.at_s == at_s else known._replace(at_s=at_s)
+        traits = traits_of(
+            episode.labels, tokens_of(episode.labels), at_s=at_s, template=episode.template,
+            family=self._family_of(episode.template), topology=self.topology, rarity=self.judge.rarity,
+        )  # fmt: skip
+        self._traits = (episode.labels, traits)
+        return traits
+
+    def _all(self) -> tuple[Ints, Ints, Ints, Ints]:
+        return (self._incident, self._area, self._marks, self._numbers)
 
     def remove_newest(self) -> None:
         """Take back the last `try_out`."""
-        self.keys.pop()
+        self._keys.pop()
         self._seen_s.pop()
-        self._areas.pop()
         self.columns.number -= 1
 
     def place(self, key: EpisodeKey, incident: str) -> None:
@@ -116,65 +148,108 @@ class Window:
         return number
 
     def prune(self, now: datetime) -> None:
-        """Forget what is older than the window, and of a storm what is oldest."""
+        """Forget what is older than the window, and of a storm what is oldest. Not after `try_out`."""
         seen_s = self._seen_s
-        rows = bisect_left(seen_s, now.timestamp() - WINDOW_S)
-        surplus = len(seen_s) - rows - MAX_ROWS
+        first = bisect_left(seen_s, now.timestamp() - WINDOW_S, self._first)
+        surplus = len(seen_s) - first - MAX_ROWS
         if surplus > 0:
-            rows += surplus
-            self._smallest_first(rows, seen_s[rows - 1])
-        if rows:
-            for key in self.keys[:rows]:
+            first += surplus
+            self._smallest_first(first, seen_s[first - 1])
+        if first > self._first:
+            for key in self._keys[self._first : first]:
                 del self._row_of[key]
-            for number in self._numbers[:rows].tolist():
+            for number in self._numbers[self._first : first].tolist():
                 self._weighed.pop(number, None)
-            self._dropped += rows
-            self.columns.drop(rows)
-            left = len(self.keys) - rows
-            for column in (self._incident, self._marks, self._numbers):
-                column[:left] = column[rows : len(self.keys)].copy()
-            del self.keys[:rows], self._seen_s[:rows], self._areas[:rows]
+            self._first = first
+            if first >= FORGOTTEN:
+                self._move_up()
+
+    def _move_up(self) -> None:
+        """Let the first row be the first one that is not forgotten."""
+        rows, left = self._first, len(self._keys) - self._first
+        self._first = 0
+        self._dropped += rows
+        self.columns.drop(rows)
+        for column in self._all():
+            column[:left] = column[rows : rows + left].copy()
+        del self._keys[:rows], self._seen_s[:rows]
+        numbers, places = np.unique(self._incident[:left], return_inverse=True)
+        self._incident[:left] = places
+        self._incidents = [self._incidents[number] for number in numbers.tolist()]
+        self._number_of = {incident: number for number, incident in enumerate(self._incidents)}
 
     def _smallest_first(self, rows: int, moment_s: float) -> None:
-        """Let those that go, of the moment in which the first `rows` end, be the ones with the smallest marks."""
-        begin, end = bisect_left(self._seen_s, moment_s), bisect_right(self._seen_s, moment_s)
+        """Let those that go, of the moment in which the rows before `rows` end, be those with the smallest marks."""
+        begin = bisect_left(self._seen_s, moment_s, self._first)
+        end = bisect_right(self._seen_s, moment_s, self._first)
         for row in range(begin, rows) if end > rows else ():
             self._swap(row, row + int(np.argmin(self._marks[row:end])))
 
     def _swap(self, one: int, other: int) -> None:
+        if one == other:
+            return
         self.columns.swap(one, other)
-        for column in (self._incident, self._marks, self._numbers):
+        for column in self._all():
             column[[one, other]] = column[[other, one]]
-        keys, areas = self.keys, self._areas
+        keys = self._keys
         keys[one], keys[other] = keys[other], keys[one]
-        areas[one], areas[other] = areas[other], areas[one]
         for row in (one, other):
             self._row_of[keys[row]] = self._dropped + row
 
     # ---- what is asked -------------------------------------------------------------------------------------
 
-    def rows_in(self, takes: Callable[[str], bool]) -> Ints:
-        """Return the rows of incidents that `takes` says yes to, in no order that means anything."""
-        incident = self._incident[: len(self.keys)]
-        said = np.zeros(len(self._incidents) + 1, np.bool_)  # the last is nobody's
-        for number in np.unique(incident).tolist():
-            said[number] = number >= 0 and takes(self._incidents[number])
-        rows: Ints = np.flatnonzero(said[incident])
-        return rows
+    def rows_in(self, takes: Takes, *, near: int | None = None) -> Ints:
+        """Return the rows of incidents that `takes` says yes to, in the order of the rows.
+
+        `near`: only those that are in the same cluster as this row.
+        """
+        incident = self._incident[self._first : len(self._keys)]
+        rows = np.flatnonzero(incident >= 0)
+        if near is not None:
+            rows = rows[self._area[self._first + rows] == self._area[near]]
+        numbers = incident[rows]
+        taken: Ints = self._first + rows[self._said(numbers, takes)[numbers]]
+        return taken
+
+    def _said(self, numbers: Ints, takes: Takes) -> NDArray[np.bool_]:
+        """Return by number what `takes` says of these incidents, no for all others."""
+        said = np.zeros(len(self._incidents), np.bool_)
+        asked = np.flatnonzero(np.bincount(numbers))
+        said[asked] = takes([self._incidents[number] for number in asked.tolist()])
+        return said
 
     def in_order(self, rows: Ints) -> Ints:
         """Return rows by when they began."""
         ordered: Ints = rows[np.lexsort((self._marks[rows], self.columns.at_s[rows]))]
         return ordered
 
-    def partners(self, rows: Ints, row: int) -> Ints:
-        """Return which rows an alert is compared with: those near it first, then the newest."""
-        if len(rows) <= MAX_PARTNERS:
-            return rows
-        near = self.columns.nearness(rows, np.full(len(rows), row))
-        ranked = np.lexsort((self._marks[rows], -self.columns.at_s[rows], -near))
-        chosen: Ints = rows[ranked[:MAX_PARTNERS]]
-        return chosen
+    def partners(self, row: int, takes: Takes) -> Ints:
+        """Return which rows the newest alert is compared with, of incidents that `takes` says yes to.
+
+        Those near it go first, then those that began last.
+        """
+        first = self._first
+        if row - first <= MAX_PARTNERS:
+            return self.rows_in(takes)
+        near = self.columns.nearness(slice(first, row), row)
+        rows = self._nearest(np.arange(first, row), near)
+        numbers = self._incident[rows]
+        if self._said(numbers, takes)[numbers].all():
+            return rows  # as nearly always: hundreds of incidents need not be asked
+        rows = self.rows_in(takes)
+        return rows if len(rows) <= MAX_PARTNERS else self._nearest(rows, near[rows - first])
+
+    def _nearest(self, rows: Ints, near: Ints) -> Ints:
+        """Return the `MAX_PARTNERS` rows to compare with, of more; of one moment those with the smallest marks."""
+        at_s = self.columns.at_s[rows]
+        place = near * FAR_APART_S + (at_s - at_s.min())
+        least = np.partition(place, -MAX_PARTNERS)[-MAX_PARTNERS]
+        chosen = place > least
+        equal = np.flatnonzero(place == least)
+        missing = MAX_PARTNERS - int(np.count_nonzero(chosen))
+        chosen[equal[np.argsort(self._marks[rows[equal]], kind="stable")[:missing]]] = True
+        nearest: Ints = rows[chosen]
+        return nearest
 
     def links(self, rows: Ints, weigh: Callable[[Ints, Ints], Ints]) -> tuple[Ints, Ints, Ints]:
         """Return what the pairs of these rows weigh, as places in `rows`: (one, other, weight), one before other.
@@ -218,25 +293,33 @@ class Window:
         """Whether it remembers too much of what is not in it any more."""
         return len(self._incidents) > MAX_INCIDENTS or self.columns.remembered > MAX_NAMES
 
-    def incidents_of(self, rows: Ints) -> tuple[list[str], Ints]:
-        """Return the incidents of rows that are in some, each once, and for each row its place among them."""
-        numbers, places = np.unique(self._incident[rows], return_inverse=True)
-        return [self._incidents[number] for number in numbers.tolist()], places
+    def incident_numbers(self, rows: Ints) -> Ints:
+        """Return for rows that are in incidents a number for each of these; it means nothing beyond this window."""
+        return self._incident[rows]
 
     def incident_of(self, row: int) -> str:
         """Return the incident of a row that is in one."""
         return self._incidents[int(self._incident[row])]
 
-    def area_of(self, row: int) -> str:
-        """Return in which cluster the alert of a row is, "" if it does not say."""
-        return self._areas[row]
+    def together(self, rows: Ints, row: int) -> NDArray[np.bool_]:
+        """Say of each row whether it is in the incident of `row`."""
+        same: NDArray[np.bool_] = self._incident[rows] == self._incident[row]
+        return same
 
-    def logits(self, one: Ints, other: Ints) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Return the log odds that the pairs share a cause, and their features."""
+    def areas_of(self, rows: Ints) -> list[str]:
+        """Return in which cluster the alert of each row is, "" if it does not say."""
+        names = list(self._areas)
+        return [names[number] for number in self._area[rows].tolist()]
+
+    def logits(self, one: Ints, other: Ints | int) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Return the log odds that the pairs share a cause, and their features; `other` may be one row of all."""
         at_s = self.columns.at_s
         marks = self._marks
         turned = (at_s[one] > at_s[other]) | ((at_s[one] == at_s[other]) & (marks[one] > marks[other]))
-        earlier, later = np.where(turned, other, one), np.where(turned, one, other)
+        earlier: Ints = one
+        later: Rows = other
+        if turned.any():
+            earlier, later = np.where(turned, other, one), np.where(turned, one, other)
         features = self.judge.features(self.columns, earlier, later)
         return self.judge.logits(features), features
 

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from bridge.analysis import learning
 from bridge.analysis.entities import tokens_of
 from bridge.analysis.gate import LinkAsk, _decided, fit
 from bridge.analysis.learning import (
@@ -27,6 +28,7 @@ from bridge.analysis.pairs import (
     OTHER_CLUSTER,
     SAME_SERVICE,
     SAME_SPACE,
+    UNCHARTED,
     WINDOW_S,
     Columns,
     begun_s,
@@ -166,6 +168,46 @@ def test_a_pair_is_the_same_wherever_it_stands() -> None:
     assert found[2, columns.index("service")] != SAME_SERVICE
     assert found[0, columns.index("area")] != SAME_SPACE
     assert found[2, columns.index("area")] == OTHER_CLUSTER
+
+
+def compared(*told: Sighting) -> Columns:
+    columns = Columns(Topology(CHARTS), lambda _one, _other: 0.7)
+    for each in told:
+        columns.add(traits_of(each.labels, tokens_of(each.labels), at_s=each.at_s, template=each.template, family="f", topology=Topology(CHARTS), rarity=lambda _key: 0.3))  # fmt: skip
+    return columns
+
+
+def test_one_alert_against_many_is_what_each_pair_is_by_itself(linker: Linker) -> None:
+    columns = compared(*world(3, days=1), DB, SHOP, sighting(5, "Nothing"))
+    judge, rows = Judge(linker), np.arange(columns.number)
+    columns.family[rows] = rows % 7 - 1
+    for one in (0, columns.number - 1, columns.number - 2):
+        each = np.full(len(rows), one)
+        assert np.array_equal(judge.features(columns, rows, one), judge.features(columns, rows, each))
+        assert np.array_equal(judge.features(columns, one, rows), judge.features(columns, each, rows))
+        assert np.array_equal(columns.nearness(slice(0, columns.number), one), columns.nearness(rows, each))
+        alone = [judge.features(columns, rows[row : row + 1], one)[0] for row in (0, 3, columns.number - 1)]
+        assert np.array_equal(alone, judge.features(columns, rows[[0, 3, -1]], one))
+
+
+def test_a_table_of_many_families_says_what_one_of_few_does(
+    linker: Linker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = compared(*world(3, days=1))
+    few = Judge(linker)
+    monkeypatch.setattr(learning, "MAX_SQUARE", 0)
+    many, rows = Judge(linker), np.arange(columns.number - 1)
+    columns.family[: columns.number] = np.arange(columns.number) % (len(few.families) + 1) - 1
+    assert np.array_equal(few.features(columns, rows, rows + 1), many.features(columns, rows, rows + 1))
+
+
+def test_a_service_is_the_same_whether_or_not_its_alerts_name_a_namespace() -> None:
+    told = [{"cluster": "x", "namespace": "web"}, {"cluster": "x"}, {"cluster": "y"}]
+    columns = compared(
+        *(sighting(0, f"A{number}", service="till", **each) for number, each in enumerate(told))
+    )
+    service, _ = columns.standing(np.array([0, 1]), np.array([1, 2]))
+    assert service.tolist() == [SAME_SERVICE, UNCHARTED]
 
 
 def test_what_stands_in_every_hour_is_common() -> None:

@@ -38,7 +38,7 @@ def little_is_enough() -> Iterator[None]:
     few: dict[str, float] = {
         "fits.MIN_TEMPLATES": 3, "linkers.LEAST_SIGHTINGS": 3, "linkers.LEAST_NEWS": 2, "linkers.MAX_SIGHTINGS": 12,
         "linkers.MAX_IN_TICK": 4, "window.MAX_INCIDENTS": 6, "links.SURGE_REST_S": 10.0, "window.MAX_ROWS": 8,
-        "window.MAX_PARTNERS": 5, "reclustering.MOST_NODES": 6,
+        "window.MAX_PARTNERS": 5, "window.FORGOTTEN": 3, "reclustering.MOST_NODES": 6,
     }  # fmt: skip
     near = {
         "clustering.MERGE_EVIDENCE": 1, "clustering.BRIDGE_AT": 0.5, "bursts.LEAST_SURGE": 2, "bursts.SURPRISE": 0.3,

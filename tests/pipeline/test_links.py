@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from itertools import combinations
 from pathlib import Path
@@ -279,6 +280,34 @@ def test_which_alerts_of_a_storm_stay_does_not_depend_on_their_order_or_on_a_res
         assert same(thinking, thinking.restarted(tmp_path / str(turned)))
     assert kept[0] == kept[1]
     assert len(kept[0]) == 20
+
+
+@pytest.mark.parametrize("forgotten", [1, 7, 1000])
+def test_what_an_alert_is_compared_with_is_near_it_or_newest_and_takes_alerts_in(
+    monkeypatch: pytest.MonkeyPatch, forgotten: int
+) -> None:
+    monkeypatch.setattr(window, "MAX_ROWS", 60)
+    monkeypatch.setattr(window, "MAX_PARTNERS", 10)
+    monkeypatch.setattr(window, "FORGOTTEN", forgotten)
+    thinking = linked(APART)
+    for number in range(80):
+        at = f"{number // 3}s"
+        thinking.hears(at, fires(f"A{number % 5}", starts=at, host=f"h-{number % 7}", pod=f"p-{number}"))
+    found = look(thinking)
+    row = found.try_out(replace(episode(thinking, "A3"), fingerprint="new"))
+    closed = {
+        found.incident_of(each) for each in found.rows_in(lambda names: [True] * len(names)).tolist()[::4]
+    }
+
+    def takes(incidents: Sequence[str]) -> list[bool]:
+        return [incident not in closed for incident in incidents]
+
+    for answer in (takes, lambda incidents: [True] * len(incidents)):
+        rows = found.rows_in(answer)
+        near = found.columns.nearness(rows, np.full(len(rows), row))
+        ranked = np.lexsort((found._marks[rows], -found.columns.at_s[rows], -near))
+        assert sorted(found.partners(row, answer).tolist()) == sorted(rows[ranked[:10]].tolist())
+    assert len(found.keys) == len(found) == 61
 
 
 def test_an_alert_that_claims_a_start_it_had_already_does_not_break_the_window() -> None:
