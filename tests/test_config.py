@@ -17,7 +17,8 @@ from bridge import config
 from bridge.analysis.settings import AnalysisSettings, Destination, Heartbeat, Route, Source
 from bridge.config.document import read
 from bridge.config.faults import models_in
-from bridge.config.models import Configuration, Duration, Size, duration_s, size_bytes
+from bridge.config.models import Configuration
+from bridge.config.values import Duration, Size, duration_s, size_bytes
 from bridge.errors import ConfigError
 from bridge.model import EventKind
 

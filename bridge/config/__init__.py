@@ -4,9 +4,9 @@ Rules: unknown key = error; all faults at once, each with file, line, path and w
 is never repeated in a fault. Nothing below `app` sees this room: `app` hands the parts on. Destination kinds
 are handed in, so that this room knows no connector.
 
-`document` reads YAML with places, `models` says what may be written, `parts` validates piece by piece,
-`topology` reads the topology file, `faults` finds the words, `loading` puts it all together, `settings` is what
-comes out.
+`document` reads YAML with places, `values` reads what is written in one place, `models` says what may be written,
+`parts` validates piece by piece, `topology` reads the topology file, `faults` finds the words, `loading` puts it all
+together, `settings` is what comes out.
 """
 
 from __future__ import annotations

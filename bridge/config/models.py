@@ -10,25 +10,10 @@ comments of config/tocsin.yaml (a test compares them), so that schema, file and 
 
 from __future__ import annotations
 
-import re
-import ssl
-from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from bridge.analysis.matchers import Matcher, parse_list
 from bridge.analysis.settings import (
     DEFAULT_KINDS,
     DEFAULT_ORIGINS,
@@ -37,182 +22,33 @@ from bridge.analysis.settings import (
     Reclustering,
     Source,
 )
-from bridge.model import SEVERITY_RANK, EventKind, Origin, Severity
+from bridge.config.values import (
+    Duration,
+    LongerDuration,
+    Matchers,
+    Name,
+    Password,
+    PasswordFile,
+    Ratio,
+    Size,
+    Token,
+    TokenFile,
+    address,
+    at_least_a_minute,
+    at_least_a_second,
+    certificates,
+    needed,
+    peers,
+    route_matchers,
+    web_url,
+)
+from bridge.model import EventKind, Origin, Severity
 
 Role = Literal["sender", "viewer", "responder", "admin"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
-_UNIT_S = {"y": 31_536_000, "w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
-_DURATION = re.compile("".join(rf"(?:([0-9]{{1,9}}){unit})?" for unit in _UNIT_S))
-_SIZE = re.compile(r"([0-9]{1,12})\s?(B|kB|MB|GB|KiB|MiB|GiB)")
-_SIZE_BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _SOURCE = Source(tenant="", name="")
 _ANALYSIS = AnalysisSettings()
-LONGEST_S = 10 * _UNIT_S["y"]
-MIN_TOKEN = 16
-
-
-def duration_s(text: object) -> float:
-    """Return the seconds of `30s`, `5m`, `1h30m`, `30d`: Prometheus' durations, largest unit first."""
-    found = _DURATION.fullmatch(text) if isinstance(text, str) and text else None
-    if found is None:
-        raise ValueError("must be a duration with its unit, such as 30s, 5m, 1h30m or 30d")
-    amount = sum(
-        int(count) * unit_s for count, unit_s in zip(found.groups(), _UNIT_S.values(), strict=True) if count
-    )
-    if amount > LONGEST_S:
-        raise ValueError("must be at most 10y")
-    return float(amount)
-
-
-def size_bytes(text: object) -> int:
-    """Return the bytes of `64MiB`, `500kB`, `1GiB`."""
-    found = _SIZE.fullmatch(text) if isinstance(text, str) else None
-    if found is None:
-        raise ValueError("must be a size with its unit, such as 64MiB, 500kB or 1GiB")
-    return int(found[1]) * _SIZE_BYTES[found[2]]
-
-
-def _positive(amount: float) -> float:
-    if amount <= 0:
-        raise ValueError("must be more than zero")
-    return amount
-
-
-def _at_least_a_minute(amount_s: float | None) -> float | None:
-    if amount_s is not None and amount_s < _UNIT_S["m"]:
-        raise ValueError("must be at least 1m")
-    return amount_s
-
-
-def _at_least_a_second(amount_s: float) -> float:
-    if amount_s < _UNIT_S["s"]:
-        raise ValueError("must be at least 1s")
-    return amount_s
-
-
-def _name(text: str) -> str:
-    if not _NAME.fullmatch(text):
-        raise ValueError("must be 1 to 64 letters, digits, `_`, `.` or `-`, and begin with a letter or digit")
-    return text
-
-
-def _address(text: str) -> str:
-    host, colon, port = text.rpartition(":")
-    if not colon or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:  # noqa: PLR2004 - the ports of TCP
-        raise ValueError("must be host:port, such as 127.0.0.1:9195 or [::1]:9195")
-    if ":" in host and not (host.startswith("[") and host.endswith("]")):
-        raise ValueError("an IPv6 address stands in brackets, such as [::1]:9195")
-    return text
-
-
-def _web_url(text: str) -> str:
-    if text and (urlsplit(text).scheme not in {"http", "https"} or not urlsplit(text).hostname):
-        raise ValueError("must begin with http:// or https:// and a host")
-    if urlsplit(text).query or urlsplit(text).fragment or urlsplit(text).username:
-        raise ValueError("must be an address without user, query or fragment")
-    return text.rstrip("/")
-
-
-def _peers(urls: list[str]) -> list[str]:
-    for url in urls:
-        if not url:
-            raise ValueError("must begin with http:// or https:// and a host")
-    if len(set(urls)) < len(urls):
-        raise ValueError("names an address twice; each peer stands once")
-    return urls
-
-
-def _certificates(path: str) -> str:
-    if path:
-        try:
-            ssl.create_default_context(cafile=path)
-        except OSError as error:  # ssl's own errors are of this kind
-            raise ValueError(f"no certificates can be read from {path}") from error
-    return path
-
-
-def _header(secret: SecretStr) -> SecretStr:
-    text = secret.get_secret_value()
-    if not text or not text.isascii() or not text.isprintable():
-        raise ValueError("may hold visible ASCII characters only, and must not be empty")
-    return secret
-
-
-def _token(secret: SecretStr) -> SecretStr:
-    text = secret.get_secret_value()
-    if len(text) < MIN_TOKEN:
-        raise ValueError(f"must have at least {MIN_TOKEN} characters; make one with `openssl rand -hex 32`")
-    if not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError("may hold visible ASCII characters only; make one with `openssl rand -hex 32`")
-    return secret
-
-
-def _read_secret(path: object) -> object:
-    if not isinstance(path, str):
-        return path
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ValueError(f"{path} is not a text file") from error
-
-
-def _matchers(given: object) -> list[str]:
-    """Return one text per matcher, each as `bridge.analysis.matchers.parse` reads it."""
-    texts = [given] if isinstance(given, str) else given
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise ValueError("must be matchers in quotes, such as 'team=\"db\"', or a list of them")
-    return [matcher.text for text in texts for matcher in parse_list(text)]
-
-
-def _route_matchers(texts: list[str]) -> list[str]:
-    for matcher in (parse_list(text)[0] for text in texts):
-        if matcher.name == "severity" and not any(map(_holds(matcher), SEVERITY_RANK)):
-            raise ValueError(
-                f"{matcher.text} can never hold: in a route `severity` is the incident's own, one of "
-                f"{', '.join(reversed(SEVERITY_RANK))} (analysis.severities says what counts as which)"
-            )
-    return texts
-
-
-def _holds(matcher: Matcher) -> Callable[[str], bool]:
-    return lambda severity: matcher.holds({"severity": severity})
-
-
-def _needed(texts: list[str]) -> list[str]:
-    if not texts:
-        raise ValueError("needs at least one matcher, such as 'alertname=\"Watchdog\"'")
-    return texts
-
-
-_DURATION_SCHEMA = WithJsonSchema(
-    {"type": "string", "pattern": f"^{_DURATION.pattern}$", "examples": ["30s", "1h30m"]}
-)
-_MATCH_SCHEMA = WithJsonSchema(
-    {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}], "examples": ['team="db"']}
-)
-Duration = Annotated[float, BeforeValidator(duration_s), _DURATION_SCHEMA]
-LongerDuration = Annotated[float, BeforeValidator(duration_s), AfterValidator(_positive), _DURATION_SCHEMA]
-Size = Annotated[
-    int,
-    BeforeValidator(size_bytes),
-    AfterValidator(_positive),
-    WithJsonSchema({"type": "string", "pattern": f"^{_SIZE.pattern}$", "examples": ["64MiB"]}),
-]
-Name = Annotated[str, AfterValidator(_name)]
-Token = Annotated[SecretStr, AfterValidator(_token)]
-TokenFile = Annotated[
-    SecretStr, BeforeValidator(_read_secret), AfterValidator(_token), WithJsonSchema({"type": "string"})
-]
-Password = Annotated[SecretStr, AfterValidator(_header)]
-PasswordFile = Annotated[
-    SecretStr, BeforeValidator(_read_secret), AfterValidator(_header), WithJsonSchema({"type": "string"})
-]
-Matchers = Annotated[list[str], BeforeValidator(_matchers), _MATCH_SCHEMA]
-Ratio = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
@@ -296,15 +132,15 @@ class SourceEntry(Section):
         alias="group_interval",
         description="Its group_interval; for twice this a webhook may be on its way.",
     )
-    prometheus: Annotated[str, AfterValidator(_web_url)] | None = Field(
+    prometheus: Annotated[str, AfterValidator(web_url)] | None = Field(
         default=None,
         description="A Prometheus beside it, asked who calls whom (service graph and Istio metrics); null for none.",
     )
-    alertmanagers: Annotated[list[Annotated[str, AfterValidator(_web_url)]], AfterValidator(_peers)] = Field(
+    alertmanagers: Annotated[list[Annotated[str, AfterValidator(web_url)]], AfterValidator(peers)] = Field(
         default=[],
         description="Addresses of all its peers, to ask what is true now; none: nobody is asked.",
     )
-    poll_interval_s: Annotated[LongerDuration, AfterValidator(_at_least_a_second)] = Field(
+    poll_interval_s: Annotated[LongerDuration, AfterValidator(at_least_a_second)] = Field(
         default=30.0, alias="poll_interval", description="All of them are asked so often."
     )
     receiver: Annotated[str, Field(min_length=1)] = Field(
@@ -325,7 +161,7 @@ class SourceEntry(Section):
     password_file: PasswordFile | None = Field(
         default=None, description="File that holds the password, instead of `password`."
     )
-    ca_file: Annotated[str, AfterValidator(_certificates)] = Field(
+    ca_file: Annotated[str, AfterValidator(certificates)] = Field(
         default="",
         description="PEM file of the authorities that the peers are trusted by; empty for the system's.",
     )
@@ -358,7 +194,7 @@ class SourceEntry(Section):
 class HeartbeatEntry(Section):
     """An alert that must keep firing."""
 
-    match: Annotated[Matchers, AfterValidator(_needed)] = Field(
+    match: Annotated[Matchers, AfterValidator(needed)] = Field(
         description="Which alert it is; all must hold."
     )
     missing_after_s: LongerDuration = Field(
@@ -447,7 +283,7 @@ class DestinationHead(BaseModel):
 class RouteEntry(Section):
     """Which incident events go where."""
 
-    match: Annotated[Matchers, AfterValidator(_route_matchers)] = Field(
+    match: Annotated[Matchers, AfterValidator(route_matchers)] = Field(
         default=[],
         description="All must hold for a firing alert; `severity` is the incident's. None: all incidents.",
     )
@@ -466,7 +302,7 @@ class RouteEntry(Section):
         alias="wait",
         description="Hold back what is not critical; null for the usual: 0s, for chat and paging 30s.",
     )
-    repeat_s: Annotated[Duration, AfterValidator(_at_least_a_minute)] | None = Field(
+    repeat_s: Annotated[Duration, AfterValidator(at_least_a_minute)] | None = Field(
         default=None, alias="repeat", description="Remind while it is open, so often; null for never."
     )
     tenant: Name | None = Field(default=None, description="Only incidents of this tenant; null for all.")
@@ -528,10 +364,10 @@ class Log(Section):
 class Configuration(Section):
     """The whole file."""
 
-    listen: Annotated[str, AfterValidator(_address)] = Field(
+    listen: Annotated[str, AfterValidator(address)] = Field(
         default="127.0.0.1:9195", description="Address and port; other than loopback only with tokens."
     )
-    external_url: Annotated[str, AfterValidator(_web_url)] = Field(
+    external_url: Annotated[str, AfterValidator(web_url)] = Field(
         default="",
         description="Where people reach Tocsin, for links in messages; they lead to the API, which needs a token "
         "where tokens are set. Empty for no links.",
