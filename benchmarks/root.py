@@ -59,7 +59,7 @@ from bridge.analysis.entities import subject_of
 from bridge.analysis.families import own_family
 from bridge.analysis.learning import History, Sighting
 from bridge.analysis.ranking import importance
-from bridge.analysis.roots import Insight, NamedAlert, NamedRoot, Ranker, fit_ranker, suspects
+from bridge.analysis.roots import Insight, NamedRoot, Ranker, Sample, fit_ranker, suspects
 from bridge.analysis.settings import AnalysisSettings
 from bridge.analysis.text import TemplateCache
 from bridge.analysis.topology import DEFAULT_LABEL, Call, Chart, Service, Topology
@@ -79,7 +79,7 @@ SEVERITIES = AnalysisSettings().severities
 class Case:
     """One true incident."""
 
-    alerts: list[NamedAlert]  # the first of each label set
+    alerts: list[Sample]  # the first of each label set
     roots: frozenset[tuple]  # keys of alerts of the root
 
     def named(self) -> NamedRoot | None:
@@ -98,7 +98,7 @@ class World:
     later: list[Case]
     history: list[Sighting]  # of the earlier part
     chart: Chart
-    quiet: list[list[NamedAlert]] = field(default_factory=list)
+    quiet: list[list[Sample]] = field(default_factory=list)
 
 
 # ---- worlds --------------------------------------------------------------------------------------------
@@ -146,11 +146,11 @@ def from_stream(stream: Stream, is_root: Callable[[Firing], bool]) -> World:
     return World(stream.name, *cases, history, chart_of(stream.topology))
 
 
-def _quiet(stream: Stream) -> list[list[NamedAlert]]:
+def _quiet(stream: Stream) -> list[list[Sample]]:
     """Return the alerts of periods of a quarter of an hour, one after the other, in which no fault shows."""
     faults = [each.starts_at for each in stream.firings if not each.noise]
     busy = {int(at.timestamp() // QUIET_S) + step for at in faults for step in (-1, 0, 1)}
-    periods: dict[int, dict[str, NamedAlert]] = {}
+    periods: dict[int, dict[str, Sample]] = {}
     for firing in stream.firings:
         number = int(firing.starts_at.timestamp() // QUIET_S)
         if firing.noise and firing.starts_at >= stream.split_at and number not in busy:
@@ -189,7 +189,7 @@ def _firsts(alerts: Sequence[Crossed]) -> list[Crossed]:
     return list(firsts.values())
 
 
-def _crossed(alert: Crossed) -> NamedAlert:
+def _crossed(alert: Crossed) -> Sample:
     labels = {"alertname": alert.name, "service": alert.component, "severity": alert.severity}
     return told(
         labels, {"summary": f"{alert.name} of {alert.component}"}, datetime.fromtimestamp(alert.at_s, UTC)
@@ -199,7 +199,7 @@ def _crossed(alert: Crossed) -> NamedAlert:
 _TEXTS = TemplateCache()
 
 
-def told(labels: dict[str, str], annotations: dict[str, str], at: datetime) -> NamedAlert:
+def told(labels: dict[str, str], annotations: dict[str, str], at: datetime) -> Sample:
     """Return an alert as thinking sees it."""
     fingerprint = fingerprint_of(labels)
     template = _TEXTS.template_of(
@@ -208,13 +208,13 @@ def told(labels: dict[str, str], annotations: dict[str, str], at: datetime) -> N
             starts_at=at, ends_at=None,
         )
     )  # fmt: skip
-    return NamedAlert(
+    return Sample(
         source=SOURCE, fingerprint=fingerprint, starts_at=at, seen_at=at, labels=labels, template=template.id,
         severity=SEVERITIES.get(labels.get("severity", ""), "warning"),
     )  # fmt: skip
 
 
-def sighting(alert: NamedAlert) -> Sighting:
+def sighting(alert: Sample) -> Sighting:
     """Return an alert as learning remembers it."""
     at_s = alert.starts_at.timestamp()
     return Sighting(at_s, alert.source, alert.fingerprint, alert.starts_at, alert.template, alert.labels)
@@ -238,7 +238,7 @@ def chart_of(services: Sequence[dict[str, Any]]) -> Chart:
 # ---- rankings ------------------------------------------------------------------------------------------
 
 #: Each gives an alert of a case a key; the least is suspected first, equal keys are a tie.
-BASELINES: dict[str, Callable[[NamedAlert, Counter], tuple]] = {
+BASELINES: dict[str, Callable[[Sample, Counter], tuple]] = {
     "random": lambda _alert, _counts: (),
     "earliest": lambda alert, _counts: (alert.starts_at,),
     "alert count, then earliest": lambda alert, counts: (-counts[_thing(alert)], alert.starts_at),
@@ -246,12 +246,12 @@ BASELINES: dict[str, Callable[[NamedAlert, Counter], tuple]] = {
 }
 
 
-def _thing(alert: NamedAlert) -> str:
+def _thing(alert: Sample) -> str:
     subject = subject_of(alert.labels)
     return subject.key if subject else alert.fingerprint
 
 
-def hits(case: Case, key: Callable[[NamedAlert, Counter], tuple]) -> list[float]:
+def hits(case: Case, key: Callable[[Sample, Counter], tuple]) -> list[float]:
     """Return the chance that a root is among the first 1, 3, 5, over all orders of ties."""
     counts = Counter(_thing(each) for each in case.alerts)
     keyed = sorted(

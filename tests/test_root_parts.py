@@ -12,15 +12,15 @@ from timeline import START
 from benchmarks.parts.petshop import Shop
 from benchmarks.root import BASELINES, Case, hits, told
 from bridge.analysis.causal_graph import key_of
-from bridge.analysis.roots import NamedAlert
+from bridge.analysis.roots import Sample
 
 
-def alert(name: str, at_s: float, severity: str = "warning", service: str = "shop") -> NamedAlert:
+def alert(name: str, at_s: float, severity: str = "warning", service: str = "shop") -> Sample:
     labels = {"alertname": name, "severity": severity, "service": service}
     return told(labels, {}, START + timedelta(seconds=at_s))
 
 
-def case(*alerts: NamedAlert, root: int) -> Case:
+def case(*alerts: Sample, root: int) -> Case:
     return Case(list(alerts), frozenset([key_of(alerts[root])]))
 
 

@@ -18,23 +18,11 @@ from datetime import datetime
 
 from bridge.analysis.feedback import FeedbackKind
 from bridge.analysis.incidents import AlertKey, EpisodeKey
-from bridge.model import Episode, Opinion, Severity, Word
+from bridge.analysis.roots import Sample
+from bridge.model import Episode, Opinion, Word
 
 MAX_LESSONS = 2_000
 MAX_SAMPLES = 100
-
-
-class Sample(Word, frozen=True, kw_only=True):
-    """One alert as it was when it first fired in the incident."""
-
-    source: str
-    fingerprint: str
-    starts_at: datetime
-    seen_at: datetime
-    labels: dict[str, str]
-    template: str
-    severity: Severity
-    group_key: str
 
 
 class Lesson(Word, frozen=True, kw_only=True):
@@ -75,5 +63,4 @@ def _sample(episode: Episode) -> Sample:
     return Sample(
         source=episode.source, fingerprint=episode.fingerprint, starts_at=episode.starts_at,
         seen_at=episode.seen_at, labels=episode.labels, template=episode.template, severity=episode.severity,
-        group_key=episode.group_key,
     )  # fmt: skip

@@ -63,8 +63,8 @@ _NONE = np.array([[float(name == "none of these") for name in FEATURES]])
 Rows = NDArray[np.float64]
 
 
-class NamedAlert(Word, frozen=True, kw_only=True):
-    """One alert of an incident whose root was named."""
+class Sample(Word, frozen=True, kw_only=True):
+    """One alert as it was when it first fired in an incident that people said something about."""
 
     source: str
     fingerprint: str
@@ -79,7 +79,7 @@ class NamedRoot(Word, frozen=True, kw_only=True):
     """An incident and what a person named as its root."""
 
     root: EpisodeKey
-    alerts: tuple[NamedAlert, ...]
+    alerts: tuple[Sample, ...]
 
 
 class RootVerdict(Word, frozen=True, kw_only=True):

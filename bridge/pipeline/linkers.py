@@ -15,9 +15,9 @@ from msgspec.structs import replace
 from bridge.analysis.causal_graph import key_of
 from bridge.analysis.gate import LinkAsk, read_linker
 from bridge.analysis.learning import Judge, Sighting, Taught
-from bridge.analysis.lessons import Lesson, Sample
+from bridge.analysis.lessons import Lesson
 from bridge.analysis.pairs import begun_s
-from bridge.analysis.roots import NamedAlert, NamedRoot
+from bridge.analysis.roots import NamedRoot
 from bridge.analysis.verdicts import LEAST_SIGHTINGS
 from bridge.model import Episode, Fault, InboxRow
 from bridge.pipeline.desk import Desk
@@ -165,12 +165,5 @@ def named_roots(lessons: Iterable[Lesson]) -> tuple[NamedRoot, ...]:
         ]
         if same:
             newest.pop(lesson.incident, None)
-            newest[lesson.incident] = NamedRoot(root=key_of(same[0]), alerts=tuple(map(_named, samples)))
+            newest[lesson.incident] = NamedRoot(root=key_of(same[0]), alerts=tuple(samples))
     return tuple(newest.values())
-
-
-def _named(sample: Sample) -> NamedAlert:
-    return NamedAlert(
-        source=sample.source, fingerprint=sample.fingerprint, starts_at=sample.starts_at, seen_at=sample.seen_at,
-        labels=sample.labels, template=sample.template, severity=sample.severity,
-    )  # fmt: skip

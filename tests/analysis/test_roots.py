@@ -19,9 +19,9 @@ from bridge.analysis.roots import (
     LEAST_NAMED,
     NO_RANKER,
     Insight,
-    NamedAlert,
     NamedRoot,
     Ranker,
+    Sample,
     fit_ranker,
     rows_of,
     suspects,
@@ -106,15 +106,15 @@ def test_of_alerts_of_one_moment_the_one_that_others_call_comes_first() -> None:
 # ---- learning --------------------------------------------------------------------------------------------------
 
 
-def alert(name: str, start: float, severity: Severity = "warning", **labels: str) -> NamedAlert:
+def alert(name: str, start: float, severity: Severity = "warning", **labels: str) -> Sample:
     made = episode(name, start, severity, **labels)
-    return NamedAlert(
+    return Sample(
         source=made.source, fingerprint=made.fingerprint, starts_at=made.starts_at, seen_at=made.seen_at,
         labels=made.labels, template=made.template, severity=made.severity,
     )  # fmt: skip
 
 
-def incident(dice: random.Random, number: int) -> list[NamedAlert]:
+def incident(dice: random.Random, number: int) -> list[Sample]:
     """Return a slow database behind loud and critical shops; the database is neither worst nor first."""
     start = number * 7200.0
     shops = [
@@ -159,7 +159,7 @@ def test_what_people_name_again_and_again_is_learned_and_acts() -> None:
     assert "its kind was named in 60 of 60 incidents that had it" in found[0].why
 
 
-def as_episode(each: NamedAlert) -> Episode:
+def as_episode(each: Sample) -> Episode:
     return episode(
         each.labels["alertname"], (each.starts_at - at(0)).total_seconds(), each.severity,
         **{name: value for name, value in each.labels.items() if name not in {"alertname", "severity"}},
