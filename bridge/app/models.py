@@ -7,7 +7,7 @@ makes it raise, is given up on and named.
 
 Decision: one job at a time is with the child and the owner keeps the queue. So a death has exactly one
 suspect, tenants take turns, and a newer fit replaces a waiting one. Loading the model is a job of its own,
-for which nobody's text is blamed.
+for which nobody's text is blamed; only texts wait for it.
 
 Decision: a fit's model lives in the child only, and the owner keeps the ask it came from. A fit is a pure
 function of its ask, so after a death the child makes the same model again; pickled models (4 to 15 MB for
@@ -122,9 +122,10 @@ class _Queue:
     def __init__(self) -> None:
         self._jobs: OrderedDict[str, deque[_Job]] = OrderedDict()
 
-    def texts(self, tenant: str) -> int:
-        """Return how many texts of `tenant` wait to be encoded."""
-        return sum(len(job.templates) for job in self._jobs.get(tenant, ()) if isinstance(job, _Encode))
+    def texts(self, *tenants: str) -> int:
+        """Return how many texts of some tenants, or of all, wait to be encoded."""
+        queues = [self._jobs.get(tenant, deque()) for tenant in tenants] if tenants else self._jobs.values()
+        return sum(len(job.templates) for jobs in queues for job in jobs if isinstance(job, _Encode))
 
     def __len__(self) -> int:
         return sum(map(len, self._jobs.values()))
@@ -161,11 +162,13 @@ class _Queue:
             del self._jobs[tenant]
         return job.templates if isinstance(job, _Encode) else ()
 
-    def take(self) -> _Job | None:
-        """Return the next job and move its tenant behind the others."""
-        if not self._jobs:
+    def take(self, *, texts: bool = True) -> _Job | None:
+        """Return the next job and move its tenant behind the others; without `texts` none that encodes."""
+        ready = (tenant for tenant, jobs in self._jobs.items() if texts or not isinstance(jobs[0], _Encode))
+        tenant = next(ready, None)
+        if tenant is None:
             return None
-        tenant, jobs = self._jobs.popitem(last=False)
+        jobs = self._jobs.pop(tenant)
         job = jobs.popleft()
         if jobs:
             self._jobs[tenant] = jobs
@@ -269,9 +272,7 @@ class ModelsProcess:
             self.deaths += 1
             self._stop_child()
         now_s = time.monotonic()
-        if not self._model and now_s < self._start_at_s:
-            return
-        job = self._queue.take() if self._model else _Load()
+        job = self._next(now_s)
         if job is None:
             return
         call = self._call(job)
@@ -286,6 +287,14 @@ class ModelsProcess:
             future = Future()
             future.set_exception(error)
         self._running = (job, future, now_s + DEADLINES_S[job.asked])
+
+    def _next(self, now_s: float) -> _Job | None:
+        """Return what is done next. The model is loaded once a text waits for it, or there is nothing else to do."""
+        if self._model:
+            return self._queue.take()
+        if now_s >= self._start_at_s and (self._queue.texts() or not len(self._queue)):
+            return _Load()
+        return self._queue.take(texts=False)
 
     def _call(self, job: _Job) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
         """Return the child's function and its arguments; None where there is nothing to do any more."""

@@ -391,3 +391,17 @@ def test_a_linker_that_cannot_be_learned_is_given_up_and_the_next_one_comes(star
     assert [(each.asked, each.fit) for each in gave_up(results)] == [("link", 1)]
     process.submit_link(link_ask(2))
     assert len([row for row in all_done(process) if isinstance(row, ModelRow)]) == 1
+
+
+def test_what_needs_no_encoder_waits_for_none(start: Start) -> None:
+    process = start(encoders.missing)
+    process.submit_link(link_ask(1))
+    process.submit_fit(ask(2))
+    results = until(process, lambda results: len(results) >= 3)
+    kinds = [each.kind if isinstance(each, ModelRow) else each.asked for each in results]
+    assert kinds == [RowKind.LINKER, RowKind.FAMILIES, "load"], "it is loaded when nothing else is to be done"
+    process.submit_encode("t", templates("waits"))
+    process.submit_link(link_ask(3, tenant="another"))
+    results = until(process, lambda results: any(isinstance(each, ModelRow) for each in results))
+    assert not process.ready
+    assert len(rows(results, RowKind.LINKER)) == 1, "a text of somebody else is in nobody's way"
