@@ -1,8 +1,9 @@
 """Linkers: what links are learned from, when a linker is asked for, and from when on it acts.
 
 Rules: every alert that opens an episode is kept to learn from, so many of one tick and so many in all. A linker is
-asked for at a tick on the full ten minutes, with what there is at that tick. It acts from the row that brings it. What
-people took back goes out of it with the next one, which is asked for at once.
+asked for at a tick on the full ten minutes, with what there is at that tick. It acts from the row that brings it,
+unless one that was asked for later acts already. What people took back goes out of it with the next one, which is
+asked for at once.
 """
 
 from __future__ import annotations
@@ -111,13 +112,15 @@ class Linkers:
             self._desk.out.asks.append(link_ask(self._desk, tenant))
 
     def linker(self, row: InboxRow) -> None:
-        """Let a linker act from here on."""
+        """Let a linker act from here on; one that was asked for before the one in force comes too late."""
         tenant = self._desk.tenant(row.tenant)
         try:
             fit = read_linker(row.body)
             judge = Judge(fit.linker)
         except (ValueError, KeyError, TypeError, zstandard.ZstdError) as error:
             self._desk.quarantine(row, "body", Fault(reason=f"not a linker: {error}", body=row.body))
+            return
+        if tenant.link_fit is not None and fit.fit < tenant.link_fit.fit:
             return
         tenant.judge = judge
         tenant.link_fit = self._desk.out.link_fits[tenant.name] = fit

@@ -169,6 +169,21 @@ def test_without_models_an_ask_holds_no_vectors() -> None:
     assert [ask.vectors for ask in asks(thinking)] == [{}]
 
 
+# ---- the answer ------------------------------------------------------------------------------------------
+
+
+def test_a_linker_that_was_asked_for_before_the_one_in_force_comes_too_late(tmp_path: Path) -> None:
+    thinking = Thinking()
+    thinking.linker("0s", fitted(BY_RELATION, fit=4))
+    thinking.linker("1s", fitted(TOGETHER, fit=3))
+    assert thinking.tenant.link_fit == fitted(BY_RELATION, fit=4)
+    assert thinking.tenant.record.link_since == after("0s")
+    assert same(thinking, thinking.restarted(tmp_path))
+    thinking.linker("2s", fitted(TOGETHER, fit=5))
+    assert thinking.tenant.link_fit == fitted(TOGETHER, fit=5)
+    assert thinking.tenant.record.link_done == 5
+
+
 # ---- bounds ----------------------------------------------------------------------------------------------
 
 
