@@ -2,6 +2,8 @@
 
 Rules: a round comes only after an alert came, or while a wish waits for its second round. Of a storm the newest
 `MOST_NODES` alerts are clustered: the cost grows with the square, and older ones have been. What was done says why.
+What is left undone, since people were called for the incident, is counted when a round wishes it that the one before
+did not.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ class Reclustering:
             return
         self._desk.keep_record(tenant, replace(record, regroup_at=None))
         if self._links.way(tenant) == FALLBACK:
-            self._wait(tenant, ())
+            self._wait(tenant, (), ())
             return
         window = self._links.window(tenant)
         rows = window.in_order(
@@ -57,9 +59,13 @@ class Reclustering:
         acting, waiting = reclustering.agreed(
             found, tenant.record.regroup_wishes, lambda wish: self._may(tenant, wish)
         )
+        advice = tuple(sorted({wish.name for wish in found if self._would_call(tenant, wish)}))
+        for name in advice:
+            if name not in tenant.record.regroup_advice:
+                self._desk.out.count("regroup:advice")
         for wish in acting:
             self._grant(tenant, wish)
-        self._wait(tenant, waiting)
+        self._wait(tenant, waiting, advice)
         if waiting:
             self._links.arm_round(tenant)
 
@@ -94,16 +100,17 @@ class Reclustering:
         """Say whether a wish can be granted."""
         source = tenant.groups[wish.source]
         target = tenant.groups[wish.target] if wish.target else None
-        if wish.keys and source.progress.rung_at is not None:
-            leaving = [source.episodes[key] for key in wish.keys if key in source.episodes]
-            if any(episode.severity == "critical" for episode in leaving):
-                self._desk.out.count(
-                    "regroup:advice"
-                )  # people were called for it, and it would call them again
-                return False
+        if self._would_call(tenant, wish):
+            return False
         if target is not None and not may_merge(*by_age(source, target)):
             return False
         return not refusal(source, target, wish.keys or None)
+
+    def _would_call(self, tenant: Tenant, wish: Wish) -> bool:
+        """Say whether what would leave calls people again who were called for the incident that it is in."""
+        source = tenant.groups[wish.source]
+        leaving = [source.episodes[key] for key in wish.keys if key in source.episodes]
+        return source.progress.rung_at is not None and any(each.severity == "critical" for each in leaving)
 
     def _grant(self, tenant: Tenant, wish: Wish) -> None:
         source = tenant.groups.get(wish.source)
@@ -120,6 +127,7 @@ class Reclustering:
             self._regrouping.merge(tenant, *by_age(source, target), f"merged {WHY}")
             self._desk.out.count("regroup:merged")
 
-    def _wait(self, tenant: Tenant, waiting: tuple[str, ...]) -> None:
-        if waiting != tenant.record.regroup_wishes:
-            self._desk.keep_record(tenant, replace(tenant.record, regroup_wishes=waiting))
+    def _wait(self, tenant: Tenant, waiting: tuple[str, ...], advice: tuple[str, ...]) -> None:
+        record = tenant.record
+        if (waiting, advice) != (record.regroup_wishes, record.regroup_advice):
+            self._desk.keep_record(tenant, replace(record, regroup_wishes=waiting, regroup_advice=advice))

@@ -98,6 +98,7 @@ class TenantRecord(Word, frozen=True, kw_only=True):
     learn_at: datetime | None = None  # when the next one is asked for
     regroup_at: datetime | None = None  # when the open window is clustered anew
     regroup_wishes: tuple[str, ...] = ()  # of the last round, by name: `analysis.reclustering`
+    regroup_advice: tuple[str, ...] = ()  # those that it only counted
     fitted_templates: int = 0  # templates with a vector when that fit was asked for
     onsets: tuple[Onset, ...] = ()  # services that lately began to alert
     learned_at: datetime | None = None  # when it was last looked whose alerts precede whose

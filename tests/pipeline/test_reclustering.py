@@ -164,6 +164,16 @@ def test_what_people_were_called_for_does_not_leave_the_incident_they_know(
     assert set(regroups(thinking)) == {"regroup:advice" if then == [5] else "regroup:split"}
 
 
+def test_what_is_left_undone_is_counted_once_however_many_rounds_wish_it(tmp_path: Path) -> None:
+    thinking = one_that_is_two(severity="critical", leaving="critical")
+    thinking.clock("20s")
+    thinking.linker("25s", KNOWS)
+    for minute in range(1, 9):  # each lets another round come
+        thinking.hears(f"{minute * 60}s", fires("Cert", starts=f"{minute * 60}s", host=f"mail-{minute}"))
+    assert regroups(thinking) == {"regroup:advice": 1}
+    assert same(thinking, thinking.restarted(tmp_path))
+
+
 def test_a_part_moves_to_the_incident_that_has_the_rest_of_its_cluster() -> None:
     thinking = one_that_is_two()
     thinking.linker("6s", fitted(APART, fit=5))
