@@ -3,8 +3,8 @@
 Theory: incidents that nobody disputes are played again so that they overlap, with the lone alerts of the time in
 between, and each way of grouping is asked to take them apart. What people confirmed counts as such an incident; where
 that is too little, isolated bursts do (`analysis.bursts`), which nothing but silence defined. What a linker learned
-for this exam comes from an earlier slice of the history than the incidents that it is examined with, but for how
-common a label is.
+for this exam, and how common it takes a label to be, comes from an earlier slice of the history than the incidents
+that it is examined with.
 
 Rules: below `LEAST_UNITS` incidents, or without a way that is better by `MARGIN`, the fallback acts. The verdict says
 what was compared and how it came out; it is as old as the fit it came with, and each fit examines anew.
@@ -91,9 +91,7 @@ class LinkFit(Word, frozen=True, kw_only=True):
 
 def fit(ask: LinkAsk) -> LinkFit:
     """Examine, and learn from all there is. Some ten seconds for 8,000 sightings; runs in the models' process."""
-    history = History(
-        ask.sightings, families=ask.families, vectors=ask.vectors, charts=ask.charts, label=ask.label
-    )
+    history = _history(ask)
     verdict = examine(history, ask)
     causes = fit_causes(history)
     insight = Insight(
@@ -103,6 +101,13 @@ def fit(ask: LinkAsk) -> LinkFit:
     return LinkFit(
         fit=ask.fit, linker=fit_linker(history, ask.taught), verdict=verdict, causes=causes,
         ranker=fit_ranker(ask.roots, insight),
+    )  # fmt: skip
+
+
+def _history(ask: LinkAsk, common_until: int | None = None) -> History:
+    return History(
+        ask.sightings, families=ask.families, vectors=ask.vectors, charts=ask.charts, label=ask.label,
+        common_until=common_until,
     )  # fmt: skip
 
 
@@ -135,6 +140,7 @@ def examine(history: History, ask: LinkAsk) -> Verdict:
         )  # fmt: skip
     cut = int(len(units) * LEARNED_SHARE)
     begins = min(units[cut])
+    history = _history(ask, common_until=begins)
     linker = fit_linker(history, ask.taught, until=begins)
     confirmed = of == "confirmed incidents"
     exam = _Exam(history, units[cut:][-MOST_UNITS:], begins, ask, confirmed=confirmed)

@@ -227,11 +227,14 @@ class History:
 
     def __init__(
         self, sightings: Sequence[Sighting], *, families: Mapping[str, str], vectors: Mapping[str, bytes],
-        charts: Sequence[Chart], label: str,
+        charts: Sequence[Chart], label: str, common_until: int | None = None,
     ) -> None:  # fmt: skip
-        """Read all of it; the order of `sightings` does not matter."""
+        """Read all of it; the order of `sightings` does not matter.
+
+        How common a label is, is counted in the first `common_until` of them, in time; None: in all.
+        """
         self.sightings = sorted(sightings, key=lambda each: (each.at_s, each.key))
-        self.common = common_of(self.sightings)
+        self.common = common_of(self.sightings[:common_until])
         topology = Topology(charts, label=label)
         self.columns = Columns(topology, likeness_of(vectors), max(16, len(self.sightings)))
         names = {

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
-from bridge.analysis import learning
+from bridge.analysis import gate, learning
 from bridge.analysis.entities import tokens_of
 from bridge.analysis.gate import LinkAsk, _decided, fit
 from bridge.analysis.learning import (
@@ -38,6 +39,7 @@ from bridge.analysis.topology import Call, Chart, Service, Topology
 from bridge.analysis.verdicts import FALLBACK, Evidence
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
+HALF_S = (START + timedelta(days=4)).timestamp()
 CHARTS = (
     Chart(
         origin="file", services=(Service(name="shop"), Service(name="db")), calls=(Call(caller=0, callee=1),)
@@ -252,6 +254,28 @@ def test_confirmed_incidents_go_before_bursts() -> None:
         for n in range(0, 6 * 48, 6)
     )
     assert fit(asked(seen, taught)).verdict.of == "confirmed incidents"
+
+
+def test_the_exam_takes_labels_for_as_common_as_they_were_before_what_is_examined(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A rollout names itself in every alert of the second half."""
+    known: list[dict[str, float]] = []
+
+    def watched(history: History, *given: Any, **named: Any) -> Linker:
+        known.append(history.common)
+        return fit_linker(history, *given, **named)
+
+    monkeypatch.setattr(gate, "fit_linker", watched)
+    seen = [
+        msgspec.structs.replace(each, labels={**each.labels, "rollout": "42"}) if each.at_s > HALF_S else each
+        for each in world(3, days=6, faults=14)
+    ]
+    assert fit(asked(seen)).linker.common["rollout=42"] < 0.5
+    examined, acting = known
+    assert "rollout=42" in acting
+    assert "rollout=42" not in examined
+    assert examined.keys() & acting.keys(), "what was common before is"
 
 
 def test_the_newest_word_about_an_episode_counts() -> None:
