@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from bridge.analysis import gate, learning
+from bridge.analysis import gate
 from bridge.analysis.entities import tokens_of
 from bridge.analysis.gate import LinkAsk, _decided, fit
 from bridge.analysis.learning import (
@@ -24,6 +24,7 @@ from bridge.analysis.learning import (
     fit_linker,
     spoken_of,
 )
+from bridge.analysis.learning import judge as judging
 from bridge.analysis.pairs import (
     CALLER_LATER,
     OTHER_CLUSTER,
@@ -197,7 +198,7 @@ def test_a_table_of_many_families_says_what_one_of_few_does(
 ) -> None:
     columns = compared(*world(3, days=1))
     few = Judge(linker)
-    monkeypatch.setattr(learning, "MAX_SQUARE", 0)
+    monkeypatch.setattr(judging, "MAX_SQUARE", 0)
     many, rows = Judge(linker), np.arange(columns.number - 1)
     columns.family[: columns.number] = np.arange(columns.number) % (len(few.families) + 1) - 1
     assert np.array_equal(few.features(columns, rows, rows + 1), many.features(columns, rows, rows + 1))
