@@ -48,4 +48,4 @@ class Bank(Slots):
 
 def bounded(values: Floats) -> Floats:
     """Return the values, none further out than `FARTHEST`; what is no number stays none (inf becomes NaN)."""
-    return np.where(np.isfinite(values), np.clip(values, -FARTHEST, FARTHEST), np.nan)
+    return np.where(np.isfinite(values), np.minimum(np.maximum(values, -FARTHEST), FARTHEST), np.nan)
