@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bridge.cli.asking import deliveries, incidents, quarantine, status
 from bridge.cli.group import tocsin
-from bridge.cli.running import check, demo, export, replay, serve
+from bridge.cli.running import check, demo, export, replay, score, serve
 
 __all__ = [
     "check",
@@ -23,6 +23,7 @@ __all__ = [
     "incidents",
     "quarantine",
     "replay",
+    "score",
     "serve",
     "status",
     "tocsin",

@@ -1,4 +1,4 @@
-"""Commands that run something here: the sidecar, a check, the demo, a replay, an export."""
+"""Commands that run something here: the sidecar, a check, the demo, a replay, scores, an export."""
 
 from __future__ import annotations
 
@@ -128,6 +128,37 @@ def replay(files: tuple[str, ...], *, is_json: bool, **options: Any) -> None:
     else:
         click.echo(summary.text())
     sys.exit(1 if summary.bad_lines else 0)
+
+
+@tocsin.command(
+    short_help="Say how strange each value of a series was.",
+    epilog=examples(
+        "tocsin score latency.csv",
+        "tocsin score latency.csv --out scores.csv",
+        "tocsin score metrics --out scores",
+    ),
+)
+@click.argument("path", type=click.Path(exists=True, path_type=Path), metavar="FILE.csv|DIR")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE|DIR",
+    help="Write there in place of stdout; of a DIR a mirror, file by file.",
+)  # fmt: skip
+def score(path: Path, out: Path | None) -> None:
+    """Score each row of FILE.csv (`timestamp,value`), or of every .csv file in DIR, by the rows before it.
+
+    Out comes `timestamp,value,score,model`: a score between 0 and 1, higher is stranger, empty while there is too
+    little history or where the value is no number. Timestamps are epoch seconds or ISO 8601, UTC if they name no zone.
+    """
+    from bridge.app import scoring
+    from bridge.app.screen import Progress
+
+    if path.is_dir() and (out is None or out.is_file()):
+        raise click.UsageError("name the directory that the scores of a DIR go to with --out")
+    with Progress("score") as progress:
+        is_good = scoring.run(
+            path, out, say=lambda fault: click.echo(fault, err=True), told=sys.stdout, progress=progress
+        )
+    sys.exit(0 if is_good else 1)
 
 
 @tocsin.command(
