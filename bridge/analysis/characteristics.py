@@ -30,6 +30,8 @@ DAY_S, WEEK_S = 86_400.0, 604_800.0
 LEAST_CYCLES = 2.5
 #: Blocks that are compared to see whether the level holds.
 BLOCKS = 10
+#: A hill of the autocorrelation this high, against the highest, is as good.
+ALMOST = 0.9
 #: Beyond this a value says no more than that it is huge.
 _HUGE = 1e150
 #: A time beyond the year 9999 is none.
@@ -151,9 +153,11 @@ def _repeating(grid: Floats, step_s: float) -> dict[str, float]:
             found[name] = _share(float(again[max(1, lag - 1) : lag + 2].max()))
     below = np.flatnonzero(again <= 0.0)
     if len(below):
-        # Past the first lag without any likeness, the highest hill is what the series does again and again.
+        # Past the first lag without any likeness, the highest hill is what the series does again and again; of its
+        # multiples, which are hills too, the first.
         rest = again[below[0] :]
-        top = int(np.argmax(rest))
+        high = int(np.argmax(rest >= ALMOST * rest.max()))
+        top = high + int(np.argmax(rest[high : 2 * high + 1]))
         found["cycle"], found["cycle_s"] = _share(float(rest[top])), float(below[0] + top) * step_s
     if found["cycle"] == 0.0:
         found["cycle_s"] = 0.0
