@@ -284,4 +284,5 @@ def _tails(strange: Floats, ranks: Floats, tails: Floats) -> Floats:
     out = np.maximum(0.0, strange - start) / scale
     heavy = shape > 1e-6  # noqa: PLR2004 - below it is an exponential tail
     power = np.exp(-np.log1p(np.where(heavy, shape, 1.0) * out) / np.where(heavy, shape, 1.0))
-    return np.where(strange > start, share * np.where(heavy, power, np.exp(-out)), usual)
+    beyond: Floats = share * np.where(heavy, power, np.exp(-out))
+    return np.where(strange > start, beyond, usual)
