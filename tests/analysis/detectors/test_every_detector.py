@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
+from fitted_banks import ReadyAutoencoder, ReadyForest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,10 +17,17 @@ from bridge.analysis.detectors.shape import ShapeBank
 from bridge.analysis.detectors.spot import SpotBank
 from bridge.analysis.detectors.surprise import is_flagged, threshold_for
 
-DETECTORS: list[type[Bank]] = [CountsBank, SpotBank, ShapeBank]
+LEARNERS: list[type[Bank]] = [CountsBank, SpotBank, ShapeBank]
+#: A fitted detector takes a new level for usual with its next fit: see `test_fitted`.
+DETECTORS = [*LEARNERS, ReadyForest, ReadyAutoencoder]
 
 STEP_S = 300.0
 ROWS = 360
+
+
+@pytest.fixture(params=LEARNERS, ids=lambda detector: detector.NAME)
+def learner(request) -> type[Bank]:
+    return request.param
 
 
 @pytest.fixture(params=DETECTORS, ids=lambda detector: detector.NAME)
@@ -242,8 +250,8 @@ def test_what_is_enormous_does_not_spoil_the_scores_after_it(detector, value):
 
 
 @pytest.mark.parametrize("level", [0.0, 7.0, 0.1, 1e9, 1e308])
-def test_a_constant_is_usual(detector, level):
-    scores = play(detector(1), [level] * 250)
+def test_a_constant_is_usual(learner, level):
+    scores = play(learner(1), [level] * 250)
     assert not is_flagged(scores).any()
 
 
@@ -291,9 +299,9 @@ def test_it_does_not_learn_from_what_it_flags(detector):
     assert scores[600] > 0.6 * scores[300]
 
 
-def test_a_lasting_shift_is_news_first_and_usual_later(detector):
+def test_a_lasting_shift_is_news_first_and_usual_later(learner):
     values = usual(rows=1300)
     values[300:] += 60.0
-    scores = play(detector(1), values)
+    scores = play(learner(1), values)
     assert is_flagged(scores[300:324]).any()
     assert is_flagged(scores[-200:]).mean() < 0.02

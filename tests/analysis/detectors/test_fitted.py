@@ -140,6 +140,18 @@ def test_a_new_fit_keeps_the_window(bank: type[FittedBank]) -> None:
 
 
 @BANKS
+@pytest.mark.parametrize("values", [np.full(2600, 7.0), HISTORY[1] + 60.0], ids=["constant", "shifted"])
+def test_what_a_new_fit_has_seen_is_usual(bank: type[FittedBank], values: np.ndarray) -> None:
+    made = ready(bank)
+    assert made.score_one(0, HISTORY[0][-1], values[-1] + 100.0) > 0.2
+    made.take(0, bank.fit(ask_of("t", "s", 8, (HISTORY[0], values))))
+    for time_s, value in zip(HISTORY[0][-300:], values[-300:], strict=True):
+        score = made.score_one(0, time_s, value)
+        made.learn_one(0, time_s, value, score)
+    assert score < FLAGGED
+
+
+@BANKS
 def test_a_fit_of_another_length_is_refused(bank: type[FittedBank]) -> None:
     with pytest.raises(ValueError, match="bytes"):
         bank(1).take(0, FITS[bank][:-1])
