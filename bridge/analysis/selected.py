@@ -8,8 +8,8 @@ Rules: what is told of a value is the champion's score alone, checked where its 
 All candidates see all values, each learns with its own scores, so a new champion is warm from its first word on. Until
 the first review the first candidate speaks.
 
-Cost: 35 us a value in a bank of thousands, of which the champion's is 2 to 12; 95 kB a series, half of it history. So
-this is for the busiest series; the many others have one small detector (`detectors.counts`, 1.6 kB).
+Cost: some 20 us a value in a bank of a thousand, 20 more where forest and autoencoder are fitted; 93 KiB a series, half
+of it history. So this is for the busiest series; the many others have one small detector (`detectors.counts`).
 
 Decision: candidates learn along instead of being warmed up when they win. It costs memory where it is affordable, and
 takes a replay of four thousand values out of the path of alerts.

@@ -11,7 +11,9 @@ that whispers would win with scores that nobody hears.
 Rules: a pure function of a snapshot, seeded like a fit; runs in the models' process. What comes out for a series does
 not depend on the others it was asked with. Anomalies already in the history count as usual for all candidates alike.
 
-Cost: 2 to 4 minutes for 2,000 series with two weeks of history each, one series alone about 4 s.
+Cost: one series with a week of history 7 s alone, nearly all of it for single calls; 28 series together (NAB's) less
+than a minute on a busy machine, so they should come in portions of many. The autoencoder adds a fit of a second or two
+each, where there is enough history before the rest.
 
 Decision: one anomaly in each run. With several in a row what a detector made of the first would grade it on the next.
 Decision: half of what an anomaly is worth is that it was found, half that it was found at once.

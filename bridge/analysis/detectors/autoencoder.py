@@ -5,8 +5,8 @@ anomalies: Sakurada and Yairi, "Anomaly detection using autoencoders with nonlin
 The last 32 values and the time of day go through a layer of 16, six numbers, and a layer of 16 back to 32 values:
 1,318 parameters. What does not come back is strange, in two views: the newest value alone, and the whole window.
 
-Cost: a fit of 4,000 values about a second (torch, one thread, in the models' process); a score 6 us in a batch, with
-numpy, from stored weights; the analyst never imports torch. 7 kB of memory for each series.
+Cost: a fit of 4,000 values one to two seconds (torch, one thread, in the models' process); a score 10 us in a batch,
+with numpy, from stored weights; the analyst never imports torch. 6 KiB of memory for each series.
 
 Assumptions: at least 2,000 values of history, in which what is usual comes in many variations of a few shapes.
 
