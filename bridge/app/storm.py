@@ -32,7 +32,7 @@ _NEVER = "0001-01-01T00:00:00Z"
 
 #: What is told to the audience, and when.
 SCENES: tuple[tuple[float, str], ...] = (
-    (0.0, "Something small, elsewhere: a blog's certificate runs out in two weeks."),
+    (0.0, "Something small, in another cluster: a blog's certificate runs out in two weeks."),
     (FAILS_AT_S, "The disk of the database node db-3 fails. That is critical, so it is told at once:"),
     (
         SERVICES_AT_S,
@@ -90,7 +90,7 @@ def calls(start: datetime) -> tuple[Call, ...]:
 def _alarms() -> Iterator[Alarm]:
     yield _alarm("CertificateExpiresSoon", 0.0, None, "warning",
                  "the certificate of blog.example.com ends in 14 days",
-                 namespace="blog", instance="web-9:443", team="marketing")  # fmt: skip
+                 cluster="web-1", namespace="blog", instance="web-9:443", team="marketing")  # fmt: skip
     node = {"instance": "db-3:9100", "node": "db-3", "namespace": "shop", "team": "platform"}
     at, end = FAILS_AT_S, REPAIRED_AT_S
     yield _alarm("NodeDiskIOErrors", at, end - 0.4, "critical", "db-3: I/O errors on /dev/nvme1n1", **node)
