@@ -70,7 +70,8 @@ class Way:
 def ways(given: argparse.Namespace) -> list[Way]:
     """Return the rows of Tocsin."""
     listed = [
-        Way(name="tocsin, fallback only", settings=AnalysisSettings(grouping="entities")),
+        Way(name="tocsin, fallback only", settings=AnalysisSettings(grouping="bursts")),
+        Way(name="tocsin, entities only", settings=AnalysisSettings(grouping="entities")),
         Way(name="tocsin, no labels"),
     ]
     if given.data:

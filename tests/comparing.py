@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import msgspec
 from hypothesis import HealthCheck, settings
+from msgspec.structs import replace
 
-from bridge.analysis.gate import FALLBACK
 from bridge.pipeline import Outcome, State
+from bridge.pipeline.bursts import arrivals_of
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.links import Links
 from bridge.pipeline.state import Tenant
@@ -59,11 +60,32 @@ def derived(tenant: Tenant) -> dict[str, object]:
 
 
 def windows(state: State) -> dict[str, dict[object, str]]:
-    """What the learned ways see of each tenant's last quarter of an hour: which alert is in which incident."""
+    """What a learned linker sees of each tenant's last quarter of an hour: which alert is in which incident."""
     links = Links(Desk(state, Outcome()))
     seen = {}
     for name, tenant in state.tenants.items():
-        if links.way(tenant) != FALLBACK:
+        if links.way(tenant) == "linker":
             window = links.window(tenant)
             seen[name] = {key: window.incident_of(row) for row, key in enumerate(window.keys)}
     return seen
+
+
+def answers(state: State) -> dict[str, list[object]]:
+    """What bursts are told if an alert that is in memory, or its like, came now, whatever was counted before."""
+    desk = Desk(state, Outcome())
+    told: dict[str, list[object]] = {}
+    for name, tenant in state.tenants.items():
+        counted = tenant.arrivals
+        arrivals = arrivals_of(desk, tenant)
+        tenant.arrivals = counted
+        asked = [
+            replace(episode, seen_at=state.common.clock, starts_at=starts_at)
+            for _, episode in sorted(
+                item for group in tenant.groups.values() for item in group.episodes.items()
+            )
+            for starts_at in (state.common.clock, episode.starts_at)
+        ]
+        told[name] = [
+            (arrivals.around(one), list(arrivals.back_from(one)), arrivals.fellows(one)) for one in asked
+        ]
+    return told

@@ -26,6 +26,7 @@ TABLES = (
     "sighting", "link_fit",
 )  # fmt: skip
 SETTINGS = AnalysisSettings(
+    grouping="entities",  # the labels say which alerts are in one incident
     sensitivity=0.7,
     heartbeats=(Heartbeat(match=('alertname="Watchdog"',), missing_after_s=900.0),),
     destinations=(Destination(name="file", wait_s=0.0), Destination(name="chat", wait_s=30.0)),

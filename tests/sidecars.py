@@ -20,7 +20,8 @@ from servers import free_port
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 40.0
 Found = TypeVar("Found")
-NO_MODELS = "analysis: {models: false}\n"
+#: Different alerts are in different incidents here, however close in time.
+NO_MODELS = "analysis: {models: false, grouping: entities}\n"
 
 
 def until(look: Callable[[], Found], what: str, patience_s: float = PATIENCE_S) -> Found:

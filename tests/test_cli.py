@@ -37,7 +37,7 @@ STATS = {
     "inbox_backlog": 3, "cursor": 7, "processed_until": "2026-01-05T03:00:00Z",
     "incidents": {"open": 1, "quiet": 0, "closed": 2, "merged": 0}, "episodes": 9, "episodes_firing": 4,
     "quarantined": 1, "deliveries": {"waiting": 2, "dead": 1},
-    "grouping": {"way": "entities", "reason": "12 of 300 alerts to learn from"},
+    "grouping": {"way": "bursts", "reason": "12 of 300 alerts to learn from"},
     "analyst": {"up": True, "models": "work", "degraded": False},
     "destinations": [
         {"name": "file", "state": "working", "reason": "", "since": None},
@@ -218,7 +218,7 @@ def test_status_is_told_to_people_and_machines(sidecar: Sidecar) -> None:
     assert "1 open, 0 quiet, 2 closed" in told
     assert "deliveries list" in told
     assert "analyst      up, models work\n" in told
-    assert "grouping     by what alerts share: 12 of 300 alerts to learn from\n" in told
+    assert "grouping     by time alone: 12 of 300 alerts to learn from\n" in told
     assert "destinations file works\n" in told
     assert "siem refuses Tocsin since 2026-01-05 03:00:00Z: HTTP 403\n" in told
     assert json.loads(run("status", "--url", sidecar.url, "--json").output) == STATS

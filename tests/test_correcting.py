@@ -56,7 +56,7 @@ def mind(world: World) -> Mind:
         for name in ("Node", "Disk")
     ]
     it.hear(0, webhook(two))
-    it.hear(1, firing("Cert", START, host="mail-9"))
+    it.hear(1, firing("Cert", START, host="mail-9", cluster="mail"))
     return it
 
 

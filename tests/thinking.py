@@ -46,11 +46,16 @@ def listed(name: str, *, starts: str = "0s", told: bool = True, **labels_and_mor
     return Standing(fingerprint=fingerprint_of(labels), **(usual | {"content": content} | more))
 
 
+#: Alerts go where they share something, whenever they come: most tests are about what becomes of incidents, and say by
+#: labels which alerts are in one. The fallback is time alone (tests/pipeline/test_bursts.py).
+SHARING = AnalysisSettings(grouping="entities")
+
+
 class Thinking:
     """One state, the rows it was given, and all it said."""
 
     def __init__(self, settings: AnalysisSettings | None = None) -> None:
-        self.first_settings = settings or AnalysisSettings()
+        self.first_settings = settings or SHARING
         self.state = State(Common(settings=self.first_settings))
         self.rows: list[InboxRow] = []
         self.events: list[Event] = []

@@ -42,6 +42,7 @@ TO_FILE = Route(to=("file",))
 TO_CHAT = Route(match=('severity=~"critical|warning"',), to=("chat",), repeat_s=14_400.0)
 TO_DB = Route(match=('team="db"',), to=("chat",), repeat_s=3600.0, wait_s=60.0, kinds=tuple(EventKind))
 BASE = AnalysisSettings(heartbeats=(BEAT,), destinations=DESTINATIONS, routes=(TO_FILE, TO_CHAT, TO_DB))
+SHARING = msgspec.structs.replace(BASE, grouping="entities")
 #: What a reload may bring in the middle of it all.
 SETTINGS = (
     BASE,
@@ -53,19 +54,19 @@ SETTINGS = (
     msgspec.structs.replace(
         BASE, routes=(Route(match=('team!="db"',), to=("chat",), repeat_s=1800.0), TO_CHAT)
     ),
-    msgspec.structs.replace(BASE, window_s=20.0, close_after_s=10.0, reopen_within_s=60.0, dispute_s=5.0),
+    msgspec.structs.replace(SHARING, window_s=20.0, close_after_s=10.0, reopen_within_s=60.0, dispute_s=5.0),
     msgspec.structs.replace(BASE, window_s=7200.0, close_after_s=900.0, reopen_within_s=86_400.0),
     msgspec.structs.replace(
-        BASE,
+        SHARING,
         sources=tuple(Source(tenant=name, name="am", repeat_interval_s=60.0) for name in TENANTS),
         sensitivity=0.9,
     ),
-    msgspec.structs.replace(BASE, topology_label="app"),
+    msgspec.structs.replace(SHARING, topology_label="app"),
     msgspec.structs.replace(BASE, models=False, severity_label="team", severities={"db": "critical"}),
     msgspec.structs.replace(BASE, grouping="linker", sensitivity=0.8),
     msgspec.structs.replace(BASE, grouping="linker", window_s=60.0, reopen_within_s=60.0, close_after_s=10.0),
     msgspec.structs.replace(BASE, grouping="bursts", window_s=60.0, close_after_s=10.0, reopen_within_s=60.0),
-    msgspec.structs.replace(BASE, grouping="entities"),
+    SHARING,
 )
 #: What a changed file or an import may bring, and what is no topology at all.
 CHARTS = (
@@ -194,12 +195,16 @@ _steps = st.tuples(
 
 @st.composite
 def timelines(draw: st.DrawFn) -> list[InboxRow]:
-    """Return the rows of a random timeline, at most 40."""
+    """Return the rows of a random timeline, at most 41."""
     at = timeline.START
     rows: list[InboxRow] = []
+    if draw(st.booleans()):  # else it begins with the way that acts where nobody says anything
+        rows.append(
+            timeline.row(1, at, _body(at, RowKind.SETTINGS, SHARING), kind=RowKind.SETTINGS, tenant="")
+        )
     size = draw(st.sampled_from((1, 10, 30)))  # left alone, lists are mostly short
     steps = draw(st.lists(_steps, min_size=size, max_size=size + 10))
-    for number, (pause_s, tenant, source, what) in enumerate(steps, 1):
+    for number, (pause_s, tenant, source, what) in enumerate(steps, len(rows) + 1):
         at += timedelta(seconds=pause_s)
         common = what[0] in {RowKind.MODE, RowKind.SETTINGS, RowKind.CLOCK} or what[1:] == (CHARTS[1],)
         owner = "" if common else tenant

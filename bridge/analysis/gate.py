@@ -239,7 +239,7 @@ class _Exam:
     def by_bursts(self) -> list[tuple[str, int]]:
         """Group by surges alone."""
         areas = [self._history.sightings[row].labels.get(AREA_LABEL, "") for row in self.rows.tolist()]
-        return surges_by_area(self.at_s.tolist(), areas, window_s=self._ask.window_s)
+        return surges_by_area(self.at_s.tolist(), areas)
 
     def by_linker(self, judge: Judge, shifts: Sequence[float]) -> list[Evidence]:
         """Group by a linker's links, with each shift."""
@@ -259,7 +259,7 @@ class _Exam:
         return found
 
     def by_entities(self) -> list[str]:
-        """Group as the fallback does."""
+        """Group by what alerts share."""
         index, groups = Index(), dict[str, Group]()
         return [
             self._entered(index, groups, float(at_s), int(row))

@@ -1,8 +1,8 @@
 """Linking: how likely does an episode share its cause with an incident, and why.
 
 The first linker, without learning: time burst, shared labels weighted by what they name and by how few open
-incidents have them, same kind of alert, similar text, same Alertmanager group. It is the fallback that a learned
-linker has to beat.
+incidents have them, same kind of alert, similar text, same Alertmanager group. Where time alone says nothing, after a
+silence, it chooses (`pipeline.gathering`).
 
 Theory: every feature is in 0..1 and enters one logistic score, so the reasons are the terms of a sum. Two alerts
 seconds apart need something in common; minutes apart they need a lot. Labels are read as *entities*

@@ -260,7 +260,7 @@ def _analyst(analyst: Mapping[str, Any]) -> str:
 
 
 def _grouping(told: Mapping[str, Any]) -> str:
-    by = {"entities": "by what alerts share", "bursts": "by bursts", "linker": "by what was learned"}
+    by = {"entities": "by what alerts share", "bursts": "by time alone", "linker": "by what was learned"}
     return plain(f"{by.get(told['way'], told['way'])}: {told['reason']}")
 
 

@@ -227,8 +227,8 @@ class Analysis(Section):
     )
     grouping: Grouping = Field(
         default=_ANALYSIS.grouping,
-        description="auto, entities, bursts or linker: which way alerts are grouped; auto leaves it to each tenant's "
-        "own history.",
+        description="auto, bursts, entities or linker: which way alerts are grouped; auto is bursts, which is time "
+        "alone, until another way has won an exam on the tenant's own history.",
     )
     reclustering: Reclustering = Field(
         default=_ANALYSIS.reclustering,

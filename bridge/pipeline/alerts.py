@@ -20,14 +20,16 @@ from bridge.pipeline.desk import Desk
 from bridge.pipeline.gathering import Gathering
 from bridge.pipeline.linkers import Linkers
 from bridge.pipeline.state import Tenant
+from bridge.pipeline.surges import Surges
 
 
 class Alerts:
     """Hears alerts, and their silence."""
 
-    def __init__(self, desk: Desk, gathering: Gathering, linkers: Linkers) -> None:
+    def __init__(self, desk: Desk, gathering: Gathering, surges: Surges, linkers: Linkers) -> None:
         self._desk = desk
         self._gathering = gathering
+        self._surges = surges
         self._linkers = linkers
 
     def hear(self, tenant: Tenant, alert: Alert, notification: Notification) -> None:
@@ -97,7 +99,10 @@ class Alerts:
             group=linking.group_token(alert.source, group_key),
             family=linking.family_token(desk.family_of(tenant, template)),
         )  # fmt: skip
-        self._gathering.join(tenant, episode, newcomer, heard_at=None if before is None else before.heard_at)
+        heard_at = None if before is None else before.heard_at
+        along = self._gathering.join(tenant, episode, newcomer, heard_at=heard_at)
+        if along:
+            self._surges.take_along(tenant, episode, along)
         desk.learn(tenant, template)
         if origin == "alerts":
             self._linkers.sight(tenant, episode)

@@ -1,6 +1,7 @@
 """Gathering: how an episode comes into its incident, and how it ends there.
 
-Rules: an alert that fires again soon after it ended goes back to its own incident, and so does one whose end
+Rules: time (`bursts`) or a learned linker (`links`) has the first word, where one of them is in force. Where they say
+nothing, an alert that fires again soon after it ended goes back to its own incident, and so does one whose end
 nobody told; one that fires at another severity goes where it fires already; one of the same kind about the same
 thing goes where that was just over; otherwise clustering chooses, or the alert founds its own. Every way in and
 out moves the incident's state through the MOVES table and has episode and incident stored.
@@ -17,9 +18,10 @@ from msgspec.structs import replace
 from bridge.analysis import calling, clustering, incidents, linking
 from bridge.analysis.clustering import Newcomer
 from bridge.analysis.families import own_family
-from bridge.analysis.incidents import AlertKey, Group, Signal
-from bridge.analysis.verdicts import FALLBACK
+from bridge.analysis.incidents import AlertKey, EpisodeKey, Group, Signal
+from bridge.analysis.settings import Way
 from bridge.model import FOUNDED, Episode, EventKind, Incident, IncidentState, Origin, Suppression
+from bridge.pipeline import bursts
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.events import Events
 from bridge.pipeline.links import Links
@@ -42,30 +44,39 @@ class Gathering:
 
     def join(
         self, tenant: Tenant, episode: Episode, newcomer: Newcomer, *, heard_at: datetime | None
-    ) -> None:
+    ) -> tuple[EpisodeKey, ...]:
         """Put an episode where it belongs: its own incident of before, a likely one, or a new one.
 
-        `heard_at` is when its alert was last named before this, None for never.
+        Return which others should come along to the one that it founded. `heard_at` is when its alert was last named
+        before this, None for never.
         """
-        way = self._links.way(tenant) if newcomer.origin == "alerts" else FALLBACK
-        if way != FALLBACK:
+        way: Way = self._links.way(tenant) if newcomer.origin == "alerts" else "entities"
+        if way == "linker":
             self._by_links(tenant, episode, newcomer, heard_at)
-        elif not self._returned(tenant, episode, newcomer, heard_at):
+            return ()
+        if way == "bursts":
+            timed = bursts.choose(self._desk, tenant, episode)
+            if timed.founds:
+                self.found(tenant, replace(episode, why=timed.why), newcomer)
+                return timed.along
+            if timed.group is not None:
+                self._enter(tenant, timed.group, replace(episode, why=timed.why), newcomer)
+                return ()
+        if not self._returned(tenant, episode, newcomer, heard_at):
             self._by_entities(tenant, episode, newcomer)
+        return ()
 
     def _by_links(
         self, tenant: Tenant, episode: Episode, newcomer: Newcomer, heard_at: datetime | None
     ) -> None:
-        """Put an episode where its links or a burst lead; only then where it was before.
+        """Put an episode where its links lead; only then where it was before.
 
         What fires for the second time in half an hour may be hit by another fault, together with what that has hit.
         """
         chosen = self._links.choose(tenant, episode)
         if chosen.group is not None:
             self._enter(tenant, chosen.group, replace(episode, why=chosen.why), newcomer, sure=chosen.sure)
-        elif self._links.says_all(tenant) or not self._returned(
-            tenant, episode, newcomer, heard_at, alone=True
-        ):
+        elif not self._returned(tenant, episode, newcomer, heard_at, alone=True):
             self.found(tenant, replace(episode, why=chosen.why), newcomer)
 
     def _returned(

@@ -1,6 +1,6 @@
-"""Links: which incident a learned linker, or bursts, put an alert into, and the open window that they look at.
+"""Links: which incident a learned linker puts an alert into, and the open window that it looks at.
 
-Rules: which way acts is the verdict of the newest fit (`analysis.gate`), unless the settings name one; the fallback is
+Rules: which way acts is the verdict of the newest fit (`analysis.gate`), unless the settings name one; the others are
 in `gathering`. An alert goes to an incident at once, by the links it has then; `reclustering` looks again. What is
 added up are whole ten-thousandths, so that the order in which alerts of one moment came decides nothing.
 
@@ -10,7 +10,7 @@ next round takes it away from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -18,14 +18,13 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from bridge.analysis.bursts import AREA_LABEL, BEFORE_S, SURGE_REST_S, SURGE_S, is_surge
 from bridge.analysis.clustering import LIVELY
 from bridge.analysis.incidents import Group
 from bridge.analysis.learning import Judge, Linker, Table, likeness_of
 from bridge.analysis.pairs import Ints, said
 from bridge.analysis.settings import Way
 from bridge.analysis.trees import NO_TREES
-from bridge.analysis.verdicts import FALLBACK, in_force
+from bridge.analysis.verdicts import in_force
 from bridge.model import FOUNDED, Episode
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.state import Tenant, tick_at, time_of
@@ -50,7 +49,7 @@ class Chosen(NamedTuple):
 
 
 class Links:
-    """Chooses incidents by links or by bursts."""
+    """Chooses incidents by links."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -59,10 +58,6 @@ class Links:
         """Return how this tenant's alerts are grouped."""
         known = tenant.link_fit
         return in_force(self._desk.settings.grouping, known.verdict if known is not None else None)
-
-    def says_all(self, tenant: Tenant) -> bool:
-        """Say whether what finds no incident founds one, also if it was here before: a surge is a new incident."""
-        return self.way(tenant) == "bursts"
 
     # ---- the window ----------------------------------------------------------------------------------------
 
@@ -88,7 +83,7 @@ class Links:
             if group.head.origin == "alerts"
             for episode in group.episodes.values()
         )
-        return built(empty, episodes, desk.now, area_of)
+        return built(empty, episodes, desk.now)
 
     def _judge(self, tenant: Tenant) -> Judge:
         linker = tenant.link_fit.linker if tenant.link_fit is not None else NOTHING
@@ -127,11 +122,10 @@ class Links:
     # ---- an alert that comes -------------------------------------------------------------------------------
 
     def choose(self, tenant: Tenant, episode: Episode) -> Chosen:
-        """Return the incident that takes an alert in. Not for the fallback."""
+        """Return the incident that takes an alert in, by a learned linker."""
         window = self.window(tenant)
-        row = window.try_out(episode, area_of(episode.labels))
-        by = self._by_burst if self.way(tenant) == "bursts" else self._by_links
-        chosen = by(tenant, window, row)
+        row = window.try_out(episode)
+        chosen = self._by_links(tenant, window, row)
         window.remove_newest()
         return chosen
 
@@ -168,36 +162,19 @@ class Links:
         strongest: list[int] = mine[weights[mine] == weights[mine].max()].tolist()
         return min(strongest, key=lambda each: window.key_of(int(rows[each])))
 
-    def _by_burst(self, tenant: Tenant, window: Window, row: int) -> Chosen:
-        at_s = window.columns.at_s
-        rows = window.in_order(window.rows_in(partial(self._takers, tenant), near=row))
-        if not len(rows):
-            return Chosen(None, FOUNDED)
-        now_s, times = float(at_s[row]), at_s[rows]
-        recent = int(np.count_nonzero((times >= now_s - SURGE_S) & (times <= now_s))) + 1
-        before = int(np.count_nonzero((times >= now_s - SURGE_S - BEFORE_S) & (times < now_s - SURGE_S)))
-        lag_s = max(0.0, now_s - float(times[-1]))
-        if lag_s > self._desk.settings.window_s:
-            return Chosen(None, f"{FOUNDED}: {lag_s:.0f} s after the newest alert")
-        newest = window.incident_of(int(rows[-1]))
-        mine = window.together(rows, int(rows[-1]))
-        if now_s - float(times[mine][0]) >= SURGE_REST_S and is_surge(recent, before):
-            return Chosen(
-                None, f"{FOUNDED}: {recent} alerts in {SURGE_S:.0f} s after {before} in the minute before"
-            )
-        return Chosen(
-            tenant.groups[newest], f"{lag_s:.0f} s after the newest alert, without a surge in between"
-        )
-
     def entered(self, tenant: Tenant, group: Group, episode: Episode) -> None:
         """Take note of an alert that is in its incident now."""
-        if group.head.origin == "alerts" and self.way(tenant) != FALLBACK:
+        if group.head.origin != "alerts":
+            return
+        if tenant.arrivals is not None:
+            tenant.arrivals.add(episode)
+        if self.way(tenant) == "linker":
             window = self.window(tenant)
             key = (episode.source, episode.fingerprint, episode.starts_at)
             if window.holds(key):
                 window.place(key, group.head.id)
             else:
-                window.add(episode, group.head.id, area_of(episode.labels))
+                window.add(episode, group.head.id)
             self.arm_round(tenant)
 
     def arm_round(self, tenant: Tenant) -> None:
@@ -212,8 +189,3 @@ class Links:
         tenant.window = None
         if tenant.record.regroup_at is not None:
             self._desk.arm(tenant, "regroup", (), tenant.record.regroup_at)
-
-
-def area_of(labels: Mapping[str, str]) -> str:
-    """Return in which cluster an alert is, "" if it does not say."""
-    return labels.get(AREA_LABEL, "")

@@ -38,6 +38,7 @@ from bridge.pipeline.reclustering import Reclustering
 from bridge.pipeline.reconciling import Reconciling
 from bridge.pipeline.regrouping import Regrouping
 from bridge.pipeline.state import EPOCH, Outcome, State, Tenant, Timers, day_of, time_of
+from bridge.pipeline.surges import Surges
 from bridge.pipeline.tidying import tidy
 from bridge.webhooks.alertmanager import parse
 
@@ -61,7 +62,7 @@ class Path:
         regrouping = Regrouping(desk, self._events, self._gathering)
         self._aging = Aging(desk, self._events, self._gathering, regrouping)
         self._corrections = Corrections(desk, self._events, self._aging, regrouping)
-        self._alerts = Alerts(desk, self._gathering, self._linkers)
+        self._alerts = Alerts(desk, self._gathering, Surges(desk, regrouping), self._linkers)
         self._heartbeats = Heartbeats(desk, self._gathering)
         self._fits = Fits(desk, self._gathering)
         self._reconciling = Reconciling(desk, self._alerts, self._gathering, self._heartbeats, self._step)

@@ -12,12 +12,10 @@ import numpy as np
 from msgspec.structs import replace
 
 from bridge.analysis import correlation, reclustering
-from bridge.analysis.bursts import surges_by_area
 from bridge.analysis.clustering import by_age, may_merge
 from bridge.analysis.incidents import EpisodeKey
 from bridge.analysis.pairs import WINDOW_S, Ints
 from bridge.analysis.reclustering import Wish
-from bridge.analysis.verdicts import FALLBACK
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.links import UNIT, Links
 from bridge.pipeline.regrouping import Regrouping, refusal
@@ -46,7 +44,7 @@ class Reclustering:
             self._links.rearm(tenant)
             return
         self._desk.keep_record(tenant, replace(record, regroup_at=None))
-        if self._links.way(tenant) == FALLBACK:
+        if self._links.way(tenant) != "linker":
             self._wait(tenant, (), ())
             return
         window = self._links.window(tenant)
@@ -73,12 +71,6 @@ class Reclustering:
         return self._links.takes(tenant, incident) and not tenant.groups[incident].progress.by_hand
 
     def _partition(self, tenant: Tenant, window: Window, rows: Ints) -> dict[EpisodeKey, int]:
-        if self._links.way(tenant) == "bursts":
-            areas, times = window.areas_of(rows), window.columns.at_s[rows].tolist()
-            numbers = surges_by_area(times, areas, window_s=self._desk.settings.window_s)
-            order = {name: number for number, name in enumerate(sorted(set(numbers)))}
-            keys = [window.key_of(row) for row in rows.tolist()]
-            return {key: order[name] for key, name in zip(keys, numbers, strict=True)}
         nodes = rows[-MOST_NODES:]
         one, other, weights = window.links(
             nodes, lambda left, right: self._links.weights(tenant, window, left, right)[0]

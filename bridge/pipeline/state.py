@@ -35,6 +35,7 @@ from bridge.analysis.settings import AnalysisSettings
 from bridge.analysis.text import TemplateCache
 from bridge.analysis.topology import ORIGINS, Chart, Topology
 from bridge.model import Episode, Event, Suppression, Word
+from bridge.pipeline.arrivals import Arrivals
 from bridge.pipeline.window import Window
 
 TICK_S = 5
@@ -264,6 +265,7 @@ class Tenant:
         self.link_fit: LinkFit | None = None
         self.judge: Judge | None = None  # of the linker in force
         self.window: Window | None = None  # None: it is built at its next use
+        self.arrivals: Arrivals | None = None  # None: they are counted at their next use
         self.index = Index()
         self.timers = Timers()
 
@@ -318,6 +320,11 @@ class Tenant:
         key = (episode.source, episode.fingerprint)
         homes = [self.groups[incident] for incident in self.homes.get(key, ())]
         return any((*key, episode.starts_at) in group.episodes for group in homes)
+
+    def holder_of(self, key: EpisodeKey) -> Group | None:
+        """Return the incident in memory that has an episode, None if none has."""
+        homes = [self.groups[incident] for incident in self.homes.get(key[:2], ())]
+        return next((group for group in homes if key in group.episodes), None)
 
     def home_of(self, key: AlertKey) -> Group | None:
         """Return the incident that has the newest episode of an alert, None if none in memory has any."""
@@ -377,6 +384,9 @@ class Tenant:
         group = self.groups.pop(incident)
         if self.window is not None and any(map(self.window.holds, group.episodes)):
             self.window = None
+        if self.arrivals is not None:
+            for episode in group.episodes.values():
+                self.arrivals.remove(episode)
         self.index.drop(incident, group.head.opened_at)
         self.leave(group)
 

@@ -61,9 +61,7 @@ class Window:
         self._row_of: dict[EpisodeKey, int] = {}  # counted from the first row ever
         self._incidents: list[str] = []
         self._number_of: dict[str, int] = {}
-        self._areas: dict[str, int] = {}  # in the order of their numbers
         self._incident = np.full(256, NOBODY)
-        self._area = np.zeros(256, np.int64)
         self._marks = np.zeros(256, np.int64)  # of rows of one moment the smaller goes first
         self._numbers = np.zeros(256, np.int64)  # of rows, counted from the first ever
         self._added = 0
@@ -83,16 +81,16 @@ class Window:
         """Return which alert a row is."""
         return self._keys[row]
 
-    def add(self, episode: Episode, incident: str, area: str = "") -> int:
+    def add(self, episode: Episode, incident: str) -> int:
         """Add the newest alert and return its row."""
-        row = self.try_out(episode, area)
+        row = self.try_out(episode)
         self._row_of[self._keys[row]] = self._dropped + row
         self._incident[row] = self._number(incident)
         self._numbers[row] = self._added
         self._added += 1
         return row
 
-    def try_out(self, episode: Episode, area: str = "") -> int:
+    def try_out(self, episode: Episode) -> int:
         """Add an alert that is in no incident yet, and return its row. Next of all `remove_newest` must come."""
         traits = self._traits_of(episode)
         row = self.columns.add(traits, self.judge.families.get(traits.family, NOBODY))
@@ -100,12 +98,11 @@ class Window:
         self._keys.append(key)
         self._seen_s.append(episode.seen_at.timestamp())
         if row >= len(self._incident):
-            self._incident, self._area, self._marks, self._numbers = (
+            self._incident, self._marks, self._numbers = (
                 np.concatenate([column, np.zeros_like(column)]) for column in self._all()
             )
         self._marks[row] = mark_of(key)
         self._incident[row] = NOBODY
-        self._area[row] = self._areas.setdefault(area, len(self._areas))
         return row
 
     def _traits_of(self, episode: Episode) -> Traits:
@@ -122,8 +119,8 @@ class Window:
         self._traits = (episode.labels, traits)
         return traits
 
-    def _all(self) -> tuple[Ints, Ints, Ints, Ints]:
-        return (self._incident, self._area, self._marks, self._numbers)
+    def _all(self) -> tuple[Ints, Ints, Ints]:
+        return (self._incident, self._marks, self._numbers)
 
     def remove_newest(self) -> None:
         """Take back the last `try_out`."""
@@ -198,15 +195,10 @@ class Window:
 
     # ---- what is asked -------------------------------------------------------------------------------------
 
-    def rows_in(self, takes: Takes, *, near: int | None = None) -> Ints:
-        """Return the rows of incidents that `takes` says yes to, in the order of the rows.
-
-        `near`: only those that are in the same cluster as this row.
-        """
+    def rows_in(self, takes: Takes) -> Ints:
+        """Return the rows of incidents that `takes` says yes to, in the order of the rows."""
         incident = self._incident[self._first : len(self._keys)]
         rows = np.flatnonzero(incident >= 0)
-        if near is not None:
-            rows = rows[self._area[self._first + rows] == self._area[near]]
         numbers = incident[rows]
         taken: Ints = self._first + rows[self._said(numbers, takes)[numbers]]
         return taken
@@ -301,16 +293,6 @@ class Window:
         """Return the incident of a row that is in one."""
         return self._incidents[int(self._incident[row])]
 
-    def together(self, rows: Ints, row: int) -> NDArray[np.bool_]:
-        """Say of each row whether it is in the incident of `row`."""
-        same: NDArray[np.bool_] = self._incident[rows] == self._incident[row]
-        return same
-
-    def areas_of(self, rows: Ints) -> list[str]:
-        """Return in which cluster the alert of each row is, "" if it does not say."""
-        names = list(self._areas)
-        return [names[number] for number in self._area[rows].tolist()]
-
     def logits(self, one: Ints, other: Ints | int) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Return the log odds that the pairs share a cause, and their features; `other` may be one row of all."""
         at_s = self.columns.at_s
@@ -334,14 +316,13 @@ def built(
     window: Window,
     episodes: Iterable[tuple[Episode, str]],
     now: datetime,
-    area_of: Callable[[Mapping[str, str]], str],
 ) -> Window:
     """Fill an empty window with the episodes of the last quarter of an hour and their incidents; return it."""
     since_s = now.timestamp() - WINDOW_S
     lately = [each for each in episodes if each[0].seen_at.timestamp() >= since_s]
     lately.sort(key=_place)
     for episode, incident in lately[-MAX_ROWS:]:
-        window.add(episode, incident, area_of(episode.labels))
+        window.add(episode, incident)
     return window
 
 

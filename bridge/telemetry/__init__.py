@@ -130,8 +130,8 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "tocsin_grouping_tenants",
         "gauge",
-        "Tenants by how their alerts are grouped: entities (the fallback, by what alerts share), bursts or linker (by "
-        "what was learned).",
+        "Tenants by how their alerts are grouped: bursts (the fallback, by time alone), entities (by what alerts "
+        "share) or linker (by what was learned).",
         ("way",),
     ),
     Metric(

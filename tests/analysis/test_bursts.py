@@ -14,36 +14,36 @@ def steady(start: float, end: float, every: float) -> list[float]:
 
 def test_a_surge_in_a_busy_stream_begins_an_incident() -> None:
     times = sorted(steady(0, 600, 3) + steady(300, 310, 0.25))
-    numbers = surges(times, window_s=900)
+    numbers = surges(times)
     assert numbers[0] == 0
     assert set(numbers) == {0, 1}
     assert 290 <= min(at for at, number in zip(times, numbers, strict=True) if number == 1) <= 301
 
 
 def test_a_busy_stream_by_itself_is_one_incident() -> None:
-    assert set(surges(steady(0, 3000, 1), window_s=900)) == {0}
+    assert set(surges(steady(0, 3000, 1))) == {0}
 
 
 def test_silence_ends_an_incident() -> None:
-    assert surges([0, 10, 1000, 1010], window_s=900) == [0, 0, 1, 1]
+    assert surges([0, 10, 1000, 1010]) == [0, 0, 1, 1]
 
 
 def test_two_surges_close_to_each_other_are_one() -> None:
     times = sorted(steady(0, 10, 0.5) + steady(200, 210, 0.5) + steady(240, 250, 0.2))
-    assert set(surges(times, window_s=900)) == {0, 1}
+    assert set(surges(times)) == {0, 1}
 
 
 def test_a_surge_in_one_cluster_is_none_in_another() -> None:
     times = sorted(steady(0, 600, 5) + steady(300, 310, 0.5))
     areas = ["a" if at in set(steady(0, 600, 5)) and at % 10 else "b" for at in times]
-    found = surges_by_area(times, areas, window_s=900)
+    found = surges_by_area(times, areas)
     assert {number for area, number in found if area == "a"} == {0}
     assert {number for area, number in found if area == "b"} == {0, 1}
 
 
 @given(st.lists(st.floats(0, 5000), max_size=200).map(sorted))
 def test_numbers_never_go_back(times: list[float]) -> None:
-    numbers = surges(times, window_s=900)
+    numbers = surges(times)
     assert numbers == sorted(numbers)
     assert len(numbers) == len(times)
 

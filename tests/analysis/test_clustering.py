@@ -32,10 +32,13 @@ from bridge.analysis.clustering import (
 from bridge.analysis.entities import tokens_of
 from bridge.analysis.incidents import Group, Signal, replace
 from bridge.analysis.linking import family_token, group_token
+from bridge.analysis.settings import AnalysisSettings
 from bridge.model import EventKind, Origin
-from bridge.pipeline import State, advance
+from bridge.pipeline import Common, State, advance
 
 Labels = dict[str, str]
+#: The way that this file is about.
+SHARED = Common(settings=AnalysisSettings(grouping="entities"))
 
 
 def stream(alerts: Sequence[tuple[float, Labels]], *, by_rule: bool = True) -> dict[int, str]:
@@ -47,7 +50,7 @@ def stream(alerts: Sequence[tuple[float, Labels]], *, by_rule: bool = True) -> d
         group_key = f'{{}}:{{alertname="{labels["alertname"]}"}}' if by_rule else "{}:{}"
         rows.append(timeline.row(number, when, timeline.webhook([told], group=group_key)))
     incident_of: dict[int, str] = {}
-    outcome = advance(State(), rows)
+    outcome = advance(State(SHARED), rows)
     for one in outcome.episodes.values():
         incident_of[int(one.labels["replica"])] = one.incident
     return incident_of
@@ -262,7 +265,7 @@ def test_alerts_that_fit_two_incidents_merge_them() -> None:
         told = timeline.alert({**labels, "replica": str(number)}, starts=when)
         rows.append(timeline.row(number, when, timeline.webhook([told])))
     rows.append(timeline.row(99, timeline.after("60s"), b"", kind=timeline.RowKind.CLOCK))
-    state = State()
+    state = State(SHARED)
     events = advance(state, rows).events
     kinds = [event.kind for event in events]
     assert kinds.count(EventKind.OPENED) == 2
@@ -363,7 +366,7 @@ def played(webhooks: Sequence[tuple[float, str, Sequence[Labels]]]) -> State:
         when = timeline.START + timedelta(seconds=seconds)
         alerts = [timeline.alert(labels, starts=when) for labels in fire]
         rows.append(timeline.row(number, when, timeline.webhook(alerts, group=group_key)))
-    state = State()
+    state = State(SHARED)
     advance(state, rows)
     return state
 

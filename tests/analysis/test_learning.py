@@ -290,7 +290,7 @@ def test_a_way_that_is_hardly_better_does_not_act() -> None:
     def evidence(way: str, f1: float) -> Evidence:
         return Evidence(way=way, f1=f1, precision=f1, recall=f1)  # type: ignore[arg-type]
 
-    close = [evidence("entities", 0.80), evidence("bursts", 0.5), evidence("linker", 0.81)]
-    assert _decided(close, units=40, examined=16, of="isolated bursts").way == "entities"
-    clear = [evidence("entities", 0.80), evidence("bursts", 0.5), evidence("linker", 0.83)]
+    close = [evidence("entities", 0.5), evidence("bursts", 0.80), evidence("linker", 0.81)]
+    assert _decided(close, units=40, examined=16, of="isolated bursts").way == "bursts"
+    clear = [evidence("entities", 0.5), evidence("bursts", 0.80), evidence("linker", 0.83)]
     assert _decided(clear, units=40, examined=16, of="isolated bursts").way == "linker"

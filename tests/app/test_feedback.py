@@ -14,8 +14,8 @@ from bridge.app import exporting, feedback
 from bridge.app.replay import Wishes, replay
 
 ALERTS = {
-    name: alert({"alertname": name, "host": host, "severity": "warning"}, starts=START)
-    for name, host in (("Node", "db-1"), ("Disk", "db-1"), ("Cert", "mail-9"))
+    name: alert({"alertname": name, "host": host, "cluster": cluster, "severity": "warning"}, starts=START)
+    for name, host, cluster in (("Node", "db-1", "a"), ("Disk", "db-1", "a"), ("Cert", "mail-9", "b"))
 }
 
 

@@ -108,7 +108,7 @@ class Live:
 def live(tmp_path: Path) -> Iterator[Live]:
     (tmp_path / "live").mkdir()
     with closing(Live(tmp_path / "live")) as made:
-        made.put(0.0, RowKind.SETTINGS, msgspec.json.encode(AnalysisSettings()))
+        made.put(0.0, RowKind.SETTINGS, msgspec.json.encode(AnalysisSettings(grouping="entities")))
         yield made
 
 
@@ -276,12 +276,12 @@ def test_ways_of_grouping_are_counted_with_the_exams_and_the_age_of_the_oldest_v
         return {name: value for name, value in found.items() if ":" in name or name == "verdict_age_s"}
 
     pipeline.advance(state, [*apart(1), *apart(1, tenant="other", first=2)])
-    nobody = {"grouping:entities": 2, "grouping:bursts": 0, "grouping:linker": 0}
+    nobody = {"grouping:entities": 0, "grouping:bursts": 2, "grouping:linker": 0}
     assert gauges() == {"verdict_age_s": 0.0, **nobody}
     later = START + timedelta(hours=1)
     pipeline.advance(state, [linker_row(3, START, WON), settings_row(4, later)])
     assert gauges() == {
-        "verdict_age_s": 3600.0, "grouping:entities": 1, "grouping:bursts": 0, "grouping:linker": 1,
+        "verdict_age_s": 3600.0, "grouping:entities": 0, "grouping:bursts": 1, "grouping:linker": 1,
         "exam_f1:entities": 0.6, "exam_f1:bursts": 0.5, "exam_f1:linker": 0.9,
     }  # fmt: skip
     pipeline.advance(state, [settings_row(5, later, AnalysisSettings(grouping="bursts"))])

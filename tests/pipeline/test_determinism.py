@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 import msgspec
 import pytest
-from comparing import derived, differences, examples, windows
+from comparing import answers, derived, differences, examples, windows
 from desks import mixed
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,7 +37,8 @@ def little_is_enough() -> Iterator[None]:
     """Let fits and merges happen among a handful of alerts."""
     few: dict[str, float] = {
         "fits.MIN_TEMPLATES": 3, "linkers.LEAST_SIGHTINGS": 3, "linkers.LEAST_NEWS": 2, "linkers.MAX_SIGHTINGS": 12,
-        "linkers.MAX_IN_TICK": 4, "window.MAX_INCIDENTS": 6, "links.SURGE_REST_S": 10.0, "window.MAX_ROWS": 8,
+        "linkers.MAX_IN_TICK": 4, "window.MAX_INCIDENTS": 6, "bursts.SURGE_REST_S": 10.0, "arrivals.MOST_SECONDS": 5,
+        "arrivals.MOST_BACK": 6, "window.MAX_ROWS": 8,
         "window.MAX_PARTNERS": 5, "window.FORGOTTEN": 3, "reclustering.MOST_NODES": 6,
     }  # fmt: skip
     near = {
@@ -116,6 +117,7 @@ def test_restarts_change_nothing(rows: list[InboxRow], cuts: set[int]) -> None:
                 name: derived(tenant) for name, tenant in running.tenants.items()
             }
             assert windows(loaded) == windows(running)
+            assert answers(loaded) == answers(running)
             running = loaded
         without = (
             "select count(*) from incident i where state != 'merged' and not exists (select 1 from episode e"

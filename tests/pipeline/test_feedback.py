@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from thinking import Thinking, ends, fires, same
+from thinking import SHARING, Thinking, ends, fires, same
 from timeline import after
 
 from bridge.analysis import lessons
@@ -20,8 +20,10 @@ from bridge.pipeline import advance, feedback
 from bridge.pipeline.state import Tenant
 from bridge.storage.state import StateStore
 
-REMINDED = AnalysisSettings(
-    destinations=(Destination(name="chat", wait_s=0.0),), routes=(Route(to=("chat",), repeat_s=3600.0),)
+REMINDED = msgspec.structs.replace(
+    SHARING,
+    destinations=(Destination(name="chat", wait_s=0.0),),
+    routes=(Route(to=("chat",), repeat_s=3600.0),),
 )
 NODE = fires("NodeDown", instance="db-1", severity="critical")
 DISK = fires("Disk", instance="db-1")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from thinking import Thinking, ends, fires, same
+from msgspec.structs import replace
+from thinking import SHARING, Thinking, ends, fires, same
 
-from bridge.analysis.settings import AnalysisSettings, Heartbeat
+from bridge.analysis.settings import Heartbeat
 from bridge.pipeline import finish
 
-SETTINGS = AnalysisSettings(heartbeats=(Heartbeat(match=('alertname="Watchdog"',), missing_after_s=900.0),))
+SETTINGS = replace(SHARING, heartbeats=(Heartbeat(match=('alertname="Watchdog"',), missing_after_s=900.0),))
 BEAT = fires("Watchdog", severity="none", cluster="eu-1")
 
 
@@ -189,12 +190,12 @@ def test_starting_again_and_again_hides_no_silence(thinking: Thinking) -> None:
 
 
 def test_an_alert_in_doubt_that_becomes_a_heartbeat_is_not_opened_when_that_is_settled() -> None:
-    one = Thinking(AnalysisSettings())
+    one = Thinking()
     one.hears("0s", fires("Pulse"))
     one.hears("40s", ends("Pulse", at="40s"))
     one.hears("45s", fires("Pulse"))  # a late copy, or it fires again
     beat = Heartbeat(match=('alertname="Pulse"',), missing_after_s=900.0)
-    one.settings("50s", AnalysisSettings(heartbeats=(beat,)))
+    one.settings("50s", replace(SHARING, heartbeats=(beat,)))
     one.clock("10m")
     assert one.tenant.firing == {}
     assert one.tenant.watches == {}

@@ -23,6 +23,7 @@ from bridge.analysis.trees import Grown
 from bridge.model import RowKind
 from bridge.pipeline import linkers, outstanding
 
+AUTO = AnalysisSettings()  # with a way that nobody may learn, nothing is learned
 CHART = Chart(origin="file", services=(Service(name="shop"), Service(name="db")), calls=(Call(0, 1),))
 
 
@@ -46,7 +47,7 @@ def little_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_first_linker_is_asked_for_on_a_full_ten_minutes() -> None:
-    thinking = Thinking()
+    thinking = Thinking(AUTO)
     sees(thinking, 29)
     assert thinking.tenant.record.learn_at is None
     sees(thinking, 1, begin_s=301, name="Last")
@@ -63,7 +64,7 @@ def test_the_first_linker_is_asked_for_on_a_full_ten_minutes() -> None:
 def test_a_real_tenant_needs_three_hundred(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     assert (linkers.LEAST_SIGHTINGS, linkers.MAX_SIGHTINGS) == (300, 8000)
-    thinking = Thinking()
+    thinking = Thinking(AUTO)
     for number in range(6):
         thinking.hears(
             f"{number * 5 + 1}s",
@@ -77,7 +78,7 @@ def test_a_real_tenant_needs_three_hundred(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_next_is_asked_for_when_there_is_much_more_to_learn_from() -> None:
-    thinking = Thinking()
+    thinking = Thinking(AUTO)
     sees(thinking, 100)
     thinking.clock("601s")
     sees(thinking, 34, begin_s=700, name="More")
@@ -90,7 +91,7 @@ def test_the_next_is_asked_for_when_there_is_much_more_to_learn_from() -> None:
 
 
 def test_after_a_day_some_news_is_enough() -> None:
-    thinking = Thinking()
+    thinking = Thinking(AUTO)
     sees(thinking, 100)
     thinking.clock("601s")
     sees(thinking, 20, begin_s=86_000, name="More")
@@ -120,7 +121,7 @@ def confirms(thinking: Thinking, at: str, action: str) -> None:
 
 
 def test_a_new_lesson_waits_some_hours_and_one_that_was_taken_back_does_not() -> None:
-    thinking = Thinking()
+    thinking = Thinking(AUTO)
     sees(thinking, 40)
     thinking.clock("601s")
     confirms(thinking, "700s", "act-1")
@@ -161,7 +162,7 @@ def test_an_ask_holds_what_a_fit_needs() -> None:
 
 
 def test_without_models_an_ask_holds_no_vectors() -> None:
-    thinking = Thinking()
+    thinking = Thinking(AUTO)
     sees(thinking, 40)
     thinking.vectors("250s", {min(thinking.tenant.templates): b"\x00\x3c\x00\x00"})
     thinking.mode("300s", model_free=True)
@@ -188,7 +189,7 @@ def test_a_linker_that_was_asked_for_before_the_one_in_force_comes_too_late(tmp_
 
 
 def test_of_one_tick_so_many_alerts_are_kept() -> None:
-    thinking = Thinking()
+    thinking = Thinking(AUTO)
     thinking.hears("1s", *(shop("Slow", "0s", host=f"h-{number}") for number in range(70)))
     thinking.hears("4s", pay("Errors", "4s"))
     assert len(thinking.tenant.sightings) == linkers.MAX_IN_TICK
@@ -200,7 +201,7 @@ def test_of_all_the_newest_are_kept_in_memory_and_in_the_store(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(linkers, "MAX_SIGHTINGS", 12)
-    thinking = Thinking()
+    thinking = Thinking(AUTO)
     sees(thinking, 40)
     assert list(thinking.tenant.sightings) == list(range(29, 41))
     loaded = thinking.restarted(tmp_path)
@@ -209,13 +210,13 @@ def test_of_all_the_newest_are_kept_in_memory_and_in_the_store(
 
 
 def test_an_alert_of_a_hundred_labels_is_not_learned_from() -> None:
-    thinking = Thinking()
+    thinking = Thinking(AUTO)
     thinking.hears("0s", fires("Huge", **{f"label_{number}": "x" for number in range(100)}))
     assert thinking.tenant.sightings == {}
 
 
 def test_own_troubles_are_not_learned_from() -> None:
-    thinking = Thinking()
+    thinking = Thinking(AUTO)
     thinking.hears("0s", fires("TocsinDiskFull"), source="tocsin")
     assert thinking.tenant.sightings == {}
 
@@ -256,7 +257,7 @@ BAD: dict[str, bytes] = {
 
 @pytest.mark.parametrize("what", BAD)
 def test_what_is_no_linker_is_set_aside_and_the_one_before_goes_on(what: str) -> None:
-    thinking = Thinking()
+    thinking = Thinking(AUTO)
     thinking.linker("0s", GOOD)
     outcome = thinking.row("1s", RowKind.LINKER, BAD[what])
     assert [each.reason.split(":")[0] for each in outcome.quarantined] == ["not a linker"]
@@ -267,9 +268,9 @@ def test_what_is_no_linker_is_set_aside_and_the_one_before_goes_on(what: str) ->
 
 
 def test_a_linker_acts_from_the_row_that_brings_it_and_survives_a_restart(tmp_path: Path) -> None:
-    thinking = Thinking()
-    thinking.hears("0s", shop("Errors", "0s"))
-    thinking.hears("1s", fires("Cert", starts="1s", host="mail-1"))
+    thinking = Thinking(AUTO)
+    thinking.hears("0s", shop("Errors", "0s", cluster="a"))
+    thinking.hears("1s", fires("Cert", starts="1s", host="mail-1", cluster="b"))
     assert len(thinking.tenant.groups) == 2
     thinking.linker("2s", GOOD)
     thinking.hears("3s", pay("Latency", "3s"))
@@ -280,7 +281,7 @@ def test_a_linker_acts_from_the_row_that_brings_it_and_survives_a_restart(tmp_pa
 
 
 def test_an_ask_without_an_answer_is_asked_again_after_a_restart(tmp_path: Path) -> None:
-    thinking = Thinking()
+    thinking = Thinking(AUTO)
     sees(thinking, 40)
     thinking.clock("601s")
     (ask,) = asks(thinking)
@@ -291,7 +292,7 @@ def test_an_ask_without_an_answer_is_asked_again_after_a_restart(tmp_path: Path)
 
 
 def test_a_late_answer_does_not_hide_that_a_newer_one_is_outstanding() -> None:
-    thinking = Thinking()
+    thinking = Thinking(AUTO)
     sees(thinking, 40)
     thinking.clock("601s")
     sees(thinking, 40, begin_s=700, name="More")

@@ -1,4 +1,4 @@
-"""A learned linker, or bursts, choose the incident that an alert goes to, and say why."""
+"""A learned linker chooses the incident that an alert goes to, and says why."""
 
 from __future__ import annotations
 
@@ -111,10 +111,10 @@ def test_the_verdict_decides_which_way_acts_unless_the_settings_name_one() -> No
         return next(way for way, word in said.items() if word in why)
 
     said = {"bursts": "newest alert", "linker": "too weak", "entities": ""}
-    assert (way("auto", None), way("auto", "entities"), way("linker", None)) == ("entities",) * 3
-    assert (way("entities", "linker"), way("entities", "bursts")) == ("entities", "entities")
+    assert (way("auto", None), way("auto", "bursts"), way("linker", None)) == ("bursts",) * 3
+    assert (way("entities", "linker"), way("auto", "entities")) == ("entities", "entities")
     assert (way("auto", "linker"), way("linker", "entities")) == ("linker", "linker")
-    assert (way("auto", "bursts"), way("bursts", None)) == ("bursts", "bursts")
+    assert (way("bursts", "linker"), way("bursts", None)) == ("bursts", "bursts")
 
 
 def test_a_quiet_incident_takes_alerts_in_and_a_closed_one_does_not() -> None:
@@ -135,56 +135,6 @@ def test_own_troubles_and_heartbeats_stay_out_of_the_window() -> None:
     thinking.hears("1s", fires("TocsinDiskFull", starts="1s"), source="tocsin")
     assert len(thinking.tenant.groups) == 2
     assert [key[0] for key in the_window(thinking).keys] == ["default"]
-
-
-# ---- by bursts -------------------------------------------------------------------------------------------
-
-
-def test_a_surge_founds_a_new_incident_otherwise_the_newest_takes_an_alert_in() -> None:
-    thinking = Thinking(BURSTS)
-    for number in range(5):
-        thinking.hears(f"{number * 30}s", shop(f"Slow{number}", f"{number * 30}s"))
-    assert len(thinking.tenant.groups) == 1
-    assert episode(thinking, "Slow4").why == "30 s after the newest alert, without a surge in between"
-    for number in range(8):
-        thinking.hears("200s", pay(f"Fast{number}", "200s"))
-    assert len(thinking.tenant.groups) == 2
-    founders = [one for one in home(thinking, "Fast7").episodes.values() if "in 10 s after" in one.why]
-    assert len(founders) == 1, "one surge, one incident"
-    assert founders[0].why.startswith("first alert of this incident: ")
-    thinking.hears("220s", shop("Late", "220s"))
-    assert home(thinking, "Late").head.id == home(thinking, "Fast7").head.id
-
-
-def test_what_returns_belongs_to_the_burst_that_it_returns_in() -> None:
-    thinking = Thinking(BURSTS)
-    thinking.hears("0s", shop("Errors", "0s"))
-    thinking.hears("30s", ends("Errors", "30s", service="shop"))
-    for number in range(8):
-        thinking.hears("200s", pay(f"Fast{number}", "200s"))
-    thinking.hears("205s", shop("Errors", "205s"))
-    assert home(thinking, "Errors").head.id == home(thinking, "Fast7").head.id
-
-
-def test_a_surge_in_one_cluster_is_none_in_another() -> None:
-    thinking = Thinking(BURSTS)
-    thinking.hears("0s", shop("Errors", "0s", cluster="a"))
-    thinking.hears("1s", pay("Latency", "1s", cluster="b"))
-    assert len(thinking.tenant.groups) == 2
-    for number in range(8):
-        thinking.hears("200s", pay(f"Fast{number}", "200s", cluster="b"))
-    thinking.hears("201s", shop("Slow", "201s", cluster="a"))
-    assert home(thinking, "Slow").head.id == home(thinking, "Errors").head.id
-
-
-def test_a_silence_as_long_as_the_window_ends_a_burst() -> None:
-    """As the re-clustering has it, which would part them again otherwise."""
-    thinking = Thinking(replace(BURSTS, window_s=60.0))
-    thinking.hears("0s", shop("Errors", "0s"))
-    thinking.hears("50s", shop("Latency", "50s"))
-    thinking.hears("130s", shop("Queue", "130s"))
-    assert len(thinking.tenant.groups) == 2
-    assert episode(thinking, "Queue").why == "first alert of this incident: 80 s after the newest alert"
 
 
 # ---- bad times, bad labels, too much ---------------------------------------------------------------------

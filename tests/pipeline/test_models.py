@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import timeline
 from msgspec.structs import replace
-from thinking import Thinking, ends, fires, same
+from thinking import SHARING, Thinking, ends, fires, same
 
 from bridge.analysis.families import EncodeAsk, FitAsk
-from bridge.analysis.settings import AnalysisSettings
 from bridge.model import EventKind
 from bridge.pipeline import outstanding
 
@@ -224,7 +223,7 @@ def test_an_incident_begun_without_models_stays_marked(thinking: Thinking) -> No
 
 
 def test_settings_can_switch_models_off(thinking: Thinking) -> None:
-    thinking.settings("0s", replace(AnalysisSettings(), models=False))
+    thinking.settings("0s", replace(SHARING, models=False))
     thinking.hears("1s", fires("A", starts="1s"))
     assert thinking.events[0].degraded
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import timeline
 from msgspec.structs import replace
-from thinking import Thinking, ends, fires, same
+from thinking import SHARING, Thinking, ends, fires, same
 from timeline import after, webhook
 
 from bridge.analysis.incidents import MAX_EVENT_EPISODES
-from bridge.analysis.settings import AnalysisSettings, Destination, Route
+from bridge.analysis.settings import Destination, Route
 from bridge.model import EventKind, IncidentState, RowKind
 from bridge.pipeline import finish
 
@@ -170,7 +170,8 @@ def test_nothing_is_left_of_an_incident_that_can_no_longer_reopen(thinking: Thin
 
 # ---- who hears -------------------------------------------------------------------------------------------
 
-ROUTED = AnalysisSettings(
+ROUTED = replace(
+    SHARING,
     destinations=(Destination(name="file", wait_s=0.0), Destination(name="chat", wait_s=30.0)),
     routes=(Route(to=("file",)), Route(to=("chat",), repeat_s=3600.0, match=('severity!="info"',))),
 )
@@ -275,7 +276,7 @@ def test_finish_stops_where_it_is_told_to(thinking: Thinking) -> None:
 
 
 def test_the_address_of_tocsin_is_in_its_events() -> None:
-    thinking = Thinking(replace(AnalysisSettings(), external_url="https://tocsin.example/"))
+    thinking = Thinking(replace(SHARING, external_url="https://tocsin.example/"))
     thinking.hears("0s", fires("A"))
     incident = thinking.events[0].incident
     assert incident.url == f"https://tocsin.example/api/v1/incidents/{incident.id}"

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from thinking import Thinking, ends, fires, listed, same
+from msgspec.structs import replace
+from thinking import SHARING, Thinking, ends, fires, listed, same
 from timeline import after, stamp
 
-from bridge.analysis.settings import AnalysisSettings, Destination, Heartbeat, Route, Source
+from bridge.analysis.settings import Destination, Heartbeat, Route, Source
 from bridge.model import Episode, EventKind, RowKind
 from bridge.webhooks.alertmanager import fingerprint_of
 
-SETTINGS = AnalysisSettings(
+SETTINGS = replace(
+    SHARING,
     sources=(Source(tenant="default", name="default", group_interval_s=30.0),),
     heartbeats=(Heartbeat(match=('alertname="Watchdog"',), missing_after_s=900.0),),
     destinations=(Destination(name="pager", wait_s=0.0),),

@@ -7,12 +7,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from comparing import derived, differences, examples
+from comparing import answers, derived, differences, examples
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from thinking import Thinking, ends, fires
-from timelines import BASE, timelines
+from timelines import BASE, SHARING, timelines
 
 from bridge.analysis.incidents import EpisodeKey, Group
 from bridge.model import Event, InboxRow
@@ -120,6 +120,7 @@ def test_whatever_is_regrouped_stays_true_and_survives_restarts(
                 assert differences(loaded, running) == []
                 for name, tenant in loaded.tenants.items():
                     assert derived(tenant) == derived(running.tenants[name])
+                assert answers(loaded) == answers(running)
                 running = loaded
         count = "select count(*), count(distinct tenant || source || fingerprint || starts_at) from episode"
         total, different = store._db.execute(count).fetchone()
@@ -140,7 +141,7 @@ def _wished(wish: tuple[str, int, int, int]):
 
 
 def two_incidents() -> tuple[Thinking, Group, Group]:
-    run = Thinking(BASE)
+    run = Thinking(SHARING)
     run.hears("0s", fires("NodeDown", instance="db-1", severity="critical"), fires("Disk", instance="db-1"))
     run.hears("1s", fires("Cert", host="mail-9"))
     one, other = run.tenant.groups.values()

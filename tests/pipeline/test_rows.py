@@ -25,6 +25,7 @@ from bridge.storage.state import StateStore
 
 WATCHDOG = {"alertname": "Watchdog", "severity": "none"}
 SETTINGS = AnalysisSettings(
+    grouping="entities",  # the labels say which alerts are in one incident
     heartbeats=(Heartbeat(match=('alertname="Watchdog"',), missing_after_s=900.0),),
     destinations=(Destination(name="file", wait_s=0.0), Destination(name="chat", wait_s=30.0)),
     routes=(Route(to=("file",)), Route(match=('severity="critical"',), to=("chat",), repeat_s=3600.0)),

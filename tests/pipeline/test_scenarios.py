@@ -14,6 +14,7 @@ from bridge.storage.state import StateStore
 
 SCENARIOS = sorted((Path(__file__).parent.parent / "scenarios").glob("*.txt"))
 SETTINGS = AnalysisSettings(
+    grouping="entities",  # scenarios say by labels which alerts are in one incident
     heartbeats=(Heartbeat(match=('alertname="Watchdog"',), missing_after_s=900.0),),
     destinations=(Destination(name="file", wait_s=0.0), Destination(name="chat", wait_s=30.0)),
     routes=(

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import timeline
 from msgspec.structs import replace
-from thinking import Thinking, ends, fires, same
+from thinking import SHARING, Thinking, ends, fires, same
 
-from bridge.analysis.settings import AnalysisSettings, Destination, Heartbeat, Route, Source
+from bridge.analysis.settings import Destination, Heartbeat, Route, Source
 from bridge.model import EventKind
 
 CHAT, FILE = Destination(name="chat", wait_s=0.0), Destination(name="file", wait_s=0.0)
 REMINDING = Route(to=("chat",), repeat_s=3600.0)
-BASE = AnalysisSettings(destinations=(CHAT, FILE), routes=(REMINDING,))
+BASE = replace(SHARING, destinations=(CHAT, FILE), routes=(REMINDING,))
 BEAT = Heartbeat(match=('alertname="Watchdog"',), missing_after_s=600.0)
 
 
@@ -232,7 +232,7 @@ def test_the_end_of_memory_counts_from_the_end_of_the_incident_though_nobody_lis
     thinking.clock("9h")
     assert thinking.told()[-1].endswith("closed warning")
     thinking.started("12h")
-    thinking.settings("12h", AnalysisSettings(sensitivity=0.6))
+    thinking.settings("12h", replace(SHARING, sensitivity=0.6))
     thinking.clock("18h")
     thinking.hears("18h", fires("Gone", host="a-1"))
     assert same(thinking, thinking.restarted(tmp_path))
@@ -242,7 +242,7 @@ def test_thresholds_of_one_alert_meet_whatever_label_tells_the_severity(
     thinking: Thinking, tmp_path: Path
 ) -> None:
     thinking.settings(
-        "0s", AnalysisSettings(severity_label="priority", severities={"p1": "critical", "p3": "warning"})
+        "0s", replace(SHARING, severity_label="priority", severities={"p1": "critical", "p3": "warning"})
     )
     thinking.hears("1s", fires("DiskFull", starts="1s", priority="p3", mountpoint="/"))
     thinking.hears("40m", fires("DiskFull", starts="40m", priority="p1", mountpoint="/"))
@@ -255,7 +255,7 @@ def test_another_severity_label_builds_the_ladders_of_what_fires_anew(
     thinking: Thinking, tmp_path: Path
 ) -> None:
     thinking.hears("1s", fires("DiskFull", starts="1s", priority="p3", mountpoint="/"))
-    thinking.settings("2s", AnalysisSettings(severity_label="priority"))
+    thinking.settings("2s", replace(SHARING, severity_label="priority"))
     thinking.hears("40m", fires("DiskFull", starts="40m", priority="p1", mountpoint="/"))
     assert {line.split()[1] for line in thinking.told()} == {"#1"}
     assert same(thinking, thinking.restarted(tmp_path))

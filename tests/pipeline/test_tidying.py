@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from thinking import Thinking, ends, fires, same
+from thinking import SHARING, Thinking, ends, fires, same
 
-from bridge.analysis.settings import AnalysisSettings
 from bridge.pipeline import tidying
 
-KEPT_10_DAYS = replace(AnalysisSettings(), history_s=10 * 86400.0)
+KEPT_10_DAYS = replace(SHARING, history_s=10 * 86400.0)
 
 
 def over(thinking: Thinking, at: str, name: str) -> None:

@@ -342,7 +342,7 @@ def test_a_tenant_that_learned_nothing_says_what_it_lacks(path: Path) -> None:
     assert [each["reason"] for each in (before, linker)] == [
         "0 of 300 alerts to learn from", "5 of 300 alerts to learn from",
     ]  # fmt: skip
-    assert (linker["way"], linker["acts"], linker["fit"], linker["since"]) == ("entities", False, None, None)
+    assert (linker["way"], linker["acts"], linker["fit"], linker["since"]) == ("bursts", False, None, None)
     assert (linker["of"], linker["evidence"]) == (None, [])
 
 
@@ -375,9 +375,9 @@ def test_a_linker_that_passed_its_exam_is_told_with_its_evidence_and_since_when(
     [
         (AnalysisSettings(grouping="bursts"), True, "bursts", "the configuration says `grouping: bursts`"),
         (AnalysisSettings(grouping="linker"), True, "linker", "the configuration says `grouping: linker`"),
-        (AnalysisSettings(grouping="linker"), False, "entities",
+        (AnalysisSettings(grouping="linker"), False, "bursts",
          "the configuration says `grouping: linker`, but 0 of 300 alerts to learn from"),
-        (AnalysisSettings(models=False), False, "entities", "nothing is learned: models are switched off"),
+        (AnalysisSettings(models=False), False, "bursts", "nothing is learned: models are switched off"),
     ],
 )  # fmt: skip
 def test_settings_that_decide_are_the_reason(
