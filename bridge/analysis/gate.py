@@ -1,10 +1,10 @@
 """The gate: which way of grouping acts for a tenant, on the evidence of the tenant's own history.
 
-Theory: incidents that nobody disputes are played again so that they overlap, with the lone alerts of the time in
-between, and each way of grouping is asked to take them apart. What people confirmed counts as such an incident; where
-that is too little, isolated bursts do (`analysis.bursts`), which nothing but silence defined. What a linker learned
-for this exam, and how common it takes a label to be, comes from an earlier slice of the history than the incidents
-that it is examined with.
+Theory: incidents that nobody disputes are played again, with the lone alerts of the time in between, and each way of
+grouping is asked to take them apart. What people confirmed counts as such an incident, and comes as it came, overlaps
+included; where that is too little, isolated bursts do (`analysis.bursts`), which nothing but silence defined, and which
+are made to overlap. What a linker learned for this exam, and how common it takes a label to be, comes from an earlier
+slice of the history than the incidents that it is examined with.
 
 Rules: below `LEAST_UNITS` incidents, or without a way that is better by `MARGIN`, the fallback acts. The verdict says
 what was compared and how it came out; it is as old as the fit it came with, and each fit examines anew.
@@ -22,6 +22,7 @@ it. More of the same history does not make it worse, and what a tenant saw last 
 from __future__ import annotations
 
 import base64
+import math
 import statistics
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -34,7 +35,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from bridge.analysis import clustering, incidents, linking
-from bridge.analysis.bursts import AREA_LABEL, isolated, surges_by_area
+from bridge.analysis.bursts import AREA_LABEL, SILENCE_S, isolated, surges_by_area
 from bridge.analysis.causality import Causes, Orders, fit_causes
 from bridge.analysis.clustering import Index, Newcomer
 from bridge.analysis.correlation import contract
@@ -52,12 +53,13 @@ from bridge.model import Episode, Word
 LEAST_UNITS = 30
 LEARNED_SHARE = 0.6  # of the incidents, the earlier ones
 MOST_UNITS = 150  # examined, the newest
-MARGIN = 0.02  # of F1, by which another way must be better than the fallback
+#: Of F1, by which another way must be better than the fallback: less is chance among so few incidents.
+MARGIN = 0.05
 #: From one start to the next, as shares of the median length, in turns.
 SPACINGS = (0.3, 0.9, 0.15, 0.5, 1.3, 0.4, 0.7)
 LEAST_SPACING_S = 20.0
-#: Confirmed incidents come as close as they really came, and no further apart than that many median lengths.
-MOST_SPACING = 1.3
+#: Confirmed incidents come as they really came, but for a longer pause after one, s.
+PAUSE_S = 2 * SILENCE_S
 LONE_S = 120.0  # an alert is lone if none of its cluster is nearer
 #: Log odds that a link must exceed to join, of which confirmed incidents choose one.
 SHIFTS = (0.0, 0.5, 1.0, 1.5, 2.0)
@@ -160,10 +162,11 @@ def _decided(evidence: Sequence[Evidence], *, units: int, examined: int, of: Und
     scores = ", ".join(f"{each.way} {each.f1:.2f}" for each in kept)
     wins = best.f1 >= fallback.f1 + MARGIN
     chosen = best if wins else fallback
+    made = " made to overlap" if of == "isolated bursts" else ""
     word = "is best" if wins else "stays: none is clearly better"
     return Verdict(
         way=chosen.way, shift=kept[-1].shift, units=units, examined=examined, of=of, evidence=kept,
-        reason=f"{chosen.way} {word} on {examined} {of} made to overlap (F1: {scores})",
+        reason=f"{chosen.way} {word} on {examined} {of}{made} (F1: {scores})",
     )  # fmt: skip
 
 
@@ -201,12 +204,13 @@ class _Exam:
     def _overlapping(self, units: Sequence[Sequence[int]]) -> list[tuple[float, int, int]]:
         at_s = self._history.at_s
         length_s = statistics.median(float(at_s[unit[-1]] - at_s[unit[0]]) for unit in units)
-        played, start_s = [], 0.0
+        played, start_s, ended_s = [], 0.0, -math.inf
         for number, unit in enumerate(units):
             played += [(start_s + float(at_s[row] - at_s[unit[0]]), row, number) for row in unit]
             if self._confirmed and number + 1 < len(units):
-                real_s = float(at_s[units[number + 1][0]] - at_s[unit[0]])
-                start_s += min(real_s, length_s * MOST_SPACING)
+                ended_s = max(ended_s, float(at_s[unit[-1]]))
+                pause_s = float(at_s[units[number + 1][0]]) - ended_s
+                start_s += float(at_s[units[number + 1][0]] - at_s[unit[0]]) - max(0.0, pause_s - PAUSE_S)
             else:
                 start_s += max(LEAST_SPACING_S, length_s * SPACINGS[number % len(SPACINGS)])
         self.span_s = max(at for at, _, _ in played) if played else 0.0

@@ -23,7 +23,7 @@ Without models (`model-free`) the family and text features are absent and the ot
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
 from functools import lru_cache
 
 from bridge.analysis import matchers
@@ -37,6 +37,7 @@ BURST_S = 90.0  # e-folding time of the time feature
 LEAST_RARITY = 0.5  # of a host, a service, a workload
 ALIKE_AT = 0.6  # below that cosine two texts differ to a reader, too
 IN_MINUTES_FROM_S = 120.0
+MOST_SHARED = 3  # that a sentence names
 #: Logit weights, set by hand from what each feature must be able to do alone; see the module docstring.
 BIAS, BURST, SHARED, FAMILY, TEXT, GROUP = -2.2, 2.1, 3.2, 1.3, 1.0, 1.0
 
@@ -126,7 +127,8 @@ def explain(link: Link) -> str:
     features = link.features
     reasons = []
     if features.shared_keys:
-        reasons.append("same " + ", ".join(key.replace("=", " ", 1) for key in features.shared_keys[:3]))
+        shared = features.shared_keys[:MOST_SHARED]
+        reasons.append("same " + ", ".join(key.replace("=", " ", 1) for key in shared))
     if features.same_kind:
         reasons.append("same kind of alert")
     elif features.family:
@@ -137,6 +139,12 @@ def explain(link: Link) -> str:
         reasons.append("same Alertmanager group")
     reasons.append(f"{_lag(features.lag_s)} apart")
     return f"{', '.join(reasons)} (p={link.probability:.2f})"
+
+
+def explain_shared(tokens: Sequence[Token], held: Container[str]) -> str:
+    """Return what an alert shares with an incident that holds these keys, as the beginning of a sentence, or ""."""
+    shared = [token.key.replace("=", " ", 1) for token in tokens if token.key in held]
+    return f"same {', '.join(shared[:MOST_SHARED])}; " if shared else ""
 
 
 def _lag(lag_s: float) -> str:

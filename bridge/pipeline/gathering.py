@@ -60,7 +60,8 @@ class Gathering:
                 self.found(tenant, replace(episode, why=timed.why), newcomer)
                 return timed.along
             if timed.group is not None:
-                self._enter(tenant, timed.group, replace(episode, why=timed.why), newcomer)
+                why = linking.explain_shared(newcomer.tokens, timed.group.held) + timed.why
+                self._enter(tenant, timed.group, replace(episode, why=why), newcomer)
                 return ()
         if not self._returned(tenant, episode, newcomer, heard_at):
             self._by_entities(tenant, episode, newcomer)

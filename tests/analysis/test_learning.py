@@ -257,6 +257,23 @@ def test_confirmed_incidents_go_before_bursts() -> None:
     assert fit(asked(seen, taught)).verdict.of == "confirmed incidents"
 
 
+def test_confirmed_incidents_are_examined_as_they_came() -> None:
+    """Three minutes of silence between them, which time alone tells apart; closer together it could not."""
+    seen = [
+        sighting(240.0 * number + 12.0 * place, f"Kind{place}", cluster="x")
+        for number in range(60)
+        for place in range(6)
+    ]
+    taught = tuple(
+        Taught(
+            incident=f"inc-{number}", groups=(tuple(each.key for each in seen[6 * number : 6 * number + 6]),)
+        )
+        for number in range(60)
+    )
+    bursts = next(each for each in fit(asked(seen, taught)).verdict.evidence if each.way == "bursts")
+    assert bursts.f1 == 1.0
+
+
 def test_the_exam_takes_labels_for_as_common_as_they_were_before_what_is_examined(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -290,7 +307,7 @@ def test_a_way_that_is_hardly_better_does_not_act() -> None:
     def evidence(way: str, f1: float) -> Evidence:
         return Evidence(way=way, f1=f1, precision=f1, recall=f1)  # type: ignore[arg-type]
 
-    close = [evidence("entities", 0.5), evidence("bursts", 0.80), evidence("linker", 0.81)]
+    close = [evidence("entities", 0.5), evidence("bursts", 0.80), evidence("linker", 0.84)]
     assert _decided(close, units=40, examined=16, of="isolated bursts").way == "bursts"
-    clear = [evidence("entities", 0.5), evidence("bursts", 0.80), evidence("linker", 0.83)]
+    clear = [evidence("entities", 0.5), evidence("bursts", 0.80), evidence("linker", 0.86)]
     assert _decided(clear, units=40, examined=16, of="isolated bursts").way == "linker"
