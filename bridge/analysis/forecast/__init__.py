@@ -1,0 +1,48 @@
+"""The forecast: how likely it is that an event begins within a horizon, and whether anybody may be told so.
+
+Two forecast: the `reference`, an adaptive rate by the hour of the week, and models that move its log odds by what is
+known at the origin (`features`, `logistic`, `mixing`). `trust` keeps the evidence that the models do better. Until
+that is earned, and again after drift, the reference's probability is what is given, marked as "no skill here".
+`forecaster` is the straight path through all of them, `reasons` puts what moved the odds into words, `occurrences`
+holds the events.
+
+Rules: pure, like all of the thinking: no clock, no randomness. What is said at an origin looks at nothing after it; an
+outcome teaches once its horizon has passed. All that was learned can be stored and comes back equal.
+
+Decision: a target of its own for "any", each entity and each severity, rather than one model with the target as a
+feature. Most targets have nothing to forecast, and each must be able to be silent by itself.
+"""
+
+from __future__ import annotations
+
+from bridge.analysis.forecast.forecaster import (
+    Fit,
+    FitAsk,
+    Forecast,
+    Forecaster,
+    ForecasterState,
+    fit_models,
+)
+from bridge.analysis.forecast.occurrences import Occurrence, Occurrences
+from bridge.analysis.forecast.reasons import NO_SKILL, Reason, reasons
+from bridge.analysis.forecast.reference import Reference, ReferenceState
+from bridge.analysis.forecast.trust import EARNED, Trust, TrustState
+
+__all__ = [
+    "EARNED",
+    "NO_SKILL",
+    "Fit",
+    "FitAsk",
+    "Forecast",
+    "Forecaster",
+    "ForecasterState",
+    "Occurrence",
+    "Occurrences",
+    "Reason",
+    "Reference",
+    "ReferenceState",
+    "Trust",
+    "TrustState",
+    "fit_models",
+    "reasons",
+]
