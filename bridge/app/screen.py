@@ -21,6 +21,7 @@ import click
 PROGRESS_AFTER_S = 2.0
 COLOURS = {"critical": "red", "warning": "yellow", "info": "blue"}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_LEAST_SPAN_S, _MOST_SPAN_S = 60, 365 * 86400
 _SPAN = re.compile(r"(\d{1,6})([smhdw])")
 
 
@@ -39,6 +40,15 @@ def moment(context: click.Context, parameter: click.Parameter, text: str | None)
     except ValueError:
         pass
     raise click.BadParameter(f"{text!r} is no time; write 2026-01-31T12:00:00Z, or 4h for four hours ago")
+
+
+def duration(context: click.Context, parameter: click.Parameter, text: str) -> float:  # noqa: ARG001
+    """Return an option's span of time in s: `15m`, `4h`, `2d`; a minute at least, a year at most."""
+    found = _SPAN.fullmatch(text)
+    seconds = int(found[1]) * _UNITS[found[2]] if found else 0
+    if not _LEAST_SPAN_S <= seconds <= _MOST_SPAN_S:
+        raise click.BadParameter(f"{text!r} is no span from 1m to 365d; write 15m, 4h or 2d")
+    return float(seconds)
 
 
 class Progress:

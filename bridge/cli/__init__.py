@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from bridge.cli.asking import deliveries, incidents, quarantine, status
 from bridge.cli.group import tocsin
-from bridge.cli.running import check, demo, export, replay, score, serve
+from bridge.cli.running import backtest, check, demo, export, replay, score, serve
 
 __all__ = [
+    "backtest",
     "check",
     "deliveries",
     "demo",

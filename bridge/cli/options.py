@@ -29,6 +29,13 @@ def moment_of(context: click.Context, parameter: click.Parameter, text: str | No
     return moment(context, parameter, text)
 
 
+def duration_of(context: click.Context, parameter: click.Parameter, text: str) -> float:
+    """Return the span of time that an option names, s."""
+    from bridge.app.screen import duration
+
+    return duration(context, parameter, text)
+
+
 def asks_sidecar(command: Command) -> Command:
     """Give a command `--url`, `--token`, `--token-file`; it is called with a `Remote` first."""
 

@@ -16,6 +16,7 @@ from bridge.cli.options import (
     OUTPUT,
     as_json,
     asks_sidecar,
+    duration_of,
     moment_of,
     print_json,
     rfc3339,
@@ -159,6 +160,31 @@ def score(path: Path, out: Path | None) -> None:
             path, out, say=lambda fault: click.echo(fault, err=True), told=sys.stdout, progress=progress
         )
     sys.exit(0 if is_good else 1)
+
+
+@tocsin.command(
+    short_help="What would have been forecast for a file of events.",
+    epilog=examples(
+        "tocsin backtest events.csv --out forecasts.csv",
+        "tocsin backtest events.csv --horizon 1d --step 6h",
+    ),
+)
+@click.argument("events", type=FILE, metavar="EVENTS.csv")
+@click.option("--horizon", default="4h", show_default=True, callback=duration_of, metavar="SPAN",
+              help="How far ahead: 15m, 4h, 2d.")  # fmt: skip
+@click.option("--step", default="1h", show_default=True, callback=duration_of, metavar="SPAN",
+              help="From one origin to the next.")  # fmt: skip
+@click.option("--out", type=OUTPUT, metavar="F", help="Write here instead of to stdout.")
+def backtest(events: Path, *, horizon: float, step: float, out: Path | None) -> None:
+    """Say at each origin how likely it is that an event begins within the horizon, from what was known then.
+
+    EVENTS.csv has the header start[,end,entity,severity,text]; times are seconds since 1970 or RFC 3339. Out come
+    origin,probability,published,model. published is 0 where the models had not earned trust: what is given is then
+    the adaptive rate by the hour of the week. No line depends on what came after its origin.
+    """
+    from bridge.app.backtesting import backtest as run
+
+    run(events, horizon_s=horizon, step_s=step, out=out, say=lambda text: click.echo(text, err=True))
 
 
 @tocsin.command(
