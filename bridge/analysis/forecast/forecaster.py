@@ -102,23 +102,29 @@ class ForecasterState(Word, frozen=True, kw_only=True):
 
 def fit_models(ask: FitAsk, own: Occurrences, every: Occurrences | None = None) -> Fit:
     """Learn from what was told. A pure function, on one thread; a second for 20,000 origins."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # noqa: PLC0415 - only fits pay for it
+
     told = [each for each in ask.told if not each.acted]
     origins = np.array([each.origin_s for each in told])
     reference = logit(np.array([each.reference for each in told]))
     happened = np.array([bool(each.happened) for each in told])
+    mixed = logit(np.array([each.mixed for each in told]))
+    by_models = np.array([bool(each.members) for each in told])
     weights = ask.weight * np.exp2((origins - ask.now_s) / logistic.HALF_LIFE_S)
     rows = features(origins, own, every)
     kinds = kinds_of(1 if every is None else 2)
-    members = []
-    for member in MEMBERS:
-        held = np.array([REFERENCE_PENALTY, *(member.get(kind, np.inf) for kind in kinds)])
-        members.append(logistic.fit(rows, reference, happened, weights, held))
-    before = np.array(
-        [bool(each.members) for each in told]
-    )  # made by a model, before their outcome was known
-    said = logit(np.array([each.mixed for each in told]))
-    shift, scale = scaling(reference[before], said[before], happened[before], weights[before])
-    return Fit(members=tuple(members), shift=shift, scale=scale)
+    with threadpool_limits(1):  # a second thread would add up in another order
+        members = tuple(
+            logistic.fit(
+                rows, reference, happened, weights,
+                np.array([REFERENCE_PENALTY, *(member.get(kind, np.inf) for kind in kinds)]),
+            )
+            for member in MEMBERS
+        )  # fmt: skip
+        shift, scale = scaling(
+            reference[by_models], mixed[by_models], happened[by_models], weights[by_models]
+        )
+    return Fit(members=members, shift=shift, scale=scale)
 
 
 Fitting = Callable[[FitAsk, Occurrences, Occurrences | None], Fit]

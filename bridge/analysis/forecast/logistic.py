@@ -5,7 +5,8 @@ Newton's method. With all weights at nothing it says what the reference says, so
 reference", not "say one half". Origins whose horizons overlap tell the same thing several times: each counts as the
 share of its horizon that is its own, and half after `HALF_LIFE_S`.
 
-Rules: a fit is a pure function of its ask: ordered input, one thread, no randomness. Scoring is a product of matrices.
+Rules: a fit is a pure function of its ask: ordered input, no randomness; the caller keeps it on one thread. Scoring is
+a product and a sum.
 
 Decision: Newton's steps in numpy rather than scikit-learn, which knows no offset. Decision: logistic rather than
 boosted trees, which did worse at some hundred events: trees learn what a series of chance looks like.
@@ -78,21 +79,18 @@ def fit(
         penalties: On the squared weight of each standardised column, the reference's own log odds first, in events;
             infinite: the column has no say.
     """
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # noqa: PLC0415 - only fits pay for it
-
-    with threadpool_limits(1):  # a second thread would add up in another order
-        seen = _with_reference(rows, reference_logits)
-        total = weights.sum()
-        mean = (weights[:, None] * seen).sum(axis=0) / total
-        scale = np.sqrt((weights[:, None] * (seen - mean) ** 2).sum(axis=0) / total)
-        used = np.isfinite(penalties) & (scale > LEAST_SCALE)  # a column that never moves has no say either
-        scale[~used] = 1.0
-        design = np.column_stack([np.ones(len(seen)), (seen[:, used] - mean[used]) / scale[used]])
-        held = np.concatenate([[INTERCEPT_PENALTY], penalties[used]])
-        weight = np.zeros(len(penalties) + 1)
-        weight[np.concatenate([[True], used])] = _newton(
-            design, reference_logits, happened.astype(np.float64), weights, held
-        )
+    seen = _with_reference(rows, reference_logits)
+    total = weights.sum()
+    mean = (weights[:, None] * seen).sum(axis=0) / total
+    scale = np.sqrt((weights[:, None] * (seen - mean) ** 2).sum(axis=0) / total)
+    used = np.isfinite(penalties) & (scale > LEAST_SCALE)  # a column that never moves has no say either
+    scale[~used] = 1.0
+    design = np.column_stack([np.ones(len(seen)), (seen[:, used] - mean[used]) / scale[used]])
+    held = np.concatenate([[INTERCEPT_PENALTY], penalties[used]])
+    weight = np.zeros(len(penalties) + 1)
+    weight[np.concatenate([[True], used])] = _newton(
+        design, reference_logits, happened.astype(np.float64), weights, held
+    )
     return Weights(mean=_bytes(mean), scale=_bytes(scale), weight=_bytes(weight))
 
 
