@@ -248,6 +248,27 @@ class Score(Word, frozen=True, kw_only=True):
     reason: str
 
 
+#: What a forecast is about: anything, incidents of one severity, of one service.
+Aim = Literal["any", "severity", "service"]
+
+
+class Forecast(Word, frozen=True, kw_only=True):
+    """How likely it is that an incident begins in (at, until]."""
+
+    aim: Aim
+    name: str = ""  # of the severity or the service
+    at: datetime
+    until: datetime
+    probability: float  # what is given: the model's if it earned that, else the reference's
+    published: bool  # False: no skill here, `why_silent` says so
+    reference: float  # by how often incidents come at such hours
+    expected: float  # incidents, by the reference
+    expected_low: float  # four in five times they are at least so many
+    expected_high: float  # and at most so many
+    reasons: tuple[str, ...] = ()  # what moved the odds, first the most; none unless published
+    why_silent: str = ""
+
+
 #: What a person thinks of an incident; "" while nobody said.
 Opinion = Literal["", "useful", "false_alarm"]
 

@@ -22,8 +22,7 @@ from datetime import datetime
 from typing import Literal
 from urllib.parse import urlsplit
 
-from bridge.analysis.forecast.reasons import Reason
-from bridge.model import CausalWord, Word
+from bridge.model import CausalWord, Forecast, Word
 
 MOST = 5
 LEAST_LIKENESS = 0.2
@@ -37,15 +36,6 @@ DONE_WEIGHT, RUNBOOK_WEIGHT, LINKED_NOW_WEIGHT, ORDER_WEIGHT, CAUSE_WEIGHT = 1.0
 NOT_FOLLOWED_WEIGHT = 0.5  # a note after which the incident went on
 
 About = Literal["done", "runbook", "order"]
-
-
-class Outlook(Word, frozen=True, kw_only=True):
-    """A forecast, as far as it matters here."""
-
-    entity: str  # "": any
-    probability: float
-    published: bool
-    reasons: tuple[Reason, ...] = ()
 
 
 class Sign(Word, frozen=True, order=True):
@@ -97,7 +87,7 @@ class Advice(Word, frozen=True, kw_only=True):
 
 
 def recommend(
-    outlook: Outlook,
+    forecast: Forecast,
     signs: Iterable[Sign],
     pasts: Iterable[Past],
     orders: Iterable[Order] = (),
@@ -107,18 +97,18 @@ def recommend(
     """Return at most `MOST` recommendations, the best first.
 
     Args:
-        outlook: The forecast.
+        forecast: Of one target.
         signs: What fires now.
         pasts: Incidents that are over.
         orders: What precedes what.
         now: The time.
     """
-    if not outlook.published:
+    if not forecast.published:
         return ()
     fires = sorted(set(signs))
-    like = _like(outlook, fires, pasts, now)
+    like = _like(forecast, fires, pasts, now)
     found = [*_done(like), *_runbooks(fires, like), *_in_order(fires, orders)]
-    reasons = tuple(each.text for each in outlook.reasons[:1])
+    reasons = forecast.reasons[:1]
     found.sort(key=lambda each: (-round(each.score, 9), each.about, each.text))
     return tuple(_with_reason(each, reasons) for each in found[:MOST])
 
@@ -141,7 +131,7 @@ class _Like(Word, frozen=True):
     shared: tuple[str, ...]
 
 
-def _like(outlook: Outlook, signs: Sequence[Sign], pasts: Iterable[Past], now: datetime) -> list[_Like]:
+def _like(forecast: Forecast, signs: Sequence[Sign], pasts: Iterable[Past], now: datetime) -> list[_Like]:
     known = sorted(
         (each for each in pasts if not each.false_alarm and each.closed_at <= now),
         key=lambda each: (each.opened_at, each.incident),
@@ -149,8 +139,8 @@ def _like(outlook: Outlook, signs: Sequence[Sign], pasts: Iterable[Past], now: d
     named = {("entity", each.entity) for each in signs if each.entity} | {
         ("kind", each.kind) for each in signs
     }
-    if outlook.entity:
-        named.add(("entity", outlook.entity))
+    if forecast.aim == "service":
+        named.add(("entity", forecast.name))
     weights = _rarity(known)
     found = []
     for past in known:

@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from timeline import START
 
-from bridge.analysis.forecast import Reason
-from bridge.analysis.recommending import Note, Order, Outlook, Past, Sign, is_link, recommend
+from bridge.analysis.recommending import Note, Order, Past, Sign, is_link, recommend
+from bridge.model import Forecast
 
 NOW = START + timedelta(days=30)
-OUTLOOK = Outlook(
-    entity="checkout", probability=0.4, published=True,
-    reasons=(Reason(text="3 incidents of checkout in the last hour: 2.4 times the odds", factor=2.4),),
+FORECAST = Forecast(
+    aim="service", name="checkout", at=NOW, until=NOW + timedelta(hours=4), probability=0.4, published=True,
+    reference=0.2, expected=0.3, expected_low=0.0, expected_high=1.0,
+    reasons=("3 incidents of checkout in the last hour: 2.4 times the odds", "1 is open: 1.2 times the odds"),
 )  # fmt: skip
 SIGNS = (Sign("PostgresSlow", "db-1", "https://runbooks.example/slow"), Sign("QueueFull", "checkout"))
 
@@ -46,7 +47,7 @@ def past(
 
 
 def test_what_was_done_in_an_incident_alike_is_recommended_with_its_evidence():
-    found = recommend(OUTLOOK, SIGNS, [past()], now=NOW)
+    found = recommend(FORECAST, SIGNS, [past()], now=NOW)
     done = next(each for each in found if each.about == "done")
     assert "failed over to db-2" in done.text
     assert done.incidents == ("inc-1",)
@@ -56,17 +57,19 @@ def test_what_was_done_in_an_incident_alike_is_recommended_with_its_evidence():
 
 
 def test_without_the_right_to_publish_nothing_is_recommended():
-    assert recommend(replace(OUTLOOK, published=False), SIGNS, [past()], now=NOW) == ()
+    assert recommend(replace(FORECAST, published=False), SIGNS, [past()], now=NOW) == ()
 
 
 def test_incidents_that_are_not_alike_and_false_alarms_lend_nothing():
     other = past("inc-2", kinds=("DiskFull",), entities=("web-9",))
     alarm = past("inc-3", false_alarm=True)
-    assert not [each for each in recommend(OUTLOOK, SIGNS, [other, alarm], now=NOW) if each.about == "done"]
+    assert not [each for each in recommend(FORECAST, SIGNS, [other, alarm], now=NOW) if each.about == "done"]
 
 
 def test_an_incident_that_is_not_over_lends_nothing():
-    assert not [each for each in recommend(OUTLOOK, SIGNS, [past(days=0.0)], now=NOW) if each.about == "done"]
+    assert not [
+        each for each in recommend(FORECAST, SIGNS, [past(days=0.0)], now=NOW) if each.about == "done"
+    ]
 
 
 def test_the_more_alike_the_newer_and_what_ended_it_come_first():
@@ -77,7 +80,7 @@ def test_the_more_alike_the_newer_and_what_ended_it_come_first():
     found = [
         each.text[-2]
         for each in recommend(
-            OUTLOOK, (SIGNS[0], Sign("QueueFull", "checkout")), [went_on, old, less, alike], now=NOW
+            FORECAST, (SIGNS[0], Sign("QueueFull", "checkout")), [went_on, old, less, alike], now=NOW
         )
         if each.about == "done"
     ]
@@ -87,8 +90,8 @@ def test_the_more_alike_the_newer_and_what_ended_it_come_first():
 
 
 def test_the_same_words_of_several_incidents_are_one_recommendation_that_counts_more():
-    once = recommend(OUTLOOK, SIGNS, [past("inc-1")], now=NOW)
-    twice = recommend(OUTLOOK, SIGNS, [past("inc-1"), past("inc-2", note="Failed  over to DB-2")], now=NOW)
+    once = recommend(FORECAST, SIGNS, [past("inc-1")], now=NOW)
+    twice = recommend(FORECAST, SIGNS, [past("inc-1"), past("inc-2", note="Failed  over to DB-2")], now=NOW)
     score = [next(each for each in found if each.about == "done").score for found in (once, twice)]
     assert score[1] > score[0]
     assert len([each for each in twice if each.about == "done"]) == 1
@@ -96,7 +99,7 @@ def test_the_same_words_of_several_incidents_are_one_recommendation_that_counts_
 
 def test_runbooks_of_what_fires_now_and_of_incidents_alike_are_linked():
     found = recommend(
-        OUTLOOK,
+        FORECAST,
         SIGNS,
         [past(note="", runbooks=frozenset({"https://runbooks.example/pg", "javascript:alert(1)"}))],
         now=NOW,
@@ -129,7 +132,7 @@ def test_what_fires_and_is_followed_by_others_is_to_be_looked_at_first():
         Order("PostgresSlow", "QueueFull", "causes", "x"),
         Order("Other", "Down", "causes", "y"),
     ]
-    found = [each for each in recommend(OUTLOOK, SIGNS, [], orders, now=NOW) if each.about == "order"]
+    found = [each for each in recommend(FORECAST, SIGNS, [], orders, now=NOW) if each.about == "order"]
     assert [each.text for each in found] == [
         "Look at PostgresSlow first: it precedes Down, which does not fire yet"
     ]
@@ -138,7 +141,7 @@ def test_what_fires_and_is_followed_by_others_is_to_be_looked_at_first():
 
 def test_nobody_says_causes_where_it_is_not_known():
     found = recommend(
-        OUTLOOK, SIGNS, [], [Order("PostgresSlow", "Down", "causes", "a person named it")], now=NOW
+        FORECAST, SIGNS, [], [Order("PostgresSlow", "Down", "causes", "a person named it")], now=NOW
     )
     assert "it causes Down" in found[0].text or "it causes Down" in found[1].text
 
@@ -155,8 +158,8 @@ def test_the_order_of_what_goes_in_is_of_no_account_and_all_of_it_is_bounded(row
     mixed, signs = list(rows), list(SIGNS)
     chance.shuffle(mixed)
     chance.shuffle(signs)
-    found = recommend(OUTLOOK, SIGNS, rows, now=NOW)
-    assert recommend(OUTLOOK, signs, mixed, now=NOW) == found
+    found = recommend(FORECAST, SIGNS, rows, now=NOW)
+    assert recommend(FORECAST, signs, mixed, now=NOW) == found
     assert len(found) <= 5
     assert all(0.0 < each.score <= 1.0 and each.evidence for each in found)
     assert [each.score for each in found] == sorted((each.score for each in found), reverse=True)

@@ -4,7 +4,7 @@ Two forecast: the `reference`, an adaptive rate by the hour of the week, and mod
 known at the origin (`features`, `logistic`, `mixing`). `trust` keeps the evidence that the models do better. Until
 that is earned, and again after drift, the reference's probability is what is given, marked as "no skill here".
 `forecaster` is the straight path through all of them, `reasons` puts what moved the odds into words, `occurrences`
-holds the events.
+holds the events. `outlooks` makes of all that what is told: one forecast per target at a fixed tick.
 
 Rules: pure, like all of the thinking: no clock, no randomness. What is said at an origin looks at nothing after it; an
 outcome teaches once its horizon has passed. All that was learned can be stored and comes back equal.
@@ -18,31 +18,37 @@ from __future__ import annotations
 from bridge.analysis.forecast.forecaster import (
     Fit,
     FitAsk,
-    Forecast,
     Forecaster,
     ForecasterState,
+    Said,
     fit_models,
 )
 from bridge.analysis.forecast.occurrences import Occurrence, Occurrences
+from bridge.analysis.forecast.outlooks import ANY, Outlook, Target, look_ahead, targets_of
 from bridge.analysis.forecast.reasons import NO_SKILL, Reason, reasons
 from bridge.analysis.forecast.reference import Reference, ReferenceState
 from bridge.analysis.forecast.trust import EARNED, Trust, TrustState
 
 __all__ = [
+    "ANY",
     "EARNED",
     "NO_SKILL",
     "Fit",
     "FitAsk",
-    "Forecast",
     "Forecaster",
     "ForecasterState",
     "Occurrence",
     "Occurrences",
+    "Outlook",
     "Reason",
     "Reference",
     "ReferenceState",
+    "Said",
+    "Target",
     "Trust",
     "TrustState",
     "fit_models",
+    "look_ahead",
     "reasons",
+    "targets_of",
 ]

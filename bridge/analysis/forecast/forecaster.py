@@ -47,7 +47,7 @@ BLOCK = 4096  # origins whose features are taken at once
 Name = Literal["reference", "logistic"]
 
 
-class Forecast(Word, frozen=True, kw_only=True):
+class Said(Word, frozen=True, kw_only=True):
     """What is said at one origin."""
 
     origin_s: float
@@ -155,7 +155,7 @@ class Forecaster:
         every: Occurrences | None = None,
         *,
         fit: Fitting = fit_models,
-    ) -> Iterator[Forecast]:
+    ) -> Iterator[Said]:
         """Yield a forecast for each origin; a fit that is due is made on the spot and acts at once.
 
         Args:
@@ -175,7 +175,7 @@ class Forecaster:
             yield from self.say(origins[first:last], own, every)
             first = last
 
-    def say(self, origins: Floats, own: Occurrences, every: Occurrences | None = None) -> Iterator[Forecast]:
+    def say(self, origins: Floats, own: Occurrences, every: Occurrences | None = None) -> Iterator[Said]:
         """Yield a forecast for each origin with the models that are there."""
         references = np.array([self._refer(origin_s, own) for origin_s in origins.tolist()])
         members = np.tile(references[:, None], (1, 1 + len(self._models)))
@@ -198,7 +198,7 @@ class Forecaster:
         since = np.array(origins, np.float64)
         return [bool(number) for number in own.begun(since, since + self.horizon_s)]
 
-    def _forecast(self, origin_s: float, members: Floats) -> Forecast:
+    def _forecast(self, origin_s: float, members: Floats) -> Said:
         reference = float(members[0])
         has_models = len(members) > 1
         said = mixed = reference
@@ -213,7 +213,7 @@ class Forecaster:
             )
         )  # fmt: skip
         published = has_models and self.trust.earned
-        return Forecast(
+        return Said(
             origin_s=origin_s, probability=said if published else reference, published=published,
             model="logistic" if published else "reference", reference=reference, said=said,
         )  # fmt: skip
