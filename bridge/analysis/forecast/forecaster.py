@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from bridge.analysis.forecast import logistic
 from bridge.analysis.forecast.features import features, kinds_of
+from bridge.analysis.forecast.kept import ACTED, BY_MODELS, HAPPENED, Kept, KeptState, columns_of
 from bridge.analysis.forecast.logistic import Model, Weights, logit, sigmoid
 from bridge.analysis.forecast.mixing import Mixture, scaled, scaling
 from bridge.analysis.forecast.occurrences import Floats, Occurrences
@@ -59,7 +60,7 @@ class Said(Word, frozen=True, kw_only=True):
 
 
 class Told(Word, frozen=True, array_like=True):
-    """A forecast as it is remembered until its outcome has been learned from, and for fits after that."""
+    """A forecast as it is remembered until its outcome is known."""
 
     origin_s: float
     reference: float
@@ -68,13 +69,12 @@ class Told(Word, frozen=True, array_like=True):
     said: float
     purse: int  # that bets on it; -1: none
     acted: bool = False
-    happened: bool | None = None
 
 
 class FitAsk(Word, frozen=True, kw_only=True):
     """All that one fit may know."""
 
-    told: tuple[Told, ...]  # with their outcomes, ascending
+    kept: KeptState
     weight: float  # of one origin: the share of its horizon that is its own
     now_s: float
 
@@ -97,19 +97,15 @@ class ForecasterState(Word, frozen=True, kw_only=True):
     fit: Fit | None
     next_fit_s: float
     awaited: tuple[Told, ...]
-    told: tuple[Told, ...]
+    kept: KeptState
 
 
 def fit_models(ask: FitAsk, own: Occurrences, every: Occurrences | None = None) -> Fit:
     """Learn from what was told. A pure function, on one thread; a second for 20,000 origins."""
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # noqa: PLC0415 - only fits pay for it
 
-    told = [each for each in ask.told if not each.acted]
-    origins = np.array([each.origin_s for each in told])
-    reference = logit(np.array([each.reference for each in told]))
-    happened = np.array([bool(each.happened) for each in told])
-    mixed = logit(np.array([each.mixed for each in told]))
-    by_models = np.array([bool(each.members) for each in told])
+    origins, references, mixed, happened, by_models = columns_of(ask.kept)
+    reference, said = logit(references), logit(mixed)
     weights = ask.weight * np.exp2((origins - ask.now_s) / logistic.HALF_LIFE_S)
     rows = features(origins, own, every)
     kinds = kinds_of(1 if every is None else 2)
@@ -121,9 +117,7 @@ def fit_models(ask: FitAsk, own: Occurrences, every: Occurrences | None = None) 
             )
             for member in MEMBERS
         )  # fmt: skip
-        shift, scale = scaling(
-            reference[by_models], mixed[by_models], happened[by_models], weights[by_models]
-        )
+        shift, scale = scaling(reference[by_models], said[by_models], happened[by_models], weights[by_models])
     return Fit(members=members, shift=shift, scale=scale)
 
 
@@ -144,7 +138,7 @@ class Forecaster:
         self._models: list[Model] = []
         self._next_fit_s = since_s + FIRST_FIT_S
         self._awaited: deque[Told] = deque()
-        self._told: deque[Told] = deque(maxlen=MAX_ORIGINS)
+        self._kept = Kept(MAX_ORIGINS)
 
     # ---- the straight path -------------------------------------------------------------------------------
 
@@ -249,14 +243,15 @@ class Forecaster:
                 self.mixture.learn(np.array(told.members), self.weight, happened=happened)
                 if told.purse >= 0:
                     self.trust.learn(told.purse, told.said, told.reference, happened=happened)
-            self._told.append(replace(told, happened=happened))
+            flags = HAPPENED * happened | ACTED * told.acted | BY_MODELS * bool(told.members)
+            self._kept.add(told.origin_s, told.reference, told.mixed, flags)
 
     def acted(self, origin_s: float) -> None:
         """Mark a forecast that people acted on, and those whose horizon overlaps with its own: they teach nothing."""
-        for kept in (self._awaited, self._told):
-            for number, each in enumerate(kept):
-                if abs(each.origin_s - origin_s) < self.horizon_s:
-                    kept[number] = replace(each, acted=True)
+        self._kept.act(origin_s - self.horizon_s, origin_s + self.horizon_s)
+        for number, each in enumerate(self._awaited):
+            if abs(each.origin_s - origin_s) < self.horizon_s:
+                self._awaited[number] = replace(each, acted=True)
 
     def due(self, now_s: float, own: Occurrences) -> FitAsk | None:
         """Return what to fit, if a fit is due now and there is enough to learn from."""
@@ -266,10 +261,10 @@ class Forecaster:
         since_s = self.reference.since_s
         wait_s = min(MOST_BETWEEN_FITS_S, max(DAY_S, GROWTH * (now_s - since_s)))
         self._next_fit_s = (now_s // DAY_S) * DAY_S + max(DAY_S, wait_s // DAY_S * DAY_S)
-        usable = [each for each in self._told if not each.acted]
-        if sum(bool(each.happened) for each in usable) * self.weight < LEAST_HAPPENED:
+        kept = self._kept.state()
+        if columns_of(kept).happened.sum() * self.weight < LEAST_HAPPENED:
             return None
-        return FitAsk(told=tuple(usable), weight=self.weight, now_s=now_s)
+        return FitAsk(kept=kept, weight=self.weight, now_s=now_s)
 
     def take(self, fit: Fit) -> None:
         """Let a fit act from here on.
@@ -282,12 +277,12 @@ class Forecaster:
 
     # ---- being stored ------------------------------------------------------------------------------------
 
-    def state(self) -> ForecasterState:
-        """Return all it knows."""
+    def state(self, most: int | None = None) -> ForecasterState:
+        """Return all it knows; `most`: of how many origins the outcome is kept to learn from."""
         return ForecasterState(
             step_s=self.step_s, reference=self.reference.state(), trust=self.trust.state(),
             mixture=tuple(self.mixture.trust.tolist()), fit=self.fit, next_fit_s=self._next_fit_s,
-            awaited=tuple(self._awaited), told=tuple(self._told),
+            awaited=tuple(self._awaited), kept=self._kept.state(most),
         )  # fmt: skip
 
     @classmethod
@@ -305,5 +300,5 @@ class Forecaster:
             found.take(state.fit)
         found._next_fit_s = state.next_fit_s
         found._awaited.extend(state.awaited)
-        found._told.extend(state.told)
+        found._kept = Kept(MAX_ORIGINS, state.kept)
         return found

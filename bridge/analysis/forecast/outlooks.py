@@ -92,8 +92,7 @@ def look_ahead(
     else:
         forecaster = Forecaster.of(before.forecaster)
     said = next(iter(forecaster.forecasts(np.array([now_s]), own, every)))
-    state = forecaster.state()
-    state = replace(state, told=state.told[-MAX_LEARNED:])
+    state = forecaster.state(MAX_LEARNED)
     return Outlook(target=target, forecaster=state, newest=_forecast(target, forecaster, said, own, every))
 
 
