@@ -14,8 +14,8 @@ last events were and the calendar, scikit-learn's logistic regression fitted on 
 Skill is 1 - Brier / Brier of the reference. Gain is the log score's, in thousandths of a nat per horizon. Slope is
 that of the outcomes on the log odds (1: means what it says). `silent`: share of the origins.
 
-How the choices were made: on the generated series below (other seeds) and on the first half, by time, of each file.
-The second half was looked at to be reported. What was tried on it and changed nothing stands in docs/forecasts.md.
+How the choices were made: on generated series of other seeds and on the first half, by time, of each file. The second
+half is there to be reported; docs/forecasts.md says when it was seen.
 """
 
 from __future__ import annotations
