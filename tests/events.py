@@ -26,13 +26,13 @@ def chance(
     )
 
 
-def announced(seed: int, *, days: int = 60, since_s: float = MONDAY_S) -> Occurrences:
+def announced(seed: int, *, days: int = 60, length: int = 6, since_s: float = MONDAY_S) -> Occurrences:
     """Events that come in trains: after one, more follow within hours."""
     chosen = np.random.default_rng(seed)
     starts: list[float] = []
     for first in np.cumsum(chosen.exponential(1.5 * DAY_S, days)):
         if first < days * DAY_S:
-            train = np.cumsum(chosen.exponential(2 * HOUR_S, chosen.poisson(6) + 1))
+            train = np.cumsum(chosen.exponential(2 * HOUR_S, chosen.poisson(length) + 1))
             starts += (since_s + first + train).tolist()
     return Occurrences(Occurrence(start, start + 600.0, "db", "major", "train") for start in starts)
 

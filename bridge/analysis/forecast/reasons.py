@@ -86,8 +86,10 @@ def _lately(row: Rows, parts: Floats, scope: str) -> str:
     age_s = (FORGOTTEN_S + 600.0) / math.exp(float(row[best])) - 600.0
     if age_s >= FORGOTTEN_S * 0.99:
         return f"{scope} not for a month"
-    which = "the last" if best == len(WINDOWS_S) else f"the last {RECENT[best - len(WINDOWS_S)]}"
-    return f"{which} of {scope} came within {_span(age_s)}"
+    number = RECENT[best - len(WINDOWS_S)]
+    if number == 1:
+        return f"the last {scope.replace('incidents', 'incident', 1)} began {_age(age_s)} ago"
+    return f"the last {number} {scope} began within {_age(age_s)}"
 
 
 def _open(logarithm: float) -> str:
@@ -102,6 +104,12 @@ def _span(seconds: float) -> str:
             number = round(seconds / size)
             return unit if number == 1 else f"{number} {unit}s"
     return "minute"
+
+
+def _age(seconds: float) -> str:
+    """Return "1 hour", "4 hours", "15 minutes"."""
+    text = _span(seconds)
+    return text if text[0].isdigit() else f"1 {text}"
 
 
 _HASHED = {"entity": "what was hit", "severity": "how severe it was", "text": "what it said"}

@@ -22,7 +22,7 @@ from bridge.analysis.forecast import (
 from bridge.analysis.forecast.outlooks import acted, step_of
 
 HORIZON_S = 4 * 3600.0
-TRAINS = announced(1, days=45)
+TRAINS = announced(1, days=45, length=16)
 
 
 def ticks(events, number):
