@@ -9,6 +9,7 @@ import msgspec
 from hypothesis import HealthCheck, settings
 from msgspec.structs import replace
 
+from bridge.analysis.incidents import EpisodeKey
 from bridge.pipeline import Outcome, State
 from bridge.pipeline.bursts import arrivals_of
 from bridge.pipeline.desk import Desk
@@ -59,14 +60,13 @@ def derived(tenant: Tenant) -> dict[str, object]:
     }
 
 
-def windows(state: State) -> dict[str, dict[object, str]]:
+def windows(state: State) -> dict[str, dict[EpisodeKey, str]]:
     """What a learned linker sees of each tenant's last quarter of an hour: which alert is in which incident."""
     links = Links(Desk(state, Outcome()))
     seen = {}
     for name, tenant in state.tenants.items():
         if links.way(tenant) == "linker":
-            window = links.window(tenant)
-            seen[name] = {key: window.incident_of(row) for row, key in enumerate(window.keys)}
+            seen[name] = links.window(tenant).homes()
     return seen
 
 

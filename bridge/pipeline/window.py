@@ -77,6 +77,10 @@ class Window:
         """The alerts that are here, in the order of their rows."""
         return self._keys[self._first :]
 
+    def homes(self) -> dict[EpisodeKey, str]:
+        """Return in which incident each alert is that is here."""
+        return {self._keys[row]: self.incident_of(row) for row in range(self._first, len(self._keys))}
+
     def key_of(self, row: int) -> EpisodeKey:
         """Return which alert a row is."""
         return self._keys[row]

@@ -38,7 +38,10 @@ def together(thinking: Thinking, *names: str) -> bool:
 
 def test_a_surge_founds_an_incident_and_takes_along_what_came_in_the_last_ten_seconds() -> None:
     thinking = running()
-    assert episode(thinking, "Slow100").why == "same service shop; 100 s after the newest alert, without a surge in between"
+    assert (
+        episode(thinking, "Slow100").why
+        == "same service shop; 100 s after the newest alert, without a surge in between"
+    )
     for number, at in enumerate(("185s", "194s", "196s", "198s", "200s", "200s")):
         thinking.hears(at, pay(f"Fast{number}", at))
     assert len(thinking.tenant.groups) == 2

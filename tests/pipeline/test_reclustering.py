@@ -244,6 +244,5 @@ def test_every_alert_is_in_one_incident_after_many_rounds() -> None:
     held = Counter(key for group in thinking.tenant.groups.values() for key in group.episodes)
     assert len(held) == 40
     assert set(held.values()) == {1}
-    shown = the_window(thinking)
-    for row, key in enumerate(shown.keys):
-        assert key in thinking.tenant.groups[shown.incident_of(row)].episodes
+    for key, incident in the_window(thinking).homes().items():
+        assert key in thinking.tenant.groups[incident].episodes

@@ -8,7 +8,7 @@ forecasts that were made before their outcome was known (Platt 1999), and itself
 Rules: only outcomes whose horizon has passed. Cost: some microseconds an outcome.
 
 Decision: Platt's two numbers at every count rather than isotonic steps above 1,000 events: steps say 0 and 1, which
-the log score does not forgive, and what they add at some thousand events was not to be seen.
+the log score does not forgive.
 """
 
 from __future__ import annotations
