@@ -61,6 +61,7 @@ class RowKind(StrEnum):
     FEEDBACK = "feedback"  # what a person says of an incident: `analysis.feedback`
     FOUND = "found"  # what all Alertmanagers of a source list, asked through their API
     RECORDED = "recorded"  # the bytes that Alertmanager's event recorder sent
+    SAMPLES = "samples"  # values of a configured Prometheus series: `analysis.samples`
     REPLAYED = "replayed"  # an entry of the quarantine was sent again; changes nothing that is thought
 
 

@@ -309,6 +309,50 @@ def test_what_is_wrong_with_asking_is_said(tmp_path, keys, told):
     assert any(told in fault and "sources" in fault for fault in found), found
 
 
+PROMETHEUS = "sources: [{name: eu, tenant: default, prometheus: 'http://prom:9090/'}, {name: us}]\n"
+
+
+def test_series_are_handed_on_with_whom_to_ask(tmp_path):
+    text = (
+        PROMETHEUS
+        + """
+analysis:
+  series:
+    - {name: load, query: "sum(load)"}
+    - {name: errors, query: "rate(errors[5m])", source: eu, step: 5m, labels: {service: shop}}
+"""
+    )
+    load_, errors = load(tmp_path, text).series
+    assert load_ == config.SeriesSettings(
+        tenant="default",
+        source="eu",
+        name="load",
+        query="sum(load)",
+        url="http://prom:9090",
+        step_s=60.0,
+        labels={},
+    )
+    assert (errors.step_s, errors.labels) == (300.0, {"service": "shop"})
+
+
+@pytest.mark.parametrize(
+    ("sources", "series", "told"),
+    [
+        ("", "{name: a, query: b}", "analysis.series.a: has nobody to ask; write `prometheus: url`"),
+        (PROMETHEUS, "{name: a, query: b, source: us}", "analysis.series.a.source: names no source with a Prometheus"),
+        (PROMETHEUS.replace("{name: us}", "{name: us, prometheus: 'http://p'}"), "{name: a, query: b}",
+         "write `source:` with one of eu, us"),
+        (PROMETHEUS, "{name: a, query: b}, {name: a, query: c}", "analysis.series.a.name: is the name of an earlier"),
+        (PROMETHEUS, "{name: a, query: b, step: 100ms}", "analysis.series.a.step: must be at least 1s"),
+        (PROMETHEUS, "{name: a}", "analysis.series.a.query: is missing"),
+        (PROMETHEUS, "{name: a, query: ''}", "analysis.series.a.query"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_series_is_said(tmp_path, sources, series, told):
+    found = faults(tmp_path, f"{sources}analysis: {{series: [{series}]}}\n")
+    assert any(told in fault for fault in found), found
+
+
 def test_a_list_without_destinations_is_noted(tmp_path):
     assert "incidents go nowhere" in load(tmp_path, "destinations: []").notes[0]
     assert load(tmp_path, "listen: 127.0.0.1:1").notes == ()
@@ -432,7 +476,9 @@ def test_sizes_have_units(text, expected):
 
 
 #: Settings of which the shipped file shows an example, since their default is nothing at all.
-EXAMPLES = {"destinations", "sources[].name", "sources[].alertmanagers", "analysis.severities"}
+EXAMPLES = {
+    "destinations", "sources[].name", "sources[].alertmanagers", "analysis.severities", "analysis.series",
+}  # fmt: skip
 
 
 def uncommented(text: str) -> str:

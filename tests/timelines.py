@@ -19,6 +19,7 @@ from linkers import LINKERS
 
 from bridge.analysis.feedback import EpisodeRef, Feedback, FeedbackKind
 from bridge.analysis.rounds import Content, Found, Standing
+from bridge.analysis.samples import Line, Samples
 from bridge.analysis.settings import AnalysisSettings, Destination, Heartbeat, Route, Source
 from bridge.analysis.text import template_of
 from bridge.analysis.topology import Call, Chart, Service
@@ -163,6 +164,15 @@ _recorded = st.tuples(
         min_size=1, max_size=4,
     ),
 )  # fmt: skip
+#: Minutes back, where the newest may come twice or late, and values, most of them alike.
+_samples = st.tuples(
+    st.just(RowKind.SAMPLES),
+    st.lists(
+        st.tuples(st.sampled_from(("shop", "pay")), st.sampled_from((0, 0, 1, 1, 2, 9)),
+                  st.sampled_from((1.0, 1.5, 2.0, 2.0, 90.0, -1e308))),
+        max_size=5,
+    ),
+)  # fmt: skip
 _kinds: dict[str, st.SearchStrategy[tuple[Any, ...]]] = {
     "webhook": _webhooks,
     "vectors": _vectors,
@@ -176,6 +186,7 @@ _kinds: dict[str, st.SearchStrategy[tuple[Any, ...]]] = {
     "settings": st.tuples(st.just(RowKind.SETTINGS), st.sampled_from(SETTINGS)),
     "topology": st.tuples(st.just(RowKind.TOPOLOGY), st.sampled_from(CHARTS)),
     "linker": st.tuples(st.just(RowKind.LINKER), st.sampled_from(LINKERS)),
+    "samples": _samples,
 }
 _steps = st.tuples(
     st.sampled_from(PAUSES),
@@ -187,7 +198,7 @@ _steps = st.tuples(
         + ("found",) * 5
         + ("settings",) * 3
         + ("linker",) * 3
-        + ("topology",)
+        + ("topology", "samples", "samples")
         + tuple(_kinds)
     ).flatmap(_kinds.__getitem__),
 )
@@ -244,8 +255,9 @@ def _body(at: datetime, kind: RowKind, *given: Any) -> bytes:
         case RowKind.WEBHOOK:
             alerts = [_alert(labels, at, starts, ends) for labels, starts, ends in given[0]]
             return timeline.webhook(alerts, group=given[1])
-        case RowKind.FOUND | RowKind.RECORDED:
-            return _round(at, *given) if kind is RowKind.FOUND else _record(at, given[0])
+        case RowKind.FOUND | RowKind.RECORDED | RowKind.SAMPLES:
+            made = {RowKind.FOUND: _round, RowKind.RECORDED: _record, RowKind.SAMPLES: _measured}
+            return made[kind](at, *given)
         case RowKind.REJECTED:
             return json.dumps({"reason": "no JSON", "body_base64": base64.b64encode(b"{").decode()}).encode()
         case RowKind.VECTORS:
@@ -278,6 +290,15 @@ def _round(
         left={fingerprint_of(POOL[number]): age_s for number, age_s in left.items()},
     )  # fmt: skip
     return msgspec.json.encode(found)
+
+
+def _measured(at: datetime, values: list[tuple[str, int, float]]) -> bytes:
+    minute = at.timestamp() // 60
+    lines = tuple(
+        Line(labels={"service": service}, points=(((minute - back) * 60.0, value),))
+        for service, back, value in values
+    )
+    return msgspec.json.encode(Samples(name="load", step_s=60.0, lines=lines))
 
 
 def _record(at: datetime, events: list[tuple[Any, ...]]) -> bytes:

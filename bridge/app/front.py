@@ -40,6 +40,7 @@ from bridge.app.listening import Listening
 from bridge.app.locks import Lock
 from bridge.app.polling import Polling
 from bridge.app.recovery import Launch, Patience, Recovery
+from bridge.app.sampling import Sampling
 from bridge.app.service_graphs import ServiceGraphs
 from bridge.app.supervision import Supervisor, command, start_analyst
 from bridge.app.systemd import notify, watchdog_s
@@ -137,6 +138,13 @@ class Front:
             telemetry=self.telemetry,
             clock=time.monotonic,
         )
+        self.sampling = Sampling(
+            put=self.inbox.put,
+            series=lambda: self.settings.series,
+            stored=state.measured_until,
+            telemetry=self.telemetry,
+            wall=time.time,
+        )
         self.chores = Chores(
             data=data,
             inbox=self.inbox,
@@ -185,6 +193,7 @@ class Front:
                         self.troubles.run(),
                         self.telling.run(),
                         self.polling.run(),
+                        self.sampling.run(),
                         self._keep_reloading(),
                         self._watchdog(),
                         self.chores.run(),
@@ -366,6 +375,7 @@ class Front:
     def _on_state_lost(self) -> None:
         self.telling.tell_anew()
         self.service_graphs.tell_anew()
+        self.sampling.tell_anew()
 
     async def _start_analyst(self, launch: Launch, skips: Sequence[int]) -> Process:
         level = self.settings.log_level.upper()

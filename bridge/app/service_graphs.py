@@ -19,13 +19,12 @@ import msgspec
 from bridge.analysis import service_graph
 from bridge.analysis.service_graph import Seen
 from bridge.analysis.topology import Chart
+from bridge.app import prometheus
 from bridge.model import OWN_SOURCE, RowKind
 from bridge.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
-TIMEOUT_S = 30.0
-MAX_ANSWER_BYTES = 32 << 20
 _NONE = Chart(origin="prometheus")
 
 
@@ -84,13 +83,7 @@ class ServiceGraphs:
 
     async def _known(self, tenant: str, urls: Sequence[str]) -> Chart:
         """Return what a tenant's servers have said of late."""
-        async with aiohttp.ClientSession(
-            headers={"User-Agent": "tocsin", "Accept-Encoding": "identity"},
-            timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-        ) as session:
+        async with prometheus.session() as session:
             answers = await asyncio.gather(*(self._ask(session, url) for url in urls))
         heard = [series for series in answers if series is not None]
         before = self._seen.get(tenant, Seen())
@@ -106,7 +99,7 @@ class ServiceGraphs:
         try:
             found = [await _series(session, url, query) for query in service_graph.QUERIES]
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            reason = str(error) if isinstance(error, ValueError) else _reason(error)
+            reason = prometheus.reason_of(error)
             self._telemetry.add("tocsin_service_graph_polls_total", result="failed")
             if self._why.get(url) != reason:  # once, not every few minutes
                 logger.warning(
@@ -136,21 +129,5 @@ async def _series(session: aiohttp.ClientSession, url: str, query: str) -> list[
         ValueError: The answer is not one, or too large.
         ClientError: There is none.
     """
-    asked = {"query": query, "timeout": f"{TIMEOUT_S:.0f}s"}
-    async with session.get(f"{url}/api/v1/query", params=asked, allow_redirects=False) as answer:
-        body = bytearray()
-        async for part in answer.content.iter_chunked(1 << 16):
-            body += part
-            if len(body) > MAX_ANSWER_BYTES:
-                raise ValueError(f"it answers with more than {MAX_ANSWER_BYTES >> 20} MiB")
-        if answer.status >= 300 and not body.startswith(b"{"):  # noqa: PLR2004 - HTTP
-            raise ValueError(f"it answers {answer.status}")
-    return await asyncio.to_thread(service_graph.series_of, bytes(body))
-
-
-def _reason(error: Exception) -> str:
-    """Return what is wrong in a few words, without an address."""
-    if isinstance(error, TimeoutError):
-        return f"no answer within {TIMEOUT_S:.0f} s"
-    cause = getattr(error, "os_error", None)
-    return getattr(cause, "strerror", None) or type(error).__name__
+    body = await prometheus.answer_of(session, url, "/api/v1/query", {"query": query})
+    return await asyncio.to_thread(service_graph.series_of, body)

@@ -17,6 +17,7 @@ from bridge.config.settings import (
     DestinationKind,
     DestinationSettings,
     PollSettings,
+    SeriesSettings,
     Settings,
     Token,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "DestinationKind",
     "DestinationSettings",
     "PollSettings",
+    "SeriesSettings",
     "Settings",
     "Token",
     "default",

@@ -42,6 +42,7 @@ from bridge.config.settings import (
     DestinationKind,
     DestinationSettings,
     PollSettings,
+    SeriesSettings,
     Settings,
     Token,
 )
@@ -181,6 +182,7 @@ def _settings(
         analysis=_analysis(parts, checks, _told(destinations, kinds), retention),
         topology=topology.chart,
         prometheus=checks.prometheus(),
+        series=checks.series(),
         destinations=tuple(destinations),
         delivery=_delivery(parts),
         raw_s=retention.raw_s,
@@ -323,6 +325,39 @@ class _Checks:
         entries = [entry for _, entry in self._parts.entries("sources", SourceEntry)]
         asked = [(entry.tenant or self.tenants[0], entry.prometheus) for entry in entries]
         return tuple(dict.fromkeys((tenant, url) for tenant, url in asked if url))
+
+    def series(self) -> tuple[SeriesSettings, ...]:
+        """Return the series that are watched; check that each has a name of its own and somebody to ask."""
+        entries = [entry for _, entry in self._parts.entries("sources", SourceEntry)]
+        servers = {entry.name: entry for entry in entries if entry.prometheus}
+        only = next(iter(servers)) if len(servers) == 1 else None
+        found: dict[str, SeriesSettings] = {}
+        for number, entry in enumerate(self._parts.section("analysis", Analysis).series):
+            place = ("analysis", "series", number)
+            if entry.name in found:
+                self._document.fault((*place, "name"), "is the name of an earlier entry; names are unique")
+            server = servers.get(entry.source or only or "")
+            if server is None or server.prometheus is None:
+                self._document.fault(*self._nobody_to_ask(place, entry.source, list(servers)))
+                continue
+            found[entry.name] = SeriesSettings(
+                tenant=server.tenant or self.tenants[0], source=server.name, name=entry.name, query=entry.query,
+                url=server.prometheus, step_s=entry.step_s, labels=entry.labels,
+            )  # fmt: skip
+        return tuple(found.values())
+
+    @staticmethod
+    def _nobody_to_ask(
+        place: tuple[str | int, ...], source: str | None, servers: Sequence[str]
+    ) -> tuple[tuple[str | int, ...], str]:
+        """Return where a series lacks its Prometheus, and what to write."""
+        if source is not None:
+            return (*place, "source"), (
+                "names no source with a Prometheus; write `prometheus: url` in that entry of sources"
+            )
+        if servers:
+            return place, f"does not say whom to ask; write `source:` with one of {', '.join(servers)}"
+        return place, "has nobody to ask; write `prometheus: url` in an entry of sources"
 
     def polls(self) -> tuple[PollSettings, ...]:
         """Return the sources whose Alertmanagers are asked."""

@@ -217,6 +217,25 @@ class TopologyFile(Section):
     )
 
 
+class SeriesEntry(Section):
+    """A series of a Prometheus that is watched."""
+
+    name: Name = Field(description="Name of the series, unique; incidents speak of it by this.")
+    query: Annotated[str, Field(min_length=1)] = Field(
+        description="What is asked in PromQL; each series of the answer is watched by itself, at most 200."
+    )
+    source: Name | None = Field(
+        default=None,
+        description="Source whose `prometheus` is asked; null for the only one that has one.",
+    )
+    step_s: Annotated[LongerDuration, AfterValidator(at_least_a_second)] = Field(
+        default=60.0, alias="step", description="A value is asked for so often."
+    )
+    labels: dict[Annotated[str, Field(min_length=1)], str] = Field(
+        default={}, description="Labels beside the series' own, such as the service it is about."
+    )
+
+
 class Analysis(Section):
     """How alerts become incidents."""
 
@@ -268,6 +287,10 @@ class Analysis(Section):
     )
     severities: dict[str, Severity] = Field(
         default={}, description="What a label value counts as; added to the built-in list."
+    )
+    series: list[SeriesEntry] = Field(
+        default=[],
+        description="Series of a Prometheus that are watched for what is unusual (docs/anomalies.md).",
     )
 
 

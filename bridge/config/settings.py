@@ -54,6 +54,19 @@ class PollSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesSettings:
+    """One query whose series are watched, and where it is asked."""
+
+    tenant: str
+    source: str
+    name: str
+    query: str
+    url: str  # of the Prometheus, without a slash at the end
+    step_s: float
+    labels: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DestinationSettings:
     """One destination; `settings` is of its kind's own `Settings` type, for the connector to be made of."""
 
@@ -90,6 +103,7 @@ class Settings:
     analysis: AnalysisSettings
     topology: Chart  # the topology file's; without services where there is none
     prometheus: tuple[tuple[str, str], ...]  # tenant and address of each that knows a service graph
+    series: tuple[SeriesSettings, ...]
     destinations: tuple[DestinationSettings, ...]
     delivery: DeliverySettings
     raw_s: float

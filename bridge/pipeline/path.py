@@ -34,6 +34,7 @@ from bridge.pipeline.gathering import Gathering
 from bridge.pipeline.heartbeats import Heartbeats
 from bridge.pipeline.linkers import Linkers
 from bridge.pipeline.links import Links
+from bridge.pipeline.measuring import Measuring
 from bridge.pipeline.reclustering import Reclustering
 from bridge.pipeline.reconciling import Reconciling
 from bridge.pipeline.regrouping import Regrouping
@@ -80,6 +81,7 @@ class Path:
             RowKind.FEEDBACK: self._feedback,
             RowKind.FOUND: self._reconciling.found,
             RowKind.RECORDED: self._reconciling.recorded,
+            RowKind.SAMPLES: Measuring(desk).samples,
             RowKind.REPLAYED: lambda _row: None,  # the store marks the entry
         }
         self._rings: dict[str, Callable[[Tenant, tuple[str, ...]], None]] = {

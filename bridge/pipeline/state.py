@@ -34,6 +34,7 @@ from bridge.analysis.routing import Router
 from bridge.analysis.settings import AnalysisSettings
 from bridge.analysis.text import TemplateCache
 from bridge.analysis.topology import ORIGINS, Chart, Topology
+from bridge.analysis.watching import Measured
 from bridge.model import Episode, Event, Suppression, Word
 from bridge.pipeline.arrivals import Arrivals
 from bridge.pipeline.window import Window
@@ -160,6 +161,7 @@ class Outcome:
         self.rarities: dict[str, Rarity] = {}  # tenant: rendered when it is stored
         self.charts: dict[tuple[str, str], Chart | None] = {}
         self.orders: dict[tuple[str, str, str], Order | None] = {}
+        self.measured: dict[tuple[str, str], Measured | None] = {}
         self.actions: dict[tuple[str, str], Action | None] = {}
         self.lessons: dict[tuple[str, str], Lesson | None] = {}
         self.events: list[Event] = []
@@ -259,6 +261,7 @@ class Tenant:
         self.habits: dict[str, Habit] = {}
         self.orders: dict[Pair, Order] = {}  # how often one service's alerts came before another's
         self.rarity = Rarity()
+        self.measured: dict[str, Measured] = {}  # series of samples by their names
         self.actions: dict[str, Action] = {}  # what people did, oldest first
         self.lessons: dict[str, Lesson] = {}  # by action id: what is in force of it teaches, oldest first
         self.sightings: dict[int, Sighting] = {}  # what links are learned from, oldest first
@@ -456,6 +459,7 @@ class State:
                 "templates": _listed(tenant.templates),
                 "habits": _listed(tenant.habits),
                 "orders": _listed(tenant.orders),
+                "measured": _listed(tenant.measured),
                 "rarity": blake2b(tenant.rarity.stored()).hexdigest(),
                 "sightings": _listed(tenant.sightings),
                 "link_fit": blake2b(msgspec.msgpack.encode(tenant.link_fit)).hexdigest(),

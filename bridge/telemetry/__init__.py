@@ -160,6 +160,14 @@ METRICS: tuple[Metric, ...] = (
         "that the analyst could not get over.",
         ("what",),
     ),
+    Metric("tocsin_samples_total", "counter", "Samples of configured series that were taken in."),
+    Metric(
+        "tocsin_samples_refused_total",
+        "counter",
+        "Samples that were left out: not_a_number, late (not newer than the newest of its series), too_many (series of "
+        "one query), too_long (labels).",
+        ("reason",),
+    ),
     Metric("tocsin_degraded", "gauge", "1 while incidents are decided without models."),
     Metric("tocsin_analyst_up", "gauge", "1 while the analyst process is ready."),
     Metric(
@@ -217,6 +225,12 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "tocsin_service_graph_edges", "gauge", "Calls between services that were imported and are in use."
+    ),
+    Metric(
+        "tocsin_series_polls_total",
+        "counter",
+        "Questions to a Prometheus for samples of a configured series, by result.",
+        ("result",),
     ),
     Metric("tocsin_own_alerts_firing", "gauge", "Alerts that Tocsin raises about itself right now."),
 )
@@ -344,10 +358,10 @@ def count_outcome(telemetry: Telemetry, counts: Mapping[str, int]) -> None:
         family, _, what = name.partition(":")
         if family in _OUTCOME:
             metric, label = _OUTCOME[family]
-            telemetry.add(metric, number, **{label: what or "content"})
+            telemetry.add(metric, number, **({label: what or "content"} if label else {}))
 
 
-#: What the pipeline counts as `family:what`, and the metric and label it becomes.
+#: What the pipeline counts as `family:what`, and the metric and label it becomes, "" for none.
 _OUTCOME: dict[str, tuple[str, str]] = {
     "change": ("tocsin_alerts_total", "change"),
     "event": ("tocsin_incident_events_total", "kind"),
@@ -355,6 +369,8 @@ _OUTCOME: dict[str, tuple[str, str]] = {
     "quarantined": ("tocsin_quarantined_total", "what"),
     "reconciled": ("tocsin_reconciled_total", "what"),
     "recorded": ("tocsin_recorded_events_total", "event"),
+    "refused": ("tocsin_samples_refused_total", "reason"),
+    "samples": ("tocsin_samples_total", ""),
     "regroup": ("tocsin_regrouped_total", "action"),
 }
 
@@ -366,6 +382,8 @@ EVENTS: dict[str, str] = {
     "library": "Something that a library logged at WARNING or above.",
     # The front.
     "service_graph_unread": "A Prometheus cannot be asked who calls whom; what was known stays.",
+    "samples_unread": "Samples of a configured series cannot be had: one line when that begins.",
+    "samples_recovered": "Samples of a configured series come again.",
     "front_ready": "The intake accepts webhooks.",
     "front_stopping": "A signal asked for the end; nothing new is accepted.",
     "front_failed": "The front cannot run, or one of its workers died; the process ends.",

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from servers import free_port, require_server
+from prometheuses import answering, scraping
+from servers import free_port
 
 from bridge.analysis.topology import Call, Chart, Service, read
-from bridge.app import service_graphs
+from bridge.app import prometheus as asking
 from bridge.app.service_graphs import ServiceGraphs
 from bridge.errors import StorageError
 from bridge.model import RowKind
@@ -73,50 +71,9 @@ def bench() -> Bench:
 @pytest.fixture
 async def prometheus(tmp_path: Path) -> AsyncIterator[str]:
     """A Prometheus that scrapes counters which grow at each scrape."""
-    program = require_server("prometheus")
-    scrapes = 0
-
-    async def metrics(_request: web.Request) -> web.Response:
-        nonlocal scrapes
-        scrapes += 1
-        return web.Response(text=METRICS.format(count=10 * scrapes))
-
-    application = web.Application()
-    application.router.add_get("/metrics", metrics)
-    async with TestServer(application) as scraped:
-        config = tmp_path / "prometheus.yml"
-        config.write_text(
-            "scrape_configs: [{job_name: mesh, scrape_interval: 200ms, scrape_timeout: 200ms,"
-            f" static_configs: [{{targets: ['127.0.0.1:{scraped.port}']}}]}}]"
-        )
-        url = f"http://127.0.0.1:{free_port()}"
-        process = subprocess.Popen(
-            [program, f"--config.file={config}", f"--storage.tsdb.path={tmp_path}/tsdb",
-             f"--web.listen-address={url.removeprefix('http://')}"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        try:
-            await grown(url)
-            yield url
-        finally:
-            process.terminate()
-            process.wait(10)
-
-
-async def grown(url: str) -> None:
-    """Wait until Prometheus has seen the counters grow."""
-    deadline = time.monotonic() + 40
-    async with aiohttp.ClientSession() as session:
-        while time.monotonic() < deadline:
-            try:
-                query = {"query": "increase(istio_requests_total[1h]) > 0"}
-                async with session.get(f"{url}/api/v1/query", params=query) as answer:
-                    if '"metric"' in await answer.text():
-                        return
-            except aiohttp.ClientError:
-                pass
-            await asyncio.sleep(0.1)
-    raise AssertionError("Prometheus never saw the counters grow")
+    async with scraping(tmp_path, lambda scrapes: METRICS.format(count=10 * scrapes)) as url:
+        await answering(url, "increase(istio_requests_total[1h]) > 0")
+        yield url
 
 
 async def test_a_real_prometheus_says_who_calls_whom(bench: Bench, prometheus: str):
@@ -218,7 +175,7 @@ async def test_a_server_that_fails_changes_nothing_and_is_told(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(service_graphs, "MAX_ANSWER_BYTES", 65_536)
+    monkeypatch.setattr(asking, "MAX_ANSWER_BYTES", 65_536)
     await bench.graphs.look()
     standing.answer = answer
     for _ in range(3):
@@ -246,7 +203,7 @@ async def test_a_server_that_is_not_there_is_no_hindrance_for_others(bench: Benc
 
 
 async def test_a_server_that_is_silent_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(service_graphs, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(asking, "TIMEOUT_S", 0.2)
     async with await asyncio.start_server(listened, "127.0.0.1", 0) as silent:
         bench.servers = [("east", f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}")]
         await bench.graphs.look()

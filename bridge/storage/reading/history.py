@@ -28,7 +28,7 @@ _COLUMNS = "seq, received_at, tenant, source, kind, body"
 _Row = Sequence[Any]
 #: What a tenant may read: its own, and what was everyone's.
 _THEIRS = "(tenant = ? OR kind IN ('settings', 'mode', 'started') OR (kind = 'topology' AND tenant = ''))"
-_OF_A_SOURCE = {RowKind.WEBHOOK, RowKind.FOUND, RowKind.RECORDED}
+_OF_A_SOURCE = {RowKind.WEBHOOK, RowKind.FOUND, RowKind.RECORDED, RowKind.SAMPLES}
 
 
 def lines(

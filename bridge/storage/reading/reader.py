@@ -24,6 +24,7 @@ from bridge.analysis.feedback import Action
 from bridge.analysis.reports import Record, incident_item, incident_record, line_of, links, topology_record
 from bridge.analysis.settings import AnalysisSettings
 from bridge.analysis.topology import ORIGINS, Chart, Topology
+from bridge.analysis.watching import Measured
 from bridge.model import Episode, Incident, IncidentState, Word
 from bridge.storage.inbox import Position
 from bridge.storage.reading import feedback, history, models, quarantine
@@ -168,6 +169,20 @@ class StateReader:
             question = "SELECT tenant, body FROM chart WHERE origin = ? ORDER BY tenant"
             rows = store.execute(question, (origin,)).fetchall() if store else []
         return {tenant: msgspec.msgpack.decode(body, type=Chart) for tenant, body in rows}
+
+    def measured_until(self) -> dict[tuple[str, str], float]:
+        """Return by tenant and query until when there are samples, epoch s: of its series the one that has most.
+
+        Raises:
+            StorageError: The file is there and cannot be read.
+        """
+        ends: dict[tuple[str, str], float] = {}
+        with self._open() as store:
+            for tenant, body in store.execute("SELECT tenant, body FROM measured") if store else ():
+                found = msgspec.msgpack.decode(body, type=Measured)
+                key = (tenant, found.query)
+                ends[key] = max(found.newest_s, ends.get(key, 0.0))
+        return ends
 
     def topology(self, tenant: str, *, limit: int) -> Record:
         """Return who calls whom as the tenant's alerts are seen: at most `limit` services, and edges."""

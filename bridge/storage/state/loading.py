@@ -18,6 +18,7 @@ from bridge.analysis.precedence import Order
 from bridge.analysis.rarity import Rarity
 from bridge.analysis.settings import AnalysisSettings, Source
 from bridge.analysis.topology import Chart
+from bridge.analysis.watching import Measured
 from bridge.model import Episode, Incident
 from bridge.pipeline import restore
 from bridge.pipeline.state import Beat, Common, State, TemplateRecord, TenantRecord, forgotten
@@ -63,6 +64,8 @@ def _load_alerts(db: sqlite3.Connection, state: State) -> None:
         "select tenant, earlier, later, body from service_order order by 1, 2, 3"
     ):
         state.tenant(name).orders[earlier, later] = _decode(body, type=Order)
+    for name, series, body in db.execute("select tenant, name, body from measured order by 1, 2"):
+        state.tenant(name).measured[series] = _decode(body, type=Measured)
     for name, number, body in db.execute("select tenant, number, body from sighting order by 1, 2"):
         state.tenant(name).sightings[number] = _decode(body, type=Sighting)
     for name, body in db.execute("select tenant, body from link_fit order by tenant"):

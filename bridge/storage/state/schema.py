@@ -84,6 +84,7 @@ create table service_order (
     tenant text not null, earlier text not null, later text not null, body blob not null,
     primary key (tenant, earlier, later)
 ) without rowid;
+create table measured (tenant text not null, name text not null, body blob not null, primary key (tenant, name));
 create table sighting (tenant text not null, number integer not null, body blob not null, primary key (tenant, number))
 without rowid;
 create table link_fit (tenant text primary key, body blob not null);

@@ -62,6 +62,7 @@ class Writing:
         self._keyed("chart", outcome.charts.items(), "tenant", "origin")
         self._keyed("service_order", outcome.orders.items(), "tenant", "earlier", "later")
         self._keyed("habit", outcome.habits.items(), "tenant", "family")
+        self._keyed("measured", outcome.measured.items(), "tenant", "name")
         self._keyed("sighting", outcome.sightings.items(), "tenant", "number")
         self._many(
             "insert or replace into link_fit values (?, ?)",
