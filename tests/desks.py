@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import timeline
 
+from bridge.analysis.samples import Line, Samples
 from bridge.analysis.settings import AnalysisSettings, Destination, Heartbeat, Route
 from bridge.analysis.topology import Call, Chart, Service
 from bridge.model import InboxRow, IncidentState, RowKind
@@ -23,7 +24,7 @@ FRONT = "front-1"
 TABLES = (
     "common", "cursor", "tenant_state", "incident", "episode", "event", "outbox", "quarantine", "history",
     "watch", "beat", "template", "habit", "rarity", "chart", "service_order", "action", "action_on", "lesson",
-    "sighting", "link_fit",
+    "sighting", "link_fit", "measured", "bank_row", "counted", "pending", "alarm",
 )  # fmt: skip
 SETTINGS = AnalysisSettings(
     grouping="entities",  # the labels say which alerts are in one incident
@@ -120,7 +121,17 @@ def mixed(store: StateStore, *, compared: bool = False) -> Desk:
     desk.ends("21m", host("Mail", "new-1"))
     desk.fires("1310s", host("Mail", "new-1"), starts="20m")  # a late copy, or it fires again
     desk.tell("22m", RowKind.MODE, model_free=True)
+    desk.take("22m", RowKind.SAMPLES, samples("22m", [1.0, 2.0] * 150 + [1e9]))
     return desk
+
+
+def samples(until: str, values: list[float], *, name: str = "load") -> bytes:
+    """Return values of one series, one a minute, the last at `until`."""
+    end_s = timeline.after(until).timestamp()
+    points = tuple((end_s - 60.0 * back, value) for back, value in enumerate(reversed(values)))
+    return msgspec.json.encode(
+        Samples(name=name, step_s=60.0, lines=(Line(labels={"service": "shop"}, points=points),))
+    )
 
 
 def kept(path: Path) -> dict[str, list[tuple[Any, ...]]]:

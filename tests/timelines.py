@@ -42,7 +42,10 @@ DESTINATIONS = (Destination(name="file", wait_s=0.0), Destination(name="chat", w
 TO_FILE = Route(to=("file",))
 TO_CHAT = Route(match=('severity=~"critical|warning"',), to=("chat",), repeat_s=14_400.0)
 TO_DB = Route(match=('team="db"',), to=("chat",), repeat_s=3600.0, wait_s=60.0, kinds=tuple(EventKind))
-BASE = AnalysisSettings(heartbeats=(BEAT,), destinations=DESTINATIONS, routes=(TO_FILE, TO_CHAT, TO_DB))
+BASE = AnalysisSettings(
+    heartbeats=(BEAT,), destinations=DESTINATIONS, routes=(TO_FILE, TO_CHAT, TO_DB), count_by=("team",),
+    count_windows_s=(5.0, 30.0, 300.0),
+)  # fmt: skip
 SHARING = msgspec.structs.replace(BASE, grouping="entities")
 #: What a reload may bring in the middle of it all.
 SETTINGS = (
@@ -63,6 +66,7 @@ SETTINGS = (
         sensitivity=0.9,
     ),
     msgspec.structs.replace(SHARING, topology_label="app"),
+    msgspec.structs.replace(BASE, count_windows_s=(60.0,), count_by=(), false_alarms_a_week=1e-6),
     msgspec.structs.replace(BASE, models=False, severity_label="team", severities={"db": "critical"}),
     msgspec.structs.replace(BASE, grouping="linker", sensitivity=0.8),
     msgspec.structs.replace(BASE, grouping="linker", window_s=60.0, reopen_within_s=60.0, close_after_s=10.0),

@@ -139,6 +139,7 @@ def surprise_of(
     *,
     opened_at: datetime,
     now: datetime,
+    also: Sequence[tuple[float, str]] = (),
 ) -> tuple[float, str]:
     """Return how surprising an incident is, -log10 of a tail probability >= 0, and why.
 
@@ -148,10 +149,11 @@ def surprise_of(
         tenant: What is usual for the tenant.
         opened_at: When the incident opened.
         now: The time of the question.
+        also: What else was asked about it: tail probability and reason of each.
     """
     span_s = max(float(BUCKET_S), (now - opened_at).total_seconds())
-    season = _season(tenant, now)
-    found: list[tuple[float, str]] = []
+    season = season_of(tenant, now)
+    found = list(also)
     for family in sorted(sizes):
         found += _family_tails(sizes[family], habits.get(family), tenant, span_s * season, now)
     tail, reason = min(found)
@@ -179,7 +181,7 @@ def _family_tails(
     return [(rate_tail, why), (size_tail, f"{size} alerts of one kind at once, {mean:.1f} are usual")]
 
 
-def _season(tenant: Habit, now: datetime) -> float:
+def season_of(tenant: Habit, now: datetime) -> float:
     """Return how busy this hour of the day is, 1 = average, shrunk towards 1."""
     mean = sum(tenant.hours) / 24
     return (tenant.hours[now.hour] + HOUR_SHRINKAGE) / (mean + HOUR_SHRINKAGE)

@@ -42,7 +42,7 @@ LEARN_EVERY_S = 3600.0
 HALVE_EVERY_DAYS = 30
 MAX_EXACT = 200  # observations from which on the tail is bounded instead of summed
 LONGEST = 200  # letters of a service
-_BETWEEN = "\x1f"
+BETWEEN = "\x1f"
 _LAG_MS, _SHIFT_MS = int(LAG_S * 1000), int(SHIFT_S * 1000)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -75,8 +75,8 @@ class Heard(NamedTuple):
 def key_of(service: Service) -> str | None:
     """Return what a service is counted by; None for a name that no table should hold."""
     parts = (service.cluster, service.namespace, service.name)
-    whole = _BETWEEN.join(parts)
-    return whole if whole.count(_BETWEEN) == len(parts) - 1 and len(whole) <= LONGEST else None
+    whole = BETWEEN.join(parts)
+    return whole if whole.count(BETWEEN) == len(parts) - 1 and len(whole) <= LONGEST else None
 
 
 def hear(onsets: tuple[Onset, ...], service: str, starts_at: datetime, now: datetime) -> Heard | None:
@@ -179,5 +179,5 @@ def _said(chance: float) -> str:
 
 
 def _service(key: str) -> Service:
-    cluster, namespace, name = key.split(_BETWEEN)
+    cluster, namespace, name = key.split(BETWEEN)
     return Service(cluster=cluster, namespace=namespace, name=name)

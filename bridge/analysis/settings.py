@@ -87,6 +87,14 @@ class AnalysisSettings(Word, frozen=True, kw_only=True):
     sensitivity: float = 0.5  # 0..1: how readily alerts are put together; higher joins more
     grouping: Grouping = "auto"
     reclustering: Reclustering = "correlation"
+    #: Labels by whose values firings are counted, beside tenant, kind of alert and service.
+    count_by: tuple[str, ...] = ()
+    count_windows_s: tuple[float, ...] = (
+        300.0,
+        3600.0,
+        86_400.0,
+    )  # ascending; the first is how often it is looked
+    false_alarms_a_week: float = 1.0  # that a tenant accepts, over all that is watched
     models: bool = True  # False: group key, labels and time alone
     heartbeats: tuple[Heartbeat, ...] = ()
     sources: tuple[Source, ...] = ()

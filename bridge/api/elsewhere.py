@@ -22,7 +22,7 @@ WEBHOOKS = "webhooks go to POST /v1/alertmanager[/SOURCE]"
 LINKS: Mapping[str, str] = {
     "/api/v1/incidents": "incidents, newest first (?state=open&severity=critical)",
     "/api/v1/stats": "how it is doing",
-    "/api/v1/models": "how alerts are grouped, and on what evidence",
+    "/api/v1/models": "how alerts are grouped, on what evidence, and which detector each series has",
     "/api/v1/topology": "who calls whom",
     "/api/v1/deliveries": "what went out and what waits",
     "/api/v1/quarantine": "what could not be used",

@@ -155,6 +155,9 @@ class Hearing:
         for name, metric in GAUGES.items():
             if name in gauges:
                 self._telemetry.set(metric, gauges[name])
+        for what in ("samples", "counts"):
+            if f"watched:{what}" in gauges:
+                self._telemetry.set("tocsin_series_watched", gauges[f"watched:{what}"], what=what)
         for family, metric in GAUGES_BY_WAY.items():
             for way in WAYS:
                 if f"{family}:{way}" in gauges:

@@ -84,6 +84,8 @@ class Mind:
             "degraded": float(state.common.model_free or not state.common.settings.models),
             "resident_bytes": resident_bytes(),
             "models_up": float(self._models.up),
+            "watched:samples": sum(len(tenant.measured) for tenant in tenants),
+            "watched:counts": sum(len(tenant.counted) for tenant in tenants),
             **_grouping(state),
         }
 

@@ -240,6 +240,9 @@ def _analysis(
         sensitivity=analysis.sensitivity,
         grouping=analysis.grouping,
         reclustering=analysis.reclustering,
+        count_by=tuple(dict.fromkeys(analysis.count_by)),
+        count_windows_s=tuple(analysis.count_windows),
+        false_alarms_a_week=analysis.false_alarms_a_week,
         models=analysis.models,
         heartbeats=tuple(
             Heartbeat(match=tuple(each.match), missing_after_s=each.missing_after_s) for each in heartbeats

@@ -41,6 +41,7 @@ from bridge.config.values import (
     peers,
     route_matchers,
     web_url,
+    windows,
 )
 from bridge.model import EventKind, Origin, Severity
 
@@ -287,6 +288,22 @@ class Analysis(Section):
     )
     severities: dict[str, Severity] = Field(
         default={}, description="What a label value counts as; added to the built-in list."
+    )
+    false_alarms_a_week: Annotated[float, Field(gt=0, le=1000)] = Field(
+        default=_ANALYSIS.false_alarms_a_week,
+        alias="false_alarms_per_week",
+        description="How many anomalies a week a tenant accepts that are none, over all that is watched; fewer make "
+        "Tocsin less sensitive.",
+    )
+    count_by: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=8)] = Field(
+        default=list(_ANALYSIS.count_by),
+        description="Labels by whose values firings are counted, beside all together, kind of alert and service.",
+    )
+    count_windows: Annotated[
+        list[Annotated[LongerDuration, AfterValidator(at_least_a_minute)]], AfterValidator(windows)
+    ] = Field(
+        default=list(_ANALYSIS.count_windows_s),
+        description="Firings are counted in windows so long, 1 to 4 of them, each a multiple of the first.",
     )
     series: list[SeriesEntry] = Field(
         default=[],

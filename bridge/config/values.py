@@ -68,6 +68,17 @@ def at_least_a_second(amount_s: float) -> float:
     return amount_s
 
 
+def windows(lengths_s: list[float]) -> list[float]:
+    """Return lengths of windows that fit into each other."""
+    if not 1 <= len(lengths_s) <= 4:  # noqa: PLR2004 - each is asked about at every look
+        raise ValueError("must be 1 to 4 durations, such as [5m, 1h, 1d]")
+    if lengths_s != sorted(set(lengths_s)):
+        raise ValueError("must go up, each once, such as [5m, 1h, 1d]")
+    if any(length_s % lengths_s[0] or lengths_s[0] % 5 for length_s in lengths_s):
+        raise ValueError("must be multiples of the first one, and that of 5s, such as [5m, 1h, 1d]")
+    return lengths_s
+
+
 def _name(text: str) -> str:
     if not _NAME.fullmatch(text):
         raise ValueError("must be 1 to 64 letters, digits, `_`, `.` or `-`, and begin with a letter or digit")

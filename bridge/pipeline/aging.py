@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from bridge.analysis import anomaly, clustering
+from bridge.analysis import anomaly, clustering, extent
 from bridge.analysis.incidents import Group, Said, Signal
 from bridge.model import EventKind, IncidentState
 from bridge.pipeline.desk import Desk
@@ -64,12 +64,15 @@ class Aging:
         self._remember(tenant, group)
 
     def _remember(self, tenant: Tenant, group: Group) -> None:
-        """Let an incident that is over enter the tenant's experience, once."""
-        if not group.progress.counted:
+        """Let an incident that is over enter the tenant's experience, once; an anomaly's says nothing of others."""
+        if not group.progress.counted and group.head.origin != "anomaly":
             group.progress = replace(group.progress, counted=True)
             before = tenant.record.experience
             experience = anomaly.experienced(before, group.progress.surprise, self._desk.now)
-            self._desk.keep_record(tenant, replace(tenant.record, experience=experience))
+            sizes = tenant.record.extent
+            if group.head.origin == "alerts":
+                sizes = extent.learned(sizes, len(group.alerts), extent.things_in(group.held), self._desk.now)
+            self._desk.keep_record(tenant, replace(tenant.record, experience=experience, extent=sizes))
 
     def merge(self, tenant: Tenant, key: tuple[str, ...]) -> None:
         """Merge the younger incident into the older if enough alerts fitted both and both go on."""

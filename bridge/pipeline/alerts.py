@@ -13,9 +13,11 @@ from msgspec.structs import replace
 from bridge.analysis import dedup, entities, linking
 from bridge.analysis.clustering import Newcomer
 from bridge.analysis.dedup import Watch, WatchState
+from bridge.analysis.families import own_family
 from bridge.analysis.incidents import AlertKey
 from bridge.model import OWN_SOURCE, Alert, Change, Episode, Notification, Origin
 from bridge.pipeline import precedences
+from bridge.pipeline.counts import Counts
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.gathering import Gathering
 from bridge.pipeline.linkers import Linkers
@@ -26,11 +28,14 @@ from bridge.pipeline.surges import Surges
 class Alerts:
     """Hears alerts, and their silence."""
 
-    def __init__(self, desk: Desk, gathering: Gathering, surges: Surges, linkers: Linkers) -> None:
+    def __init__(
+        self, desk: Desk, gathering: Gathering, surges: Surges, linkers: Linkers, counts: Counts
+    ) -> None:
         self._desk = desk
         self._gathering = gathering
         self._surges = surges
         self._linkers = linkers
+        self._counts = counts
 
     def hear(self, tenant: Tenant, alert: Alert, notification: Notification) -> None:
         """Take in one alert of a webhook."""
@@ -103,10 +108,14 @@ class Alerts:
         along = self._gathering.join(tenant, episode, newcomer, heard_at=heard_at)
         if along:
             self._surges.take_along(tenant, episode, along)
+        service = desk.topology_of(tenant).service_of(episode.labels, newcomer.tokens)
+        if origin == "alerts":
+            is_new = own_family(template) not in tenant.habits
+            self._counts.count(tenant, episode, service, is_new=is_new)
         desk.learn(tenant, template)
         if origin == "alerts":
             self._linkers.sight(tenant, episode)
-        precedences.hear(desk, tenant, episode, newcomer.tokens)
+            precedences.hear(desk, tenant, episode, service)
 
     def keep(self, tenant: Tenant, key: AlertKey, watch: Watch | None) -> None:
         """Remember an alert as `watch`, or forget it, and arm what is expected of it."""

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from msgspec.structs import replace
 
-from bridge.analysis import anomaly, calling, incidents
+from bridge.analysis import anomaly, calling, extent, incidents, watching
 from bridge.analysis.incidents import Group, Said
 from bridge.analysis.ranking import importance
 from bridge.analysis.wording import FLAPS_FROM
@@ -70,13 +70,26 @@ class Events:
 
     def due_later(self, tenant: Tenant, group: Group, episode: Episode) -> None:
         """Let an update about an episode be made as soon as the incident may speak of that again."""
-        self._desk.touch(tenant, group)
         times = group.alerts[episode.source, episode.fingerprint].times
-        every_s = FLAPS_EVERY_S if times >= FLAPS_FROM else UPDATE_EVERY_S
+        self._update_within(tenant, group, FLAPS_EVERY_S if times >= FLAPS_FROM else UPDATE_EVERY_S)
+
+    def _update_within(self, tenant: Tenant, group: Group, every_s: float) -> None:
+        self._desk.touch(tenant, group)
         due = (group.progress.event_at or self._desk.now) + timedelta(seconds=every_s)
         if group.progress.update_at is None or due < group.progress.update_at:
             group.progress = replace(group.progress, update_at=due)
             self._desk.arm(tenant, "update", (group.head.id,), due)
+
+    def surprise(self, tenant: Tenant, group: Group, surprise: float, why: str) -> None:
+        """Let an incident be as surprising as this, if it was less, and say so before long."""
+        if surprise > group.progress.surprise:
+            self._desk.out.count("anomaly:raised")
+            group.progress = replace(group.progress, surprise=surprise, surprise_why=why)
+            self.rescore_later(tenant, group)
+
+    def rescore_later(self, tenant: Tenant, group: Group) -> None:
+        """Let an update be made as soon as the incident may speak again: it is scored with each word."""
+        self._update_within(tenant, group, UPDATE_EVERY_S)
 
     def make(self) -> None:
         """Make the events that are due."""
@@ -99,10 +112,13 @@ class Events:
             family = self._desk.family_of(tenant, template)
             sizes[family] = sizes.get(family, 0) + count
         habit, now = tenant.record.habit, self._desk.now
-        if not sizes or habit is None:
+        if not sizes or habit is None or group.head.origin == "anomaly":
             return
-        opened_at = group.head.opened_at
-        surprise, reason = anomaly.surprise_of(sizes, tenant.habits, habit, opened_at=opened_at, now=now)
+        also = watching.surprises(tenant.alarms, group.held)
+        also += extent.tails(tenant.record.extent, len(group.alerts), extent.things_in(group.held))
+        surprise, reason = anomaly.surprise_of(
+            sizes, tenant.habits, habit, opened_at=group.head.opened_at, now=now, also=also
+        )
         if surprise >= group.progress.surprise:
             group.progress = replace(group.progress, surprise=surprise, surprise_why=reason)
         score = anomaly.ranked(

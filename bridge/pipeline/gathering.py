@@ -124,6 +124,14 @@ class Gathering:
         self._bridge(tenant, group, choice.also)
         self._enter(tenant, group, replace(episode, why=linking.explain(choice.link)), newcomer)
 
+    def resume(self, tenant: Tenant, episode: Episode, newcomer: Newcomer) -> None:
+        """Put an episode where its alert was a short while ago, or open an incident: nowhere else."""
+        back = self._remembered(tenant, episode, newcomer.origin, None)
+        if back is None:
+            self.found(tenant, episode, newcomer)
+        else:
+            self._enter(tenant, back, replace(episode, why="it is unusual again"), newcomer)
+
     def found(self, tenant: Tenant, episode: Episode, newcomer: Newcomer) -> None:
         """Open an incident of which `episode` is the first."""
         group = incidents.found(episode, newcomer.origin, self._desk.now, degraded=self._desk.free)
@@ -367,8 +375,8 @@ class Gathering:
 
     def index(self, tenant: Tenant, group: Group) -> None:
         """Let an incident be found by all it holds, with its families as they are named now."""
-        if group.head.origin == "heartbeat":
-            return  # nothing joins an absence
+        if group.head.origin in {"heartbeat", "anomaly"}:
+            return  # nothing joins an absence, or what a model alone has seen
         group.name_families(lambda template: self._desk.family_of(tenant, template))
         tenant.index.note(group.head.id, group.head.opened_at, group.held)
         self._desk.arm(tenant, "cool", (group.head.id,), self.cools_at(group.head))

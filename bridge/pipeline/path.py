@@ -26,6 +26,7 @@ from bridge.errors import PayloadError
 from bridge.model import Fault, InboxRow, RowKind
 from bridge.pipeline.aging import Aging
 from bridge.pipeline.alerts import Alerts
+from bridge.pipeline.counts import Counts
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.events import Events
 from bridge.pipeline.feedback import Corrections
@@ -41,6 +42,7 @@ from bridge.pipeline.regrouping import Regrouping
 from bridge.pipeline.state import EPOCH, Outcome, State, Tenant, Timers, day_of, time_of
 from bridge.pipeline.surges import Surges
 from bridge.pipeline.tidying import tidy
+from bridge.pipeline.unusual import Unusual
 from bridge.webhooks.alertmanager import parse
 
 #: A restart within this time is none for those who send: Alertmanager tries again.
@@ -63,7 +65,10 @@ class Path:
         regrouping = Regrouping(desk, self._events, self._gathering)
         self._aging = Aging(desk, self._events, self._gathering, regrouping)
         self._corrections = Corrections(desk, self._events, self._aging, regrouping)
-        self._alerts = Alerts(desk, self._gathering, Surges(desk, regrouping), self._linkers)
+        self._unusual = Unusual(desk, self._events, self._gathering)
+        self._counts = Counts(desk, self._events, self._unusual)
+        surges = Surges(desk, regrouping)
+        self._alerts = Alerts(desk, self._gathering, surges, self._linkers, self._counts)
         self._heartbeats = Heartbeats(desk, self._gathering)
         self._fits = Fits(desk, self._gathering)
         self._reconciling = Reconciling(desk, self._alerts, self._gathering, self._heartbeats, self._step)
@@ -81,7 +86,7 @@ class Path:
             RowKind.FEEDBACK: self._feedback,
             RowKind.FOUND: self._reconciling.found,
             RowKind.RECORDED: self._reconciling.recorded,
-            RowKind.SAMPLES: Measuring(desk).samples,
+            RowKind.SAMPLES: Measuring(desk, self._unusual, self._step).samples,
             RowKind.REPLAYED: lambda _row: None,  # the store marks the entry
         }
         self._rings: dict[str, Callable[[Tenant, tuple[str, ...]], None]] = {
@@ -97,6 +102,8 @@ class Path:
             "remind": self._events.remind,
             "fit": self._fits.fit,
             "learn": self._linkers.learn,
+            "count": self._counts.tick,
+            "calm": self._unusual.calm,
             "regroup": Reclustering(desk, self._links, regrouping).regroup,
         }
 
@@ -207,5 +214,7 @@ class Path:
             self._aging.rearm(tenant, group)
             self._events.rearm(tenant, group)
         self._fits.plan(tenant)
+        self._counts.rearm(tenant)
+        self._unusual.rearm(tenant)
         self._links.rearm(tenant)
         self._linkers.rearm(tenant)

@@ -6,22 +6,19 @@ what is learned becomes a chart of the tenant's own. A month halves the counts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from msgspec.structs import replace
 
 from bridge.analysis import precedence
-from bridge.analysis.entities import Token
 from bridge.analysis.precedence import Order, Pair
-from bridge.model import OWN_SOURCE, Episode
+from bridge.analysis.topology import Service
+from bridge.model import Episode
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.state import Tenant, day_of
 
 
-def hear(desk: Desk, tenant: Tenant, episode: Episode, tokens: Sequence[Token]) -> None:
-    """Count an episode that opens, if it begins something for its service; `tokens` is what its labels name."""
-    service = desk.topology_of(tenant).service_of(episode.labels, tokens)
-    key = None if service is None or episode.source == OWN_SOURCE else precedence.key_of(service)
+def hear(desk: Desk, tenant: Tenant, episode: Episode, service: Service | None) -> None:
+    """Count an episode that opens, if it begins something for its service, which it may not name."""
+    key = None if service is None else precedence.key_of(service)
     if key is None:
         return
     heard = precedence.hear(tenant.record.onsets, key, episode.starts_at, desk.now)

@@ -21,7 +21,9 @@ import msgspec
 from bridge.analysis.anomaly import Experience, Habit
 from bridge.analysis.causality import NO_ORDERS, Orders
 from bridge.analysis.clustering import Index
+from bridge.analysis.counting import Clumps, Counted
 from bridge.analysis.dedup import Watch
+from bridge.analysis.extent import Extent
 from bridge.analysis.families import EncodeAsk, FitAsk, own_family
 from bridge.analysis.feedback import Action
 from bridge.analysis.gate import LinkAsk, LinkFit
@@ -34,9 +36,10 @@ from bridge.analysis.routing import Router
 from bridge.analysis.settings import AnalysisSettings
 from bridge.analysis.text import TemplateCache
 from bridge.analysis.topology import ORIGINS, Chart, Topology
-from bridge.analysis.watching import Measured
+from bridge.analysis.watching import Alarm, Measured
 from bridge.model import Episode, Event, Suppression, Word
 from bridge.pipeline.arrivals import Arrivals
+from bridge.pipeline.banks import Banks
 from bridge.pipeline.window import Window
 
 TICK_S = 5
@@ -105,7 +108,26 @@ class TenantRecord(Word, frozen=True, kw_only=True):
     onsets: tuple[Onset, ...] = ()  # services that lately began to alert
     learned_at: datetime | None = None  # when it was last looked whose alerts precede whose
     halved_day: int = 0  # when what that is learned from was last halved, in days since the epoch
+    extent: Extent | None = None
+    counted_windows_s: tuple[float, ...] = ()  # in which firings are counted
+    counting_since: datetime | None = None  # since when they are
+    forgotten_busy: datetime | None = (
+        None  # of what is not counted any more, since there was too much, the last time
+    )
+    clumps: dict[str, Clumps] = msgspec.field(default_factory=dict)  # by what is counted
     hidden: dict[str, Hidden] = msgspec.field(default_factory=dict)  # by alert name, of the newest
+
+
+#: What is counted: a sort (`counts.SORTS`), and which of it.
+CountKey = tuple[str, str]
+
+
+class Pending(msgspec.Struct):
+    """Firings since the last look. Mutable: an alert costs next to nothing here."""
+
+    alertname: str = ""  # of the first, where a kind of alert is counted
+    number: int = 0
+    incidents: list[str] = []  # that took them, at most `counts.MAX_INCIDENTS`, the first ones
 
 
 class Common(Word, frozen=True, kw_only=True):
@@ -162,6 +184,10 @@ class Outcome:
         self.charts: dict[tuple[str, str], Chart | None] = {}
         self.orders: dict[tuple[str, str, str], Order | None] = {}
         self.measured: dict[tuple[str, str], Measured | None] = {}
+        self.bank_rows: dict[tuple[str, str], bytes | None] = {}  # tenant, series: all that a detector knows
+        self.counted: dict[tuple[str, str, str], Counted | None] = {}
+        self.pending: dict[tuple[str, str, str], Pending | None] = {}  # as it is when it is stored
+        self.alarms: dict[tuple[str, str], Alarm | None] = {}
         self.actions: dict[tuple[str, str], Action | None] = {}
         self.lessons: dict[tuple[str, str], Lesson | None] = {}
         self.events: list[Event] = []
@@ -262,6 +288,10 @@ class Tenant:
         self.orders: dict[Pair, Order] = {}  # how often one service's alerts came before another's
         self.rarity = Rarity()
         self.measured: dict[str, Measured] = {}  # series of samples by their names
+        self.banks = Banks()  # what detectors know of them
+        self.counted: dict[CountKey, Counted] = {}
+        self.pending: dict[CountKey, Pending] = {}
+        self.alarms: dict[str, Alarm] = {}  # by the name of what is watched
         self.actions: dict[str, Action] = {}  # what people did, oldest first
         self.lessons: dict[str, Lesson] = {}  # by action id: what is in force of it teaches, oldest first
         self.sightings: dict[int, Sighting] = {}  # what links are learned from, oldest first
@@ -285,6 +315,13 @@ class Tenant:
                 NO_ORDERS if self.link_fit is None else Orders(self.link_fit.causes),
             )
         return self._known_orders[1]
+
+    def adopt_series(self, measured: Mapping[str, Measured], rows: Mapping[str, bytes]) -> None:
+        """Take in the series of samples that were loaded, with what their detectors knew."""
+        self.measured.update(measured)
+        for name, row in rows.items():
+            self.banks.put(name, measured[name].model, row)
+        self.banks.learn_again((name, each.model, each.learned) for name, each in measured.items())
 
     def adopt(self, group: Group) -> None:
         """Take in a group that was loaded, with what its episodes are found by."""
@@ -459,7 +496,13 @@ class State:
                 "templates": _listed(tenant.templates),
                 "habits": _listed(tenant.habits),
                 "orders": _listed(tenant.orders),
-                "measured": _listed(tenant.measured),
+                "measured": [
+                    (name, measured, blake2b(tenant.banks.row(name, measured.model)).hexdigest())
+                    for name, measured in _listed(tenant.measured)
+                ],
+                "counted": _listed(tenant.counted),
+                "pending": _listed(tenant.pending),
+                "alarms": _listed(tenant.alarms),
                 "rarity": blake2b(tenant.rarity.stored()).hexdigest(),
                 "sightings": _listed(tenant.sightings),
                 "link_fit": blake2b(msgspec.msgpack.encode(tenant.link_fit)).hexdigest(),

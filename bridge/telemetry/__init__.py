@@ -160,6 +160,19 @@ METRICS: tuple[Metric, ...] = (
         "that the analyst could not get over.",
         ("what",),
     ),
+    Metric(
+        "tocsin_series_watched",
+        "gauge",
+        "Series that are watched: `samples` of a Prometheus, `counts` of what fires.",
+        ("what",),
+    ),
+    Metric(
+        "tocsin_anomalies_total",
+        "counter",
+        "Anomalies by what became of them: `opened` an incident or opened one again, `raised` the surprise of an "
+        "incident of alerts, `untold` were beyond the fifty of a tenant that have incidents at a time.",
+        ("what",),
+    ),
     Metric("tocsin_samples_total", "counter", "Samples of configured series that were taken in."),
     Metric(
         "tocsin_samples_refused_total",
@@ -363,6 +376,7 @@ def count_outcome(telemetry: Telemetry, counts: Mapping[str, int]) -> None:
 
 #: What the pipeline counts as `family:what`, and the metric and label it becomes, "" for none.
 _OUTCOME: dict[str, tuple[str, str]] = {
+    "anomaly": ("tocsin_anomalies_total", "what"),
     "change": ("tocsin_alerts_total", "change"),
     "event": ("tocsin_incident_events_total", "kind"),
     "feedback": ("tocsin_feedback_total", "kind"),

@@ -273,7 +273,8 @@ def test_ways_of_grouping_are_counted_with_the_exams_and_the_age_of_the_oldest_v
 
     def gauges() -> dict[str, float]:
         found = mind.gauges(state)
-        return {name: value for name, value in found.items() if ":" in name or name == "verdict_age_s"}
+        ours = ("grouping:", "exam_f1:", "verdict_age_s")
+        return {name: value for name, value in found.items() if name.startswith(ours)}
 
     pipeline.advance(state, [*apart(1), *apart(1, tenant="other", first=2)])
     nobody = {"grouping:entities": 0, "grouping:bursts": 2, "grouping:linker": 0}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from desks import TOPOLOGY, Desk, host
+from desks import TOPOLOGY, Desk, host, mixed, samples
 from stores import FRONT, WON, apart, fill, firing, linker_row, row, settings_row
 from timeline import START, after, alert, stamp, webhook
 
@@ -18,7 +18,7 @@ from bridge.analysis.settings import AnalysisSettings, Destination, Route, Sourc
 from bridge.app.recordings import understand
 from bridge.errors import StorageError
 from bridge.model import IncidentState, RowKind
-from bridge.storage.reading import Cursor, StateReader, read_cursor, write_cursor
+from bridge.storage.reading import Cursor, StateReader, models, read_cursor, write_cursor
 from bridge.storage.state import StateStore
 from bridge.storage.times import microseconds
 
@@ -338,7 +338,9 @@ def test_where_the_analyst_stands_is_told_per_front(path: Path) -> None:
 
 def test_a_tenant_that_learned_nothing_says_what_it_lacks(path: Path) -> None:
     [before] = StateReader(path).models("default")
-    [linker] = reader_of(path).models("default")
+    linker, counts = reader_of(path).models("default")
+    assert (counts["name"], counts["model"]) == ("counts", "gamma-poisson")
+    assert counts["series"] > 0
     assert [each["reason"] for each in (before, linker)] == [
         "0 of 300 alerts to learn from", "5 of 300 alerts to learn from",
     ]  # fmt: skip
@@ -352,7 +354,7 @@ def test_a_linker_that_passed_its_exam_is_told_with_its_evidence_and_since_when(
         path,
         [*apart(2), linker_row(3, came_at, WON), row(4, came_at, firing("Other", came_at), tenant="other")],
     )
-    [linker] = StateReader(path).models("default")
+    linker, *_ = StateReader(path).models("default")
     assert (linker["name"], linker["acts"], linker["way"], linker["fit"]) == ("linker", True, "linker", 1)
     assert linker["since"] == came_at
     assert (linker["reason"], linker["forced_by_settings"]) == ("linker is best", False)
@@ -368,6 +370,35 @@ def test_a_linker_that_passed_its_exam_is_told_with_its_evidence_and_since_when(
     }
     [foreign] = StateReader(path).models("other")
     assert (foreign["acts"], foreign["fit"]) == (False, None)
+
+
+def test_series_are_told_with_their_detectors_bounded_and_the_newest_first(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(StateStore(path)) as store:
+        desk = mixed(store)
+        more = msgspec.json.decode(samples("23m", [1.0]))
+        desk.take("23m", RowKind.SAMPLES, msgspec.json.encode(more | {"name": "other"}))
+    reader = StateReader(path)
+    _, counts, other, load = reader.models("default")
+    assert counts["series"] > 3
+    assert (other["series"], other["values"], other["score"], other["unusual_since"]) == (
+        'other{service="shop"}', 1, None, None,
+    )  # fmt: skip
+    assert (load["name"], load["series"], load["model"]) == ("series", 'load{service="shop"}', "spot")
+    assert (load["values"], load["newest"], load["unusual_since"]) == (301, 1e9, after("22m"))
+    assert 0.5 < load["score"] <= 1.0
+    assert load["reason"]
+    assert reader.measured_until() == {
+        ("default", "load"): after("22m").timestamp(), ("default", "other"): after("23m").timestamp(),
+    }  # fmt: skip
+    assert reader.models("foreign")[1:] == []
+    monkeypatch.setattr(models, "MAX_SERIES", 1)
+    assert [each["series"] for each in reader.models("default")[2:]] == ['other{service="shop"}']
+
+
+def test_a_store_that_is_not_there_has_no_samples(path: Path) -> None:
+    assert StateReader(path).measured_until() == {}
 
 
 @pytest.mark.parametrize(

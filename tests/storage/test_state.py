@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import timeline
 import zstandard
-from desks import FRONT, SETTINGS, TABLES, TOPOLOGY, Desk, host, kept, mixed, trigger, untrigger
+from desks import FRONT, SETTINGS, TABLES, TOPOLOGY, Desk, host, kept, mixed, samples, trigger, untrigger
 from linkers import fitted, linker_row
 
 from bridge.errors import StorageError
@@ -132,6 +132,10 @@ def test_a_failing_commit_leaves_nothing_behind(path: Path, store: StateStore, t
         desk.row(
             "23m", RowKind.WEBHOOK, timeline.webhook([timeline.alert(host("Newest", "far-1")), {"labels": 7}])
         ),
+        desk.row("23m", RowKind.SAMPLES, samples("23m", [1e9])),
+        desk.row("23m", RowKind.SAMPLES, samples("23m", [1.0] * 40, name="other")),
+        desk.row("26m", RowKind.CLOCK, b"", ""),
+        desk.row("26m", RowKind.WEBHOOK, began("far", "26m")),
     ]
     outcome = advance(desk.state, rows)
     with pytest.raises(StorageError, match="not today"):

@@ -1,8 +1,9 @@
-"""Which models a tenant has: for now its linker, whether it groups alerts, and on what evidence."""
+"""Which models a tenant has: its linker, whether it groups alerts and on what evidence; the detectors of its series."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
@@ -10,7 +11,12 @@ import msgspec
 from bridge.analysis.reports import Record
 from bridge.analysis.settings import AnalysisSettings
 from bridge.analysis.verdicts import LEAST_SIGHTINGS, Verdict, in_force
+from bridge.analysis.watching import Alarm, Measured, alarm_of
 from bridge.model import Word
+
+
+#: Series whose detectors are told, those that were measured last.
+MAX_SERIES = 200
 
 
 class _Record(Word, frozen=True, kw_only=True):
@@ -39,7 +45,7 @@ class _Fit(Word, frozen=True, kw_only=True):
 
 
 def listed(store: sqlite3.Connection | None, tenant: str, settings: AnalysisSettings) -> list[Record]:
-    """Return the models of a tenant; one that has learned nothing yet says what it lacks."""
+    """Return the models of a tenant; a linker that has learned nothing yet says what it lacks."""
     found: _Fit | None = None
     record, sightings = _Record(), 0
     if store is not None:
@@ -49,7 +55,44 @@ def listed(store: sqlite3.Connection | None, tenant: str, settings: AnalysisSett
         record = msgspec.msgpack.decode(row[0], type=_Record) if row else record
         counted = store.execute("SELECT count(*) FROM sighting WHERE tenant = ?", (tenant,)).fetchone()
         sightings = counted[0]
-    return [_linker(found, record, sightings, settings)]
+    series = [] if store is None else _series(store, tenant)
+    return [_linker(found, record, sightings, settings), *series]
+
+
+def _series(store: sqlite3.Connection, tenant: str) -> list[Record]:
+    """Return the detectors of series of samples, and what firings are counted by."""
+    alarms = {
+        name: msgspec.msgpack.decode(body, type=Alarm)
+        for name, body in store.execute("SELECT name, body FROM alarm WHERE tenant = ?", (tenant,))
+    }
+    counted = store.execute("SELECT count(*) FROM counted WHERE tenant = ?", (tenant,)).fetchone()[0]
+    stored = store.execute("SELECT name, body FROM measured WHERE tenant = ?", (tenant,))
+    measured = [(name, msgspec.msgpack.decode(body, type=Measured)) for name, body in stored]
+    measured.sort(key=lambda item: item[0])
+    measured.sort(key=lambda item: item[1].heard_at, reverse=True)
+    told: list[Record] = []
+    if counted:
+        told.append({
+            "name": "counts", "model": "gamma-poisson", "reason": "firings are few: their tails are known in closed form",
+            "series": counted,
+        })  # fmt: skip
+    return told + [_detector(name, each, alarms) for name, each in measured[:MAX_SERIES]]
+
+
+def _detector(name: str, measured: Measured, alarms: Mapping[str, Alarm]) -> Record:
+    alarm = alarms.get(alarm_of(name))
+    return {
+        "name": "series",
+        "series": name,
+        "model": measured.model,
+        "reason": measured.reason,
+        "values": measured.values,
+        "since": measured.since,
+        "heard_at": measured.heard_at,
+        "newest": measured.newest,
+        "score": None if measured.score is None else round(measured.score, 4),
+        "unusual_since": None if alarm is None else alarm.since,
+    }
 
 
 def _linker(found: _Fit | None, record: _Record, sightings: int, settings: AnalysisSettings) -> Record:

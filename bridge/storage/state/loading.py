@@ -8,6 +8,7 @@ from datetime import timedelta
 import msgspec
 
 from bridge.analysis.anomaly import Habit
+from bridge.analysis.counting import Counted
 from bridge.analysis.dedup import Watch
 from bridge.analysis.feedback import Action
 from bridge.analysis.gate import LinkFit
@@ -18,10 +19,10 @@ from bridge.analysis.precedence import Order
 from bridge.analysis.rarity import Rarity
 from bridge.analysis.settings import AnalysisSettings, Source
 from bridge.analysis.topology import Chart
-from bridge.analysis.watching import Measured
+from bridge.analysis.watching import Alarm, Measured
 from bridge.model import Episode, Incident
 from bridge.pipeline import restore
-from bridge.pipeline.state import Beat, Common, State, TemplateRecord, TenantRecord, forgotten
+from bridge.pipeline.state import Beat, Common, Pending, State, TemplateRecord, TenantRecord, forgotten
 from bridge.storage.times import microseconds
 
 _decode = msgspec.msgpack.decode
@@ -43,6 +44,7 @@ def load(db: sqlite3.Connection) -> State:
     for name, origin, body in db.execute("select tenant, origin, body from chart order by 1, 2"):
         state.keep_chart(name, origin, _decode(body, type=Chart))
     _load_alerts(db, state)
+    _load_watched(db, state)
     _load_feedback(db, state)
     _load_groups(db, state)
     restore(state)
@@ -64,14 +66,33 @@ def _load_alerts(db: sqlite3.Connection, state: State) -> None:
         "select tenant, earlier, later, body from service_order order by 1, 2, 3"
     ):
         state.tenant(name).orders[earlier, later] = _decode(body, type=Order)
-    for name, series, body in db.execute("select tenant, name, body from measured order by 1, 2"):
-        state.tenant(name).measured[series] = _decode(body, type=Measured)
     for name, number, body in db.execute("select tenant, number, body from sighting order by 1, 2"):
         state.tenant(name).sightings[number] = _decode(body, type=Sighting)
     for name, body in db.execute("select tenant, body from link_fit order by tenant"):
         state.tenant(name).link_fit = _decode(body, type=LinkFit)
     for name, body in db.execute("select tenant, body from rarity order by tenant"):
         state.tenant(name).rarity = Rarity(body)
+
+
+def _load_watched(db: sqlite3.Connection, state: State) -> None:
+    measured: dict[str, dict[str, Measured]] = {}
+    for name, series, body in db.execute("select tenant, name, body from measured order by 1, 2"):
+        measured.setdefault(name, {})[series] = _decode(body, type=Measured)
+    rows: dict[str, dict[str, bytes]] = {}
+    for name, series, body in db.execute("select tenant, name, body from bank_row order by 1, 2"):
+        rows.setdefault(name, {})[series] = _decode(body, type=bytes)
+    for name, mine in measured.items():
+        state.tenant(name).adopt_series(mine, rows.get(name, {}))
+    for name, sort, which, body in db.execute(
+        "select tenant, sort, which, body from counted order by 1, 2, 3"
+    ):
+        state.tenant(name).counted[sort, which] = _decode(body, type=Counted)
+    for name, sort, which, body in db.execute(
+        "select tenant, sort, which, body from pending order by 1, 2, 3"
+    ):
+        state.tenant(name).pending[sort, which] = _decode(body, type=Pending)
+    for name, series, body in db.execute("select tenant, name, body from alarm order by 1, 2"):
+        state.tenant(name).alarms[series] = _decode(body, type=Alarm)
 
 
 def _load_feedback(db: sqlite3.Connection, state: State) -> None:

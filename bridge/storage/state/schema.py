@@ -85,6 +85,12 @@ create table service_order (
     primary key (tenant, earlier, later)
 ) without rowid;
 create table measured (tenant text not null, name text not null, body blob not null, primary key (tenant, name));
+create table bank_row (tenant text not null, name text not null, body blob not null, primary key (tenant, name));
+create table counted (tenant text not null, sort text not null, which text not null, body blob not null,
+primary key (tenant, sort, which)) without rowid;
+create table pending (tenant text not null, sort text not null, which text not null, body blob not null,
+primary key (tenant, sort, which)) without rowid;
+create table alarm (tenant text not null, name text not null, body blob not null, primary key (tenant, name));
 create table sighting (tenant text not null, number integer not null, body blob not null, primary key (tenant, number))
 without rowid;
 create table link_fit (tenant text primary key, body blob not null);

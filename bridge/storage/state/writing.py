@@ -63,6 +63,10 @@ class Writing:
         self._keyed("service_order", outcome.orders.items(), "tenant", "earlier", "later")
         self._keyed("habit", outcome.habits.items(), "tenant", "family")
         self._keyed("measured", outcome.measured.items(), "tenant", "name")
+        self._keyed("bank_row", outcome.bank_rows.items(), "tenant", "name")
+        self._keyed("counted", outcome.counted.items(), "tenant", "sort", "which")
+        self._keyed("pending", outcome.pending.items(), "tenant", "sort", "which")
+        self._keyed("alarm", outcome.alarms.items(), "tenant", "name")
         self._keyed("sighting", outcome.sightings.items(), "tenant", "number")
         self._many(
             "insert or replace into link_fit values (?, ?)",
