@@ -29,14 +29,16 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 import msgspec
 
 import connectors
 from bridge.app.remote import Remote, RemoteError
+from bridge.app.replay import Wishes, replay
 from bridge.app.screen import count, plain, severity_of, span, suspect_of, when
-from bridge.app.storm import REPAIRED_AT_S, SCENES, Call, calls
+from bridge.app.storm import REPAIRED_AT_S, SCENES, Call, calls, past
 from bridge.errors import TocsinError
 from bridge.model import FOUNDED, Event, EventKind
 from bridge.ports import Http
@@ -52,11 +54,11 @@ LINES = 3
 FOLD_S = 8.0
 REASONS = 2
 WIDTH = 96
-#: The usual settings, but for a quick end: people watch.
+#: The usual settings, but for a quick end, since people watch, and windows that do not end while they do.
 CONFIGURATION = """\
 listen: 127.0.0.1:{port}
 storage: {{path: "{folder}/data"}}
-analysis: {{close_after: 2s}}
+analysis: {{close_after: 2s, count_windows: [1d]}}
 destinations: [{{name: file, kind: file, path: "{folder}/incidents.jsonl"}}]
 routes: [{{to: [file]}}]
 """
@@ -81,6 +83,7 @@ def play(*, keep: bool) -> int:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tocsin-demo-")))
             port = _free_port()
             click.echo(_HEADING)
+            _live_through_the_past(folder)
             stack.enter_context(_sidecar(folder, port))
             Demo(folder, port).run()
         except KeyboardInterrupt:
@@ -95,6 +98,7 @@ class Demo:
     """One showing: what was sent, and what was heard."""
 
     def __init__(self, folder: Path, port: int) -> None:
+        self._since = datetime.now(UTC)
         self._remote = Remote(f"http://127.0.0.1:{port}")
         self._port = port
         self._heard = _Follower(folder / "incidents.jsonl")
@@ -201,7 +205,8 @@ class Demo:
             click.echo(f"\r\x1b[K  {sums}{count(self.messages, 'message')} out", nl=False)
 
     def _last_screen(self) -> str:
-        items = self._remote.get("/api/v1/incidents")["items"]
+        since = quote(self._since.isoformat())
+        items = self._remote.get(f"/api/v1/incidents?since={since}")["items"]
         wholes = [self._remote.get(f"/api/v1/incidents/{each['incident']}") for each in items]
         wholes.sort(key=lambda each: -len(each["episodes"]))
         came = f"{count(self.webhooks, 'webhook')} with {count(self.alerts, 'alert')}"
@@ -234,6 +239,8 @@ def _incident_lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"  {found['state']}, lasted {span(lasted.total_seconds())}"
     else:
         yield f"  {found['state']} since {when(found['opened_at'])}, an incident of its own"
+    if found["anomaly"] is not None:
+        yield from _wrapped(f"Anomaly score {found['anomaly']:.2f}: {found['anomaly_reason']}", "  ", "    ")
     if len(found["episodes"]) > 1:
         yield from _wrapped(f"Probably came first: {suspect_of(found, found['root'][0])}", "  ", "    ")
         yield "  Why they are one incident, for example:"
@@ -292,6 +299,14 @@ class _Follower:
                 if event.event_id not in self._seen:
                     self._seen.add(event.event_id)
                     yield event
+
+
+def _live_through_the_past(folder: Path) -> None:
+    """Let the sidecar begin with what three ordinary days have taught it, as `tocsin replay --store` does."""
+    recording = folder / "past.jsonl"
+    now = datetime.now(UTC)
+    recording.write_bytes(b"".join(past(now)))
+    replay([str(recording)], Wishes(store=folder / "data", until=now, no_models=True), say=click.echo)
 
 
 @contextmanager
@@ -372,7 +387,7 @@ def _clock() -> str:
 
 _HEADING = """\
 Tocsin demo, about 45 s: the database of a shop fails. Two Alertmanagers send what they see (in);
-Tocsin works out what belongs together and tells it once (OUT)."""
+Tocsin works out what belongs together and tells it once (OUT). It knows three ordinary days from a recording."""
 _ENDING = """\
 This is what Tocsin does: many alerts in, few explained incidents out, none lost.
 To run it: `tocsin serve`, then point a webhook receiver of your Alertmanager at

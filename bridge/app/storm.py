@@ -3,6 +3,8 @@
 Rules: pure; the same beginning gives the same calls. The bodies are what Alertmanager would send for such a
 storm: groups by alert name and service, a `group_wait` before the first notification, the whole group again
 at every change, a second Alertmanager that now and then says the same, and at the end the resolves.
+
+Before it come three ordinary days, as a recording: what is unusual is so only beside what is usual.
 """
 
 from __future__ import annotations
@@ -28,6 +30,14 @@ END_S = 38.0
 PEERS = ("http://alertmanager-0:9093", "http://alertmanager-1:9093")
 SERVICES = ("checkout", "orders", "payments", "catalog", "search", "sessions")
 PODS = ("5c9d7fbb4d-x2x8k", "5c9d7fbb4d-q7rtz", "5c9d7fbb4d-m4nfb", "5c9d7fbb4d-w9hjd", "5c9d7fbb4d-b6vls")
+#: The days before: a small incident so often, each over so soon.
+PAST_DAYS, PAST_EVERY_S, PAST_LASTS_S = 3, 5_400, 240
+PAST = (
+    ("BackupLate", {"namespace": "office", "service": "backup", "severity": "warning"}),
+    ("QueueGrows", {"namespace": "blog", "service": "mailer", "severity": "warning"}),
+    ("JobFailed", {"namespace": "ci", "service": "runner", "severity": "info"}),
+    ("HighLatency", {"namespace": "blog", "service": "web", "severity": "warning"}),
+)
 _NEVER = "0001-01-01T00:00:00Z"
 
 #: What is told to the audience, and when.
@@ -85,6 +95,21 @@ def calls(start: datetime) -> tuple[Call, ...]:
     )
     again = [_by_the_peer(call) for call in first[::PEER_EVERY]]
     return tuple(sorted((*first, *again), key=lambda call: (call.at_s, call.group, call.peer)))
+
+
+def past(until: datetime) -> Iterator[bytes]:
+    """Give the days before `until` as the lines of a recording."""
+    for number in range(PAST_DAYS * 86_400 // PAST_EVERY_S):
+        name, labels = PAST[number * 7 % len(PAST)]
+        begin = until - timedelta(days=PAST_DAYS) + timedelta(seconds=PAST_EVERY_S * number)
+        alarm = Alarm(
+            labels=dict(sorted({"alertname": name, "cluster": "eu-1", **labels}.items())),
+            summary=f"{name} of {labels['service']}", fires_s=0.0, ends_s=PAST_LASTS_S,
+        )  # fmt: skip
+        for at_s in (0.0, PAST_LASTS_S):
+            call = _call([alarm], at_s, begin, PEERS[0])
+            line = {"received_at": begin + timedelta(seconds=at_s), "body": msgspec.Raw(call.body.strip())}
+            yield msgspec.json.encode(line) + b"\n"
 
 
 def _alarms() -> Iterator[Alarm]:

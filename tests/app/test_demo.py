@@ -17,7 +17,8 @@ from stores import fill, row
 from timeline import START
 
 from bridge.app.demo import as_in_chat
-from bridge.app.storm import END_S, PEERS, REPAIRED_AT_S, alarms, calls
+from bridge.app.recordings import Recorded, understand
+from bridge.app.storm import END_S, PEERS, REPAIRED_AT_S, alarms, calls, past
 from bridge.model import FOUNDED, Event
 from bridge.pipeline.events import UPDATE_EVERY_S
 from bridge.storage.reading import StateReader
@@ -56,6 +57,13 @@ def test_the_second_alertmanager_says_only_what_the_first_said() -> None:
             peers += 1
         said.add(plain)
     assert peers > 5
+
+
+def test_the_past_is_a_good_recording_of_small_incidents_that_are_over() -> None:
+    lines = [understand(line, tenant="default") for line in past(START)]
+    assert all(isinstance(line, Recorded) and line.received_at < START for line in lines)
+    assert len(lines) == 96
+    assert sum(line.alerts for line in lines if isinstance(line, Recorded)) == 96
 
 
 def test_nothing_is_resolved_before_the_repair() -> None:
@@ -132,6 +140,9 @@ def test_the_demo_plays_to_its_end_and_leaves_nothing(tmp_path: Path) -> None:
     assert message[0].startswith("  │ 🔴 ")
     assert any("76 of 76 alerts firing" in line for line in message)
     assert "closed, lasted" in result.stdout
+    scored = re.findall(r"Anomaly score (0\.9\d): stranger than 9\d% of 4\d incidents:", result.stdout)
+    assert len(scored) == 2, "it knows three ordinary days"
+    assert "Anomaly score 0.9" in README
     assert result.stdout.count("  in   ") < 25, "what goes out does not drown"
     assert re.search(r"in   … \d+ more webhooks: \d+ resolved\n", result.stdout)
     assert "\x1b" not in result.stdout, "no colours where nobody sees them"
