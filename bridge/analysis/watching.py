@@ -8,6 +8,9 @@ goes on as long as such values come, and is over when none came for `hold_s`. Ho
 Detectors find what changes, and get used to it; so a value that is on the strange side of half the way from what was
 usual to the strangest keeps an alarm up, for a day at most, and one on the usual side begins none for a while: it is
 the way back.
+
+Detectors promise tail probabilities, and on some series the promise is not kept. So a series is held to its own past:
+what was as strange more often than the tenant's budget allows, in about the last eight weeks, is not strange (`often`).
 """
 
 from __future__ import annotations
@@ -16,11 +19,18 @@ from collections.abc import Container, Mapping
 from datetime import datetime
 
 import msgspec
+from msgspec.structs import replace
 
 from bridge.model import Word
 
+WEEK_S = 7 * 86_400.0
+
 #: Series of one tenant's queries together.
 MAX_MEASURED = 2_000
+#: Times that a series was strange that are remembered, and for how long.
+MAX_CROSSINGS, CROSSINGS_S = 64, 8 * 7 * 86_400.0
+#: What was this much less surprising, in decades, was as strange.
+NEARLY = 1.0
 #: What lasts longer is the new normal.
 ACCEPTED_AFTER_S = 86_400.0
 #: The longest name of a series; labels that make a longer one are refused.
@@ -60,6 +70,8 @@ class Measured(Word, frozen=True, kw_only=True):
     score: float | None = None  # of the newest value; None while its detector warms up
     model: str = ""  # its detector
     reason: str = ""  # why that one
+    #: When it was strange beyond the budget (epoch s) and how much, newest last: `often`.
+    crossings: tuple[tuple[float, float], ...] = ()
     #: What its detector has learned since what it knows was stored as a whole: when and what, oldest first.
     learned: tuple[tuple[float, float], ...] = ()
 
@@ -88,6 +100,20 @@ def surprises(alarms: Mapping[str, Alarm], held: Container[str]) -> list[tuple[f
 def by_chance(tail: float, values_a_week: float) -> float:
     """Return how many values as rare as this a week has by chance, where a week has so many values."""
     return tail * values_a_week
+
+
+def often(measured: Measured, surprise: float, now_s: float) -> float:
+    """Return how many times a week a series was as strange as this before, in the weeks in which it was watched."""
+    lately = [each for at_s, each in measured.crossings if now_s - at_s <= CROSSINGS_S]
+    as_strange = sum(1 for each in lately if each >= surprise - NEARLY)
+    watched_s = min(CROSSINGS_S, max(WEEK_S, now_s - measured.since.timestamp()))
+    return as_strange * WEEK_S / watched_s
+
+
+def crossed(measured: Measured, surprise: float, now_s: float) -> Measured:
+    """Return the series after it was as strange as this."""
+    lately = [each for each in measured.crossings if now_s - each[0] <= CROSSINGS_S]
+    return replace(measured, crossings=(*lately[1 - MAX_CROSSINGS :], (now_s, surprise)))
 
 
 def said_of_chance(expected_a_week: float) -> str:

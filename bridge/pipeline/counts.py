@@ -19,7 +19,7 @@ from bridge.analysis.counting import Counted, Finding, Tally
 from bridge.analysis.entities import SPECIFIC_WEIGHT, tokens_of
 from bridge.analysis.precedence import BETWEEN, key_of
 from bridge.analysis.topology import Service
-from bridge.analysis.watching import Alarm, by_chance
+from bridge.analysis.watching import WEEK_S, Alarm, by_chance
 from bridge.model import Episode, IncidentState
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.events import Events
@@ -34,7 +34,6 @@ MAX_COUNTED = 2_000
 MAX_PENDING = 4_000
 MAX_INCIDENTS = 8
 LONGEST_VALUE = 200
-WEEK_S = 7 * 86_400.0
 #: A tail probability above this is nothing to speak of.
 STRANGE = 1e-3
 #: Which share of the false alarms may be counts.

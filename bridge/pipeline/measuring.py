@@ -22,16 +22,19 @@ from bridge.analysis.samples import Line, Samples
 from bridge.analysis.watching import (
     LONGEST_NAME,
     MAX_MEASURED,
+    WEEK_S,
     Alarm,
     Measured,
     alarm_of,
     by_chance,
+    crossed,
     is_far,
     name_of,
+    often,
 )
 from bridge.model import Fault, InboxRow
 from bridge.pipeline.banks import USUAL, WHOLE_EVERY, WHY_USUAL
-from bridge.pipeline.counts import SHARE, WEEK_S, keys_of
+from bridge.pipeline.counts import SHARE, keys_of
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.state import Tenant
 from bridge.pipeline.unusual import Unusual, surprise_of
@@ -164,18 +167,26 @@ class Measuring:
             self._speak(tenant, name, worst)
 
     def _speak(self, tenant: Tenant, name: str, worst: _Strange) -> None:
+        """Let it be known that a series is strange, if that is beyond the budget and not its way."""
+        budget, now = self._desk.settings.false_alarms_a_week, self._desk.now
         a_week = sum(WEEK_S / each.step_s for each in tenant.measured.values())
         tail = float(tail_of(np.array(worst.score)))
-        expected = by_chance(tail, a_week)
-        if expected > SHARE * self._desk.settings.false_alarms_a_week:
+        expected, surprise = by_chance(tail, a_week), surprise_of(tail)
+        if expected > SHARE * budget:
             return
-        known, now = tenant.measured[name], self._desk.now
-        labels = {"alertname": "UnusualValue", "series": known.query, **known.labels}
-        labels["severity"] = "warning"
+        known = tenant.measured[name]
+        if alarm_of(name) not in tenant.alarms:
+            before = often(known, surprise, now.timestamp())
+            self._keep(tenant, name, crossed(known, surprise, now.timestamp()))
+            if before > budget:
+                self._desk.out.count("anomaly:often")
+                return
+            expected = max(expected, before)
+        labels = {"alertname": "UnusualValue", "series": known.query, **known.labels, "severity": "warning"}
         lately = f", lately {known.lately:.4g}" if known.lately is not None else ""
         self._unusual.seen(tenant, alarm_of(name), Alarm(
             labels=labels, since=now, last_at=now, hold_s=max(HOLD_S, HOLD_STEPS * known.step_s),
-            surprise=surprise_of(tail), why=f"{name} is {worst.value:.4g}{lately}", by_chance=expected,
+            surprise=surprise, why=f"{name} is {worst.value:.4g}{lately}", by_chance=expected,
             keys=keys_of(labels), usual=known.lately, strangest=worst.value,
         ))  # fmt: skip
 
@@ -185,9 +196,12 @@ class Measuring:
         """Have a series stored: what its detector knows now and then, else what it learned since."""
         known = tenant.measured[name]
         if len(known.learned) >= WHOLE_EVERY:
-            known = tenant.measured[name] = replace(known, learned=())
+            known = replace(known, learned=())
             self._desk.out.bank_rows[tenant.name, name] = tenant.banks.row(name, known.model)
-        self._desk.out.measured[tenant.name, name] = known
+        self._keep(tenant, name, known)
+
+    def _keep(self, tenant: Tenant, name: str, known: Measured) -> None:
+        tenant.measured[name] = self._desk.out.measured[tenant.name, name] = known
 
     def _evict(self, tenant: Tenant) -> None:
         """Let go of the series that were measured least lately, if there are too many."""

@@ -170,7 +170,8 @@ METRICS: tuple[Metric, ...] = (
         "tocsin_anomalies_total",
         "counter",
         "Anomalies by what became of them: `opened` an incident or opened one again, `raised` the surprise of an "
-        "incident of alerts, `untold` were beyond the fifty of a tenant that have incidents at a time.",
+        "incident of alerts, `often`: the series is as strange more often than the budget allows, and nothing is told; "
+        "`untold` were beyond the fifty of a tenant that have incidents at a time.",
         ("what",),
     ),
     Metric("tocsin_samples_total", "counter", "Samples of configured series that were taken in."),

@@ -190,6 +190,18 @@ def test_what_a_person_closed_stays_closed_while_it_lasts(thinking: Thinking):
     assert not thinking.tenant.alarms
 
 
+def test_a_series_whose_way_it_is_to_be_strange_soon_tells_nothing():
+    """A promise of a tail probability that is not kept is not believed for long."""
+    thinking = Thinking(SETTINGS)
+    noise = random.Random(5)
+    measured(thinking, range(600), lambda minute: (5.0 if minute % 97 == 96 else 0.0) + 0.1 * noise.random())
+    opened = [line.split()[2] for line in thinking.told()].count("opened")
+    assert 1 <= opened <= 2
+    assert thinking.counts["anomaly:often"] >= 3
+    chance = [event.incident.anomaly_reason for event in thinking.events if event.kind == "opened"]
+    assert chance[-1].startswith("about once a week by chance")
+
+
 def test_incidents_of_anomalies_are_bounded(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(unusual, "MAX_ALARMS", 2)
     thinking = Thinking(SETTINGS)

@@ -14,7 +14,6 @@ from bridge.analysis.verdicts import LEAST_SIGHTINGS, Verdict, in_force
 from bridge.analysis.watching import Alarm, Measured, alarm_of
 from bridge.model import Word
 
-
 #: Series whose detectors are told, those that were measured last.
 MAX_SERIES = 200
 
@@ -73,7 +72,7 @@ def _series(store: sqlite3.Connection, tenant: str) -> list[Record]:
     told: list[Record] = []
     if counted:
         told.append({
-            "name": "counts", "model": "gamma-poisson", "reason": "firings are few: their tails are known in closed form",
+            "name": "counts", "model": "gamma-poisson", "reason": "few fire: the tails are known in closed form",
             "series": counted,
         })  # fmt: skip
     return told + [_detector(name, each, alarms) for name, each in measured[:MAX_SERIES]]
