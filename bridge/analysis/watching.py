@@ -68,6 +68,9 @@ class Measured(Word, frozen=True, kw_only=True):
     last_alarm: Alarm | None = None  # the newest, as it was last seen
     last_alarm_s: float = 0.0  # when, in the time of samples
     score: float | None = None  # of the newest value; None while its detector warms up
+    zeros: int = 0  # of the values
+    whole: int = 0  # values that are whole numbers and not below 0
+    is_settled: bool = False  # enough was seen to choose its detector
     model: str = ""  # its detector
     reason: str = ""  # why that one
     #: When it was strange beyond the budget (epoch s) and how much, newest last: `often`.

@@ -16,14 +16,28 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from bridge.analysis.detectors import Bank
+from bridge.analysis.detectors.counts import CountsBank
 from bridge.analysis.detectors.spot import SpotBank
+from bridge.analysis.watching import Measured
 
 #: Every detector that a series of samples may have.
-MODELS: dict[str, type[Bank]] = {SpotBank.NAME: SpotBank}
+MODELS: dict[str, type[Bank]] = {SpotBank.NAME: SpotBank, CountsBank.NAME: CountsBank}
 #: What is known of a series is stored as a whole once for so many samples.
 WHOLE_EVERY = 32
 #: The detector of a series for which nothing else was chosen, and why.
-USUAL, WHY_USUAL = SpotBank.NAME, "the usual one for samples"
+USUAL, WHY_USUAL = SpotBank.NAME, "the usual one, until more was seen"
+#: After so many values a series is known well enough to choose; it is chosen for once.
+SETTLED = 200
+#: Zeros among whole numbers from which on a series is mostly silence.
+SPARSE = 0.8
+
+
+def choose(measured: Measured) -> tuple[str, str]:
+    """Return the detector of a series that has settled, and why."""
+    zeros = measured.zeros / measured.values
+    if measured.whole == measured.values and zeros >= SPARSE:
+        return CountsBank.NAME, f"counts, {zeros:.0%} of {measured.values} values zero"
+    return SpotBank.NAME, f"numbers on a scale, {zeros:.0%} of {measured.values} values zero"
 
 
 class Banks:

@@ -33,7 +33,7 @@ from bridge.analysis.watching import (
     often,
 )
 from bridge.model import Fault, InboxRow
-from bridge.pipeline.banks import USUAL, WHOLE_EVERY, WHY_USUAL
+from bridge.pipeline.banks import SETTLED, USUAL, WHOLE_EVERY, WHY_USUAL, choose
 from bridge.pipeline.counts import SHARE, keys_of
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.state import Tenant
@@ -142,11 +142,18 @@ class Measuring:
             known = replace(known, last_alarm=alarm, last_alarm_s=sample.at_s)
         elif not is_strange:
             lately += LATELY * (max(-1e150, min(1e150, sample.value)) - lately)
-        learned = known.learned
+        learned, is_whole = known.learned, sample.value >= 0 and sample.value == math.floor(sample.value)
         if len(learned) < WHOLE_EVERY:  # from there on it is stored as a whole
             learned = (*learned, (sample.at_s, sample.value))
         tenant.measured[sample.name] = replace(
-            known, values=known.values + 1, newest=sample.value, score=score, lately=lately, learned=learned
+            known,
+            values=known.values + 1,
+            newest=sample.value,
+            score=score,
+            lately=lately,
+            learned=learned,
+            zeros=known.zeros + (sample.value == 0),
+            whole=known.whole + is_whole,
         )
 
     def _is_news(self, tenant: Tenant, sample: _Sample) -> bool:
@@ -195,7 +202,11 @@ class Measuring:
     def _store(self, tenant: Tenant, name: str) -> None:
         """Have a series stored: what its detector knows now and then, else what it learned since."""
         known = tenant.measured[name]
-        if len(known.learned) >= WHOLE_EVERY:
+        if not known.is_settled and known.values >= SETTLED:
+            model, reason = choose(known)
+            known = replace(known, is_settled=True, model=model, reason=reason)
+            tenant.banks.place(name, model)  # another one begins anew
+        if len(known.learned) >= WHOLE_EVERY or known.model != tenant.measured[name].model:
             known = replace(known, learned=())
             self._desk.out.bank_rows[tenant.name, name] = tenant.banks.row(name, known.model)
         self._keep(tenant, name, known)

@@ -41,7 +41,7 @@ def little_is_enough() -> Iterator[None]:
         "arrivals.MOST_BACK": 6, "window.MAX_ROWS": 8,
         "window.MAX_PARTNERS": 5, "window.FORGOTTEN": 3, "reclustering.MOST_NODES": 6, "counts.STRANGE": 1.0,
         "counts.SHARE": 1e9, "measuring.SHARE": 1e9, "measuring.MAX_MEASURED": 3, "counts.MAX_COUNTED": 12,
-        "unusual.MAX_ALARMS": 4, "measuring.WHOLE_EVERY": 2, "measuring.FLAGGED": 0.05,
+        "unusual.MAX_ALARMS": 4, "measuring.WHOLE_EVERY": 2, "measuring.SETTLED": 3, "measuring.FLAGGED": 0.05,
     }  # fmt: skip
     near = {
         "clustering.MERGE_EVIDENCE": 1, "clustering.BRIDGE_AT": 0.5, "bursts.LEAST_SURGE": 2, "bursts.SURPRISE": 0.3,

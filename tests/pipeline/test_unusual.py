@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -200,6 +201,30 @@ def test_a_series_whose_way_it_is_to_be_strange_soon_tells_nothing():
     assert thinking.counts["anomaly:often"] >= 3
     chance = [event.incident.anomaly_reason for event in thinking.events if event.kind == "opened"]
     assert chance[-1].startswith("about once a week by chance")
+
+
+@pytest.mark.parametrize(
+    ("value", "model", "why"),
+    [
+        (lambda minute: float(minute % 20 == 0), "counts", "counts, 95% of 200 values zero"),
+        (lambda minute: float(minute % 2), "spot", "numbers on a scale, 50% of 200 values zero"),
+        (lambda minute: 0.5 * (minute % 20 == 0), "spot", "numbers on a scale, 95% of 200 values zero"),
+    ],
+)
+def test_a_series_that_is_known_well_enough_gets_the_detector_for_its_kind(
+    value: Callable[[int], float], model: str, why: str, tmp_path: Path
+):
+    thinking = Thinking(SETTINGS)
+    measured(thinking, range(199), value)
+    assert thinking.tenant.measured['load{service="shop"}'].model == "spot"
+    with closing(StateStore(tmp_path / "state.db")) as store:
+        rows, state = thinking.rows, State(Common(settings=SETTINGS))
+        store.commit(advance(state, rows), front="front-1", rows=rows)
+        measured(thinking, range(199, 203), value)
+        store.commit(advance(state, thinking.rows[199:]), front="front-1", rows=thinking.rows[199:])
+        assert store.load().picture() == state.picture() == thinking.state.picture()
+    series = thinking.tenant.measured['load{service="shop"}']
+    assert (series.model, series.reason) == (model, why)
 
 
 def test_incidents_of_anomalies_are_bounded(monkeypatch: pytest.MonkeyPatch):
