@@ -16,9 +16,9 @@ PREFIX ?= /opt/tocsin
 PIP_INSTALL = install --quiet --disable-pip-version-check
 
 # Each prints the figures of one claim; what they are made of is in benchmarks/parts.
-CLAIMS = intake pipeline latency crash crash_sidecar grouping root
+CLAIMS = intake pipeline latency crash crash_sidecar grouping root watching
 # Those that need data, each with the folder below DATA that it takes.
-CLAIMS_WITH_DATA = text:rules captured:alertmanager-payloads grouping:. root:. anomaly:nab
+CLAIMS_WITH_DATA = text:rules captured:alertmanager-payloads grouping:. root:. anomaly:nab forecast:events
 DATA ?=
 
 .PHONY: help run demo test check bench fmt lock install clean

@@ -92,7 +92,8 @@ def test_the_storms_incident_explains_itself_wherever_it_is_read(tmp_path: Path)
     assert [why for why in told if why.startswith(FOUNDED)] == [FOUNDED]
     joined = told - {FOUNDED}
     assert all(
-        re.search(r"^\d+ s after the newest alert, without a surge in between$", why) for why in joined
+        re.search(r"^(same .+; )?\d+ s after the newest alert, without a surge in between$", why)
+        for why in joined
     ), "with their numbers"
 
     replayed = [json.loads(line) for line in reader.incident_lines(None).lines]

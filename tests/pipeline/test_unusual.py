@@ -158,8 +158,10 @@ def test_a_budget_that_is_smaller_makes_it_less_sensitive(past: Past):
 def test_an_incident_of_alerts_about_the_same_thing_becomes_as_surprising(thinking: Thinking):
     """Before the anomaly and after it began, and not one about something else."""
     thinking.hears(f"{PAST}m", fires("Slow", starts=f"{PAST}m", service="shop"),
-                   fires("Full", starts=f"{PAST}m", host="db-9"), group="{}:{}")  # fmt: skip
-    thinking.hears(f"{PAST + 1}m", fires("Full", starts=f"{PAST + 1}m", host="db-8"), group="{}:{x}")
+                   fires("Full", starts=f"{PAST}m", host="db-9", cluster="far"), group="{}:{}")  # fmt: skip
+    thinking.hears(
+        f"{PAST + 1}m", fires("Full", starts=f"{PAST + 1}m", host="db-8", cluster="far"), group="{}:{x}"
+    )
     measured(thinking, range(PAST + 2, PAST + 10), high)
     thinking.hears(f"{PAST + 11}m", fires("Errors", starts=f"{PAST + 11}m", app="shop"), group="{}:{y}")
     surprised = {

@@ -51,7 +51,9 @@ def counts(path: Path) -> dict[str, int]:
 def over_and_open(store: StateStore) -> Desk:
     """Live through one incident that closed on the first day and one that is still open."""
     desk = Desk(store)
-    settings = AnalysisSettings(destinations=SETTINGS.destinations, routes=(Route(to=("file",)),))
+    settings = AnalysisSettings(
+        grouping="entities", destinations=SETTINGS.destinations, routes=(Route(to=("file",)),)
+    )
     desk.use("0s", settings)
     desk.fires("1s", host("Over", "a-1"))
     desk.fires("2s", host("Open", "b-1"))
@@ -90,7 +92,7 @@ def test_the_settings_the_mode_and_the_topologies_in_force_stay_in_history(
     """A replay of what is left begins with them."""
     desk = Desk(store)
     for sensitivity in (0.1, 0.2):
-        desk.use("0s", AnalysisSettings(sensitivity=sensitivity))
+        desk.use("0s", AnalysisSettings(grouping="entities", sensitivity=sensitivity))
         desk.tell("1s", RowKind.MODE, model_free=sensitivity < 0.2)
     for tenant, topology in (
         ("", TOPOLOGY),
@@ -145,7 +147,9 @@ def test_one_call_deletes_only_so_much(
 ) -> None:
     monkeypatch.setattr(room, "PRUNE_AT_ONCE", 2)
     desk = Desk(store)
-    desk.use("0s", AnalysisSettings())  # these two stay for ever, and are not counted among what goes
+    desk.use(
+        "0s", AnalysisSettings(grouping="entities")
+    )  # these two stay for ever, and are not counted among what goes
     desk.tell("0s", RowKind.MODE, model_free=True)
     for number in range(5):
         desk.fires("0s", host(f"Alert{'ABCDE'[number]}", f"host-{number}"))
