@@ -24,11 +24,12 @@ FRONT = "front-1"
 TABLES = (
     "common", "cursor", "tenant_state", "incident", "episode", "event", "outbox", "quarantine", "history",
     "watch", "beat", "template", "habit", "rarity", "chart", "service_order", "action", "action_on", "lesson",
-    "sighting", "link_fit", "measured", "bank_row", "counted", "pending", "alarm",
+    "sighting", "link_fit", "measured", "bank_row", "counted", "pending", "alarm", "happened", "outlook",
 )  # fmt: skip
 SETTINGS = AnalysisSettings(
     grouping="entities",  # the labels say which alerts are in one incident
     sensitivity=0.7,
+    horizon_s=900.0,
     heartbeats=(Heartbeat(match=('alertname="Watchdog"',), missing_after_s=900.0),),
     destinations=(Destination(name="file", wait_s=0.0), Destination(name="chat", wait_s=30.0)),
     routes=(Route(to=("file",)), Route(match=('severity="critical"',), to=("chat",), repeat_s=3600.0)),

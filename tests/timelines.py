@@ -66,6 +66,7 @@ SETTINGS = (
         sensitivity=0.9,
     ),
     msgspec.structs.replace(SHARING, topology_label="app"),
+    msgspec.structs.replace(BASE, horizon_s=3600.0),
     msgspec.structs.replace(BASE, count_windows_s=(60.0,), count_by=(), false_alarms_a_week=1e-6),
     msgspec.structs.replace(BASE, models=False, severity_label="team", severities={"db": "critical"}),
     msgspec.structs.replace(BASE, grouping="linker", sensitivity=0.8),

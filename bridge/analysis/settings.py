@@ -95,6 +95,7 @@ class AnalysisSettings(Word, frozen=True, kw_only=True):
         86_400.0,
     )  # ascending; the first is how often it is looked
     false_alarms_a_week: float = 1.0  # that a tenant accepts, over all that is watched
+    horizon_s: float = 4 * 3600.0  # of forecasts, 900 s to a month
     models: bool = True  # False: group key, labels and time alone
     heartbeats: tuple[Heartbeat, ...] = ()
     sources: tuple[Source, ...] = ()

@@ -31,6 +31,9 @@ from bridge.storage.state import StateStore
 
 logger = logging.getLogger(__name__)
 
+#: What is due later can wait for the row with which an idle front tells the time once a minute.
+SOON_S = 65.0
+
 
 class Mind:
     """The real pipeline and its store, as `bridge.analyst.Thinking`."""
@@ -75,7 +78,7 @@ class Mind:
         groups = [group for tenant in tenants for group in tenant.groups.values()]
         beats = [beat for tenant in tenants for beat in tenant.beats.values()]
         return {
-            "due": float(state.next_tick() is not None),
+            "due": float(_is_due(state)),
             "incidents_open": sum(group.head.state is IncidentState.OPEN for group in groups),
             "disputed": float(
                 any(watch.disputed_at for tenant in tenants for watch in tenant.watches.values())
@@ -201,6 +204,15 @@ class LateModels:
         )
         if result.asked == "load":
             self._say({"say": "models", "up": False})
+
+
+def _is_due(state: pipeline.State) -> bool:
+    """Return whether time must be told more often than an idle front does it anyway.
+
+    A forecast is always due at the next hour: until shortly before that nobody has to be woken for it.
+    """
+    tick = state.next_tick()
+    return tick is not None and tick - state.common.clock.timestamp() <= SOON_S
 
 
 def _grouping(state: pipeline.State) -> dict[str, float]:

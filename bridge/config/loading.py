@@ -243,6 +243,7 @@ def _analysis(
         count_by=tuple(dict.fromkeys(analysis.count_by)),
         count_windows_s=tuple(analysis.count_windows),
         false_alarms_a_week=analysis.false_alarms_a_week,
+        horizon_s=analysis.horizon_s,
         models=analysis.models,
         heartbeats=tuple(
             Heartbeat(match=tuple(each.match), missing_after_s=each.missing_after_s) for each in heartbeats

@@ -33,6 +33,7 @@ from bridge.config.values import (
     Size,
     Token,
     TokenFile,
+    a_horizon,
     address,
     at_least_a_minute,
     at_least_a_second,
@@ -304,6 +305,11 @@ class Analysis(Section):
     ] = Field(
         default=list(_ANALYSIS.count_windows_s),
         description="Firings are counted in windows so long, 1 to 4 of them, each a multiple of the first.",
+    )
+    horizon_s: Annotated[LongerDuration, AfterValidator(a_horizon)] = Field(
+        default=_ANALYSIS.horizon_s,
+        alias="horizon",
+        description="How far ahead it is forecast whether an incident begins, 15m to 30d (docs/forecasts.md).",
     )
     series: list[SeriesEntry] = Field(
         default=[],

@@ -68,6 +68,13 @@ def at_least_a_second(amount_s: float) -> float:
     return amount_s
 
 
+def a_horizon(amount_s: float) -> float:
+    """Return it; an error if nobody can look ahead so far, or if origins would not be aligned."""
+    if not 15 * _UNIT_S["m"] <= amount_s <= 30 * _UNIT_S["d"] or amount_s % _UNIT_S["m"]:
+        raise ValueError("must be 15m to 30d in whole minutes")
+    return amount_s
+
+
 def windows(lengths_s: list[float]) -> list[float]:
     """Return lengths of windows that fit into each other."""
     if not 1 <= len(lengths_s) <= 4:  # noqa: PLR2004 - each is asked about at every look

@@ -13,6 +13,7 @@ from bridge.analysis.incidents import Group, Said, Signal
 from bridge.model import EventKind, IncidentState
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.events import Events
+from bridge.pipeline.forecasts import Forecasts
 from bridge.pipeline.gathering import Gathering
 from bridge.pipeline.regrouping import Regrouping
 from bridge.pipeline.state import Tenant, forgotten
@@ -23,11 +24,19 @@ _OVER = frozenset({IncidentState.CLOSED, IncidentState.MERGED})
 class Aging:
     """Closes, merges and forgets."""
 
-    def __init__(self, desk: Desk, events: Events, gathering: Gathering, regrouping: Regrouping) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        events: Events,
+        gathering: Gathering,
+        regrouping: Regrouping,
+        forecasts: Forecasts,
+    ) -> None:
         self._desk = desk
         self._events = events
         self._gathering = gathering
         self._regrouping = regrouping
+        self._forecasts = forecasts
 
     def close(self, tenant: Tenant, key: tuple[str, ...]) -> None:
         """Close an incident that was quiet for long enough."""
@@ -62,6 +71,7 @@ class Aging:
         self._gathering.settle_over(tenant, group)
         self._events.due(tenant, group, EventKind.CLOSED, said)
         self._remember(tenant, group)
+        self._forecasts.plan(tenant)
 
     def _remember(self, tenant: Tenant, group: Group) -> None:
         """Let an incident that is over enter the tenant's experience, once; an anomaly's says nothing of others."""
@@ -99,7 +109,11 @@ class Aging:
         if self._desk.now < group.progress.forget_at:
             self._desk.arm(tenant, "forget", key, group.progress.forget_at)
         else:
-            tenant.release(key[0])
+            self._let_go(tenant, group)
+
+    def _let_go(self, tenant: Tenant, group: Group) -> None:
+        self._forecasts.note(tenant, group)
+        tenant.release(group.head.id)
 
     def renew(self, tenant: Tenant, group: Group) -> None:
         """Let new settings decide how long an incident that is over is remembered."""
@@ -120,6 +134,6 @@ class Aging:
 
     def _rearm_over(self, tenant: Tenant, group: Group) -> None:
         if forgotten(group.progress, self._desk.now):
-            tenant.release(group.head.id)
+            self._let_go(tenant, group)
         elif group.progress.forget_at is not None:
             self._desk.arm(tenant, "forget", (group.head.id,), group.progress.forget_at)

@@ -31,6 +31,7 @@ from bridge.pipeline.desk import Desk
 from bridge.pipeline.events import Events
 from bridge.pipeline.feedback import Corrections
 from bridge.pipeline.fits import Fits
+from bridge.pipeline.forecasts import Forecasts
 from bridge.pipeline.gathering import Gathering
 from bridge.pipeline.heartbeats import Heartbeats
 from bridge.pipeline.linkers import Linkers
@@ -63,7 +64,8 @@ class Path:
         self._linkers = Linkers(desk, self._links)
         self._gathering = Gathering(desk, self._events, self._links)
         regrouping = Regrouping(desk, self._events, self._gathering)
-        self._aging = Aging(desk, self._events, self._gathering, regrouping)
+        self._forecasts = Forecasts(desk, progress)
+        self._aging = Aging(desk, self._events, self._gathering, regrouping, self._forecasts)
         self._corrections = Corrections(desk, self._events, self._aging, regrouping)
         self._unusual = Unusual(desk, self._events, self._gathering)
         self._counts = Counts(desk, self._events, self._unusual)
@@ -101,6 +103,7 @@ class Path:
             "ring": self._events.ring,
             "remind": self._events.remind,
             "fit": self._fits.fit,
+            "forecast": self._forecasts.tick,
             "learn": self._linkers.learn,
             "count": self._counts.tick,
             "calm": self._unusual.calm,
@@ -218,3 +221,4 @@ class Path:
         self._unusual.rearm(tenant)
         self._links.rearm(tenant)
         self._linkers.rearm(tenant)
+        self._forecasts.rearm(tenant)

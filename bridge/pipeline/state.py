@@ -26,6 +26,7 @@ from bridge.analysis.dedup import Watch
 from bridge.analysis.extent import Extent
 from bridge.analysis.families import EncodeAsk, FitAsk, own_family
 from bridge.analysis.feedback import Action
+from bridge.analysis.forecast import Occurrence, Outlook, Target
 from bridge.analysis.gate import LinkAsk, LinkFit
 from bridge.analysis.incidents import AlertKey, EpisodeKey, Group, Kin, Progress, counted
 from bridge.analysis.learning import Judge, Sighting
@@ -101,6 +102,7 @@ class TenantRecord(Word, frozen=True, kw_only=True):
     linked_sighted: int = 0  # `sighted` at that time
     linked_lessons: tuple[str, ...] = ()  # actions whose lessons it was to learn from
     learn_at: datetime | None = None  # when the next one is asked for
+    forecast_at: datetime | None = None  # when the next forecast is made
     regroup_at: datetime | None = None  # when the open window is clustered anew
     regroup_wishes: tuple[str, ...] = ()  # of the last round, by name: `analysis.reclustering`
     regroup_advice: tuple[str, ...] = ()  # those that it only counted
@@ -188,6 +190,8 @@ class Outcome:
         self.counted: dict[tuple[str, str, str], Counted | None] = {}
         self.pending: dict[tuple[str, str, str], Pending | None] = {}  # as it is when it is stored
         self.alarms: dict[tuple[str, str], Alarm | None] = {}
+        self.happened: dict[tuple[str, str], Occurrence | None] = {}  # tenant, incident
+        self.outlooks: dict[tuple[str, str, str], Outlook | None] = {}  # tenant, aim, name
         self.actions: dict[tuple[str, str], Action | None] = {}
         self.lessons: dict[tuple[str, str], Lesson | None] = {}
         self.events: list[Event] = []
@@ -292,6 +296,8 @@ class Tenant:
         self.counted: dict[CountKey, Counted] = {}
         self.pending: dict[CountKey, Pending] = {}
         self.alarms: dict[str, Alarm] = {}  # by the name of what is watched
+        self.happened: dict[str, Occurrence] = {}  # by incident: what forecasts learn from
+        self.outlooks: dict[Target, Outlook] = {}
         self.actions: dict[str, Action] = {}  # what people did, oldest first
         self.lessons: dict[str, Lesson] = {}  # by action id: what is in force of it teaches, oldest first
         self.sightings: dict[int, Sighting] = {}  # what links are learned from, oldest first
@@ -503,6 +509,11 @@ class State:
                 "counted": _listed(tenant.counted),
                 "pending": _listed(tenant.pending),
                 "alarms": _listed(tenant.alarms),
+                "happened": _listed(tenant.happened),
+                "outlooks": [
+                    (target, outlook.newest, blake2b(msgspec.msgpack.encode(outlook)).hexdigest())
+                    for target, outlook in _listed(tenant.outlooks)
+                ],
                 "rarity": blake2b(tenant.rarity.stored()).hexdigest(),
                 "sightings": _listed(tenant.sightings),
                 "link_fit": blake2b(msgspec.msgpack.encode(tenant.link_fit)).hexdigest(),

@@ -174,6 +174,12 @@ METRICS: tuple[Metric, ...] = (
         "`untold` were beyond the fifty of a tenant that have incidents at a time.",
         ("what",),
     ),
+    Metric(
+        "tocsin_forecasts_total",
+        "counter",
+        "Forecasts that were made: `published` by models that have earned it, `silent` for want of skill.",
+        ("outcome",),
+    ),
     Metric("tocsin_samples_total", "counter", "Samples of configured series that were taken in."),
     Metric(
         "tocsin_samples_refused_total",
@@ -381,6 +387,7 @@ _OUTCOME: dict[str, tuple[str, str]] = {
     "change": ("tocsin_alerts_total", "change"),
     "event": ("tocsin_incident_events_total", "kind"),
     "feedback": ("tocsin_feedback_total", "kind"),
+    "forecast": ("tocsin_forecasts_total", "outcome"),
     "quarantined": ("tocsin_quarantined_total", "what"),
     "reconciled": ("tocsin_reconciled_total", "what"),
     "recorded": ("tocsin_recorded_events_total", "event"),

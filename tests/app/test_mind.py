@@ -288,3 +288,16 @@ def test_ways_of_grouping_are_counted_with_the_exams_and_the_age_of_the_oldest_v
     pipeline.advance(state, [settings_row(5, later, AnalysisSettings(grouping="bursts"))])
     assert gauges()["grouping:bursts"] == 2
     store.close()
+
+
+def test_a_forecast_an_hour_away_wakes_nobody(tmp_path: Path) -> None:
+    store = StateStore(tmp_path / "state.db")
+    mind, state = Mind(store, Models(), lambda: None), pipeline.State(pipeline.Common())  # type: ignore[arg-type]
+    assert not mind.gauges(state)["due"]
+    tenant = state.tenant("default")
+    pipeline.advance(state, [later(START, 0.0)])
+    tenant.timers.arm("forecast", (), START + timedelta(hours=1))
+    assert not mind.gauges(state)["due"]
+    pipeline.advance(state, [later(START, 3540.0)])
+    assert mind.gauges(state)["due"]
+    store.close()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -29,7 +30,8 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: Path) -> Iterator[StateStore]:
-    with closing(StateStore(path)) as opened:
+    """An empty store of a state that forecasts from its first incident on."""
+    with closing(StateStore(path)) as opened, patch("bridge.pipeline.forecasts.LEAST_EVENTS", 1):
         yield opened
 
 
@@ -49,6 +51,7 @@ def test_a_mixed_history_is_loaded_as_it_was_thought(path: Path, store: StateSto
     assert {bool(record.vector) for record in tenant.templates.values()} == {True, False}
     assert "f:1.1" in tenant.habits
     assert desk.state.common.model_free
+    assert tenant.outlooks
     assert any(watch.disputed_alert for watch in tenant.watches.values())
     assert store.load().picture() == desk.state.picture()
     with closing(StateStore(path)) as other:
@@ -137,6 +140,10 @@ def test_a_failing_commit_leaves_nothing_behind(path: Path, store: StateStore, t
         desk.row("26m", RowKind.CLOCK, b"", ""),
         desk.row("26m", RowKind.WEBHOOK, began("far", "26m")),
     ]
+    if table in {"happened", "outlook"}:
+        rows.append(
+            desk.row("31m", RowKind.CLOCK, b"", "")
+        )  # by then pending counts are counted, alarms over
     outcome = advance(desk.state, rows)
     with pytest.raises(StorageError, match="not today"):
         store.commit(outcome, front=FRONT, rows=rows)

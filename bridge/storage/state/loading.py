@@ -11,6 +11,7 @@ from bridge.analysis.anomaly import Habit
 from bridge.analysis.counting import Counted
 from bridge.analysis.dedup import Watch
 from bridge.analysis.feedback import Action
+from bridge.analysis.forecast import Occurrence, Outlook
 from bridge.analysis.gate import LinkFit
 from bridge.analysis.incidents import Group, Progress
 from bridge.analysis.learning import Sighting
@@ -45,6 +46,7 @@ def load(db: sqlite3.Connection) -> State:
         state.keep_chart(name, origin, _decode(body, type=Chart))
     _load_alerts(db, state)
     _load_watched(db, state)
+    _load_forecasts(db, state)
     _load_feedback(db, state)
     _load_groups(db, state)
     restore(state)
@@ -93,6 +95,14 @@ def _load_watched(db: sqlite3.Connection, state: State) -> None:
         state.tenant(name).pending[sort, which] = _decode(body, type=Pending)
     for name, series, body in db.execute("select tenant, name, body from alarm order by 1, 2"):
         state.tenant(name).alarms[series] = _decode(body, type=Alarm)
+
+
+def _load_forecasts(db: sqlite3.Connection, state: State) -> None:
+    for name, incident, body in db.execute("select tenant, incident, body from happened order by 1, 2"):
+        state.tenant(name).happened[incident] = _decode(body, type=Occurrence)
+    for name, body in db.execute("select tenant, body from outlook order by tenant, aim, name"):
+        outlook = _decode(body, type=Outlook)
+        state.tenant(name).outlooks[outlook.target] = outlook
 
 
 def _load_feedback(db: sqlite3.Connection, state: State) -> None:

@@ -90,6 +90,12 @@ create table counted (tenant text not null, sort text not null, which text not n
 primary key (tenant, sort, which)) without rowid;
 create table pending (tenant text not null, sort text not null, which text not null, body blob not null,
 primary key (tenant, sort, which)) without rowid;
+create table happened (
+    tenant text not null, incident text not null, body blob not null, primary key (tenant, incident)
+) without rowid;
+create table outlook (
+    tenant text not null, aim text not null, name text not null, body blob not null, primary key (tenant, aim, name)
+);
 create table alarm (tenant text not null, name text not null, body blob not null, primary key (tenant, name));
 create table sighting (tenant text not null, number integer not null, body blob not null, primary key (tenant, number))
 without rowid;

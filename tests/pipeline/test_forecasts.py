@@ -1,0 +1,165 @@
+"""Forecasts in the pipeline: what is noted, when it is looked ahead, and that nothing of it is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import timeline
+from msgspec.structs import replace
+from thinking import Thinking, ends, fires, same
+
+from bridge.analysis.forecast import ANY, NO_SKILL, Target
+from bridge.analysis.settings import AnalysisSettings
+from bridge.pipeline import forecasts
+
+SETTINGS = AnalysisSettings(grouping="entities", reopen_within_s=60.0, close_after_s=10.0, window_s=60.0)
+HOURS = 24
+
+
+@pytest.fixture(autouse=True)
+def few() -> Iterator[None]:
+    """Let three incidents be enough, of a target as of all together."""
+    with (
+        patch.object(forecasts, "LEAST_EVENTS", 3),
+        patch("bridge.analysis.forecast.outlooks.LEAST_EVENTS", 3),
+    ):
+        yield
+
+
+@pytest.fixture
+def thinking() -> Thinking:
+    return Thinking(SETTINGS)
+
+
+def incident(thinking: Thinking, minute: float, name: str = "Slow", **labels: str) -> None:
+    """Let an incident begin and end within some seconds."""
+    at, over = f"{60 * minute:g}s", f"{60 * minute + 1:g}s"
+    thinking.hears(at, fires(name, starts=at, **labels))
+    thinking.hears(over, ends(name, over, starts=at, **labels))
+
+
+def busy(thinking: Thinking, hours: int = HOURS) -> None:
+    """Let an incident of a service begin in each hour, and a tick pass after it."""
+    for hour in range(hours):
+        incident(thinking, 60 * hour + 7 * (hour % 5), service="shop", severity="critical")
+    thinking.clock(f"{hours}h")
+
+
+def test_there_is_a_forecast_of_each_target_at_the_full_hour(thinking: Thinking):
+    busy(thinking)
+    told = {target: outlook.newest for target, outlook in thinking.tenant.outlooks.items()}
+    assert list(told) == [ANY, Target("severity", "critical"), Target("service", "shop")]
+    now = timeline.after(f"{HOURS}h")
+    assert {each.at for each in told.values()} == {now}
+    assert {each.until for each in told.values()} == {now + timedelta(hours=4)}
+    assert all(0.5 < each.probability < 1.0 for each in told.values())
+    assert {each.why_silent for each in told.values()} == {NO_SKILL}
+    assert thinking.counts["forecast:silent"] == len(told) * (HOURS - 2) - 1, "two targets begin at a time"
+
+
+def test_what_happened_says_when_what_and_of_which_service(thinking: Thinking):
+    incident(thinking, 1, service="shop", severity="critical")
+    thinking.clock("10m")
+    (noted,) = thinking.tenant.happened.values()
+    assert (noted.start_s, noted.entity, noted.severity) == (
+        timeline.after("60s").timestamp(), "shop", "critical",
+    )  # fmt: skip
+    assert noted.end_s is not None
+    assert "Slow" in noted.text
+
+
+def test_an_open_incident_is_noted_at_the_tick_and_its_end_later(thinking: Thinking):
+    thinking.hears("70m", fires("Slow", starts="70m", service="shop"))
+    incident(thinking, 71, "Other", service="pay")
+    thinking.clock("2h")
+    ends_of = {each.entity: each.end_s for each in thinking.tenant.happened.values()}
+    assert ends_of["shop"] is None
+    assert ends_of["pay"] is not None
+    thinking.hears("130m", ends("Slow", "130m", starts="70m", service="shop"))
+    thinking.clock("3h")
+    assert all(each.end_s is not None for each in thinking.tenant.happened.values())
+
+
+def test_a_merged_incident_did_not_happen(thinking: Thinking):
+    thinking.hears("70m", fires("Slow", starts="70m", service="shop"))
+    thinking.hears("71m", fires("Full", starts="71m", service="pay"))
+    incident(thinking, 72, "Other", service="db")
+    thinking.clock("2h")
+    assert len(thinking.tenant.happened) == 3
+    older, younger = (
+        each.head.id for each in thinking.tenant.groups.values() if each.head.state.value == "open"
+    )
+    thinking.says("125m", "act-1", "merge", incident=younger, into=older)
+    incident(thinking, 126, "Another", service="db")
+    thinking.clock("3h")
+    assert younger not in thinking.tenant.happened
+    assert older in thinking.tenant.happened
+
+
+def test_an_anomaly_is_no_incident_that_anybody_wants_forecast(thinking: Thinking):
+    busy(thinking, 3)
+    assert {each.text.split()[0] for each in thinking.tenant.happened.values()} == {"Slow"}
+
+
+def test_too_few_incidents_keep_nobody_awake(thinking: Thinking):
+    incident(thinking, 1)
+    thinking.clock("10m")
+    assert thinking.tenant.record.forecast_at == timeline.after("1h")
+    thinking.clock("61m")
+    assert thinking.tenant.record.forecast_at is None
+    assert thinking.tenant.outlooks == {}
+
+
+def test_what_is_not_made_because_nobody_listens_is_not_made_later(thinking: Thinking):
+    busy(thinking, 5)
+    made = thinking.counts["forecast:silent"]
+    thinking.started("1745m")
+    assert thinking.counts["forecast:silent"] == made
+    assert thinking.tenant.record.forecast_at == timeline.after("30h")
+    thinking.clock("30h")
+    assert thinking.counts["forecast:silent"] == made + 3
+
+
+def test_another_horizon_has_other_origins(thinking: Thinking):
+    busy(thinking, 5)
+    thinking.settings("301m", replace(SETTINGS, horizon_s=900.0))
+    thinking.clock("6h")
+    thinking.clock("375m")
+    newest = thinking.tenant.outlooks[ANY].newest
+    assert (newest.at, newest.until) == (timeline.after("375m"), timeline.after("390m"))
+    thinking.settings("376m", SETTINGS)
+    thinking.clock("419m")
+    assert thinking.tenant.outlooks[ANY].newest.at == timeline.after("375m")
+    thinking.clock("7h")
+    assert thinking.tenant.outlooks[ANY].newest.at == timeline.after("7h")
+
+
+def test_what_is_kept_is_bounded_by_number_and_age(thinking: Thinking):
+    with patch.object(forecasts, "MAX_HAPPENED", 4):
+        busy(thinking, 8)
+        starts = sorted(each.start_s for each in thinking.tenant.happened.values())
+        assert len(starts) == 4
+        assert starts[0] > timeline.after("4h").timestamp() - 1.0
+        thinking.settings("481m", replace(SETTINGS, incidents_s=2 * 3600.0))
+        thinking.clock("9h")
+        assert len(thinking.tenant.happened) == 1
+
+
+def test_a_target_that_is_none_any_more_is_forgotten(thinking: Thinking):
+    with patch.object(forecasts, "MAX_HAPPENED", 4):
+        busy(thinking, 6)
+        assert Target("service", "shop") in thinking.tenant.outlooks
+        for hour in range(6, 12):
+            incident(thinking, 60 * hour, "Full", service="pay", severity="info")
+        thinking.clock("12h")
+    assert Target("service", "shop") not in thinking.tenant.outlooks
+    assert Target("service", "pay") in thinking.tenant.outlooks
+
+
+def test_a_restart_after_each_row_changes_nothing(thinking: Thinking, tmp_path: Path):
+    busy(thinking, 10)
+    assert same(thinking, thinking.restarted(tmp_path))
