@@ -196,6 +196,15 @@ async def test_the_linker_is_shown_with_its_evidence(world: World) -> None:
     assert stats["grouping"] == {"way": "linker", "reason": "linker is best"}
 
 
+async def test_forecasts_and_recommendations_say_what_they_lack(world: World) -> None:
+    fill(world.path, apart(5))
+    told = await world.json("/api/v1/forecasts")
+    assert told == {"items": [], "next": None, "lacking": "5 of 20 incidents to learn from"}
+    assert await world.json("/api/v1/recommendations") == {"items": [], "next": None}
+    assert (await world.ask("/api/v1/forecasts", "sender")).status == 403
+    assert (await world.ask("/api/v1/recommendations?limit=1")).status == 400
+
+
 async def test_incidents_are_listed_and_paged(world: World) -> None:
     fill(world.path, apart(5))
     first = await world.json("/api/v1/incidents?limit=3")

@@ -71,6 +71,8 @@ class Api:
             web.get("/api/v1/quarantine/{id}", self._for("viewer", self.quarantined)),
             web.post("/api/v1/quarantine/{id}/replay", self._for("responder", self.replay)),
             web.get("/api/v1/models", self._for("viewer", self.models)),
+            web.get("/api/v1/forecasts", self._for("viewer", self.forecasts)),
+            web.get("/api/v1/recommendations", self._for("viewer", self.recommendations)),
             web.get("/api/v1/topology", self._for("viewer", self.topology)),
             web.get("/api/v1/stats", self._for("viewer", self.stats)),
             web.get("/api/v1/export", self._for("viewer", self.export)),
@@ -147,6 +149,17 @@ class Api:
         """Answer GET /api/v1/models."""
         Asked(request, set())
         return _json({"items": await self._read(partial(self._reading.models, who.tenant)), "next": None})
+
+    async def forecasts(self, request: web.Request, who: Credential) -> web.StreamResponse:
+        """Answer GET /api/v1/forecasts."""
+        Asked(request, set())
+        return _json(await self._read(partial(self._reading.forecasts, who.tenant)))
+
+    async def recommendations(self, request: web.Request, who: Credential) -> web.StreamResponse:
+        """Answer GET /api/v1/recommendations."""
+        Asked(request, set())
+        found = await self._read(partial(self._reading.recommendations, who.tenant))
+        return _json({"items": found, "next": None})
 
     async def topology(self, request: web.Request, who: Credential) -> web.StreamResponse:
         """Answer GET /api/v1/topology."""

@@ -23,6 +23,8 @@ LINKS: Mapping[str, str] = {
     "/api/v1/incidents": "incidents, newest first (?state=open&severity=critical)",
     "/api/v1/stats": "how it is doing",
     "/api/v1/models": "how alerts are grouped, on what evidence, and which detector each series has",
+    "/api/v1/forecasts": "how likely an incident begins within the next hours, and why",
+    "/api/v1/recommendations": "what to do before it begins",
     "/api/v1/topology": "who calls whom",
     "/api/v1/deliveries": "what went out and what waits",
     "/api/v1/quarantine": "what could not be used",

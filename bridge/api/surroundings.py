@@ -134,6 +134,12 @@ class Reading(Kept, Protocol):
     def models(self, tenant: str) -> list[dict[str, Any]]:
         """Return which models a tenant has, the linker first."""
 
+    def forecasts(self, tenant: str) -> dict[str, Any]:
+        """Return what is forecast: `items`, `next` and what is `lacking`."""
+
+    def recommendations(self, tenant: str) -> list[dict[str, Any]]:
+        """Return what to do about what is forecast."""
+
     def topology(self, tenant: str, *, limit: int) -> dict[str, Any]:
         """Return who calls whom, at most so many services and edges."""
 

@@ -27,7 +27,7 @@ from bridge.analysis.topology import ORIGINS, Chart, Topology
 from bridge.analysis.watching import Measured
 from bridge.model import Episode, Incident, IncidentState, Word
 from bridge.storage.inbox import Position
-from bridge.storage.reading import feedback, history, models, quarantine
+from bridge.storage.reading import feedback, forecasts, history, models, quarantine
 from bridge.storage.reading.feedback import Standing
 from bridge.storage.reading.pages import Cursor, Lines, Page, all_of, chosen, next_of, read_cursor
 from bridge.storage.reading.quarantine import Quarantined
@@ -48,6 +48,7 @@ class _Common(Word, frozen=True, kw_only=True):
     """What is read here of what all tenants share."""
 
     settings: AnalysisSettings
+    clock: datetime
 
 
 class StateReader:
@@ -200,6 +201,18 @@ class StateReader:
         with self._open() as store:
             return models.listed(store, tenant, _settings(store))
 
+    def forecasts(self, tenant: str) -> Record:
+        """Return what is forecast as `items`, and what is `lacking` where nothing is."""
+        with self._open() as store:
+            items = forecasts.listed(store, tenant) if store else []
+            return {"items": items, "next": None, "lacking": forecasts.lacking(store, tenant)}
+
+    def recommendations(self, tenant: str) -> list[Record]:
+        """Return what to do about what is forecast; cost grows with the newest incidents, to some 100 ms."""
+        with self._open() as store:
+            common = store and _common(store)
+            return forecasts.recommended(store, tenant, common.clock) if store and common else []
+
     def stats(self, tenant: str | None) -> Record:
         """Return how far the analyst is and what it holds: `cursor`, `processed_until`, counts and `hidden`."""
         where, values = chosen(tenant)
@@ -280,8 +293,13 @@ def _has_tables(store: sqlite3.Connection) -> bool:
 
 def _settings(store: sqlite3.Connection | None) -> AnalysisSettings:
     """Return the settings in force; the defaults before any were told."""
-    common = store and store.execute("SELECT body FROM common").fetchone()
-    return msgspec.msgpack.decode(common[0], type=_Common).settings if common else AnalysisSettings()
+    common = store and _common(store)
+    return common.settings if common else AnalysisSettings()
+
+
+def _common(store: sqlite3.Connection) -> _Common | None:
+    common = store.execute("SELECT body FROM common").fetchone()
+    return msgspec.msgpack.decode(common[0], type=_Common) if common else None
 
 
 def _incident(body: bytes) -> Incident:
