@@ -220,6 +220,7 @@ class Demo:
         ]
         for each in wholes:
             lines += ["", *_incident_lines(each)]
+        lines += ["", *forecast_lines(self._remote.get("/api/v1/forecasts"))]
         return "\n".join([*lines, "─" * WIDTH, _ENDING])
 
     def _message(self) -> Iterator[str]:
@@ -246,6 +247,22 @@ def _incident_lines(found: dict[str, Any]) -> Iterator[str]:
         yield "  Why they are one incident, for example:"
         for text in _reasons(found):
             yield from _wrapped(text, "    ", "      ")
+
+
+def forecast_lines(told: dict[str, Any]) -> Iterator[str]:
+    """Return what is forecast of any incident, and what moved it or why nothing is claimed."""
+    newest = next((each for each in told["items"] if each["aim"] == "any"), None)
+    if newest is None:
+        yield f"Looking ahead: nothing yet, {told['lacking']}."
+        return
+    likely = f"{newest['probability']:.0%} likely until {when(newest['until'])}"
+    expected = f"{newest['expected_low']:.0f} to {newest['expected_high']:.0f} are expected"
+    yield f"Looking ahead: another incident is {likely}, {expected}."
+    if newest["published"]:
+        for reason in newest["reasons"]:
+            yield from _wrapped(reason, "  ", "    ")
+    else:
+        yield from _wrapped(f"Not published, {newest['why_silent']}", "  ", "    ")
 
 
 def as_in_chat(event: Event) -> Iterator[str]:

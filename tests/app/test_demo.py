@@ -16,7 +16,7 @@ from builders import event
 from stores import fill, row
 from timeline import START
 
-from bridge.app.demo import as_in_chat
+from bridge.app.demo import as_in_chat, forecast_lines
 from bridge.app.recordings import Recorded, understand
 from bridge.app.storm import END_S, PEERS, REPAIRED_AT_S, alarms, calls, past
 from bridge.model import FOUNDED, Event
@@ -144,6 +144,9 @@ def test_the_demo_plays_to_its_end_and_leaves_nothing(tmp_path: Path) -> None:
     scored = re.findall(r"Anomaly score (0\.9\d): stranger than 9\d% of 4\d incidents:", result.stdout)
     assert len(scored) == 2, "it knows three ordinary days"
     assert "Anomaly score 0.9" in README
+    assert re.search(r"^Looking ahead: another incident is \d+% likely until 20", result.stdout, re.MULTILINE)
+    assert "  Not published, no skill here:" in result.stdout, "three days are too few to claim anything"
+    assert "  Not published, no skill here:" in README
     assert result.stdout.count("  in   ") < 25, "what goes out does not drown"
     assert re.search(r"in   … \d+ more webhooks: \d+ resolved\n", result.stdout)
     assert "\x1b" not in result.stdout, "no colours where nobody sees them"
@@ -159,3 +162,23 @@ def test_a_message_is_shown_without_slacks_markup() -> None:
     assert lines[:3] == ["🔴 <b> & co", "one", "two"]
     assert "· Source ·" in lines[-1]
     assert not any("date^" in line or "https:" in line or "*" in line for line in lines)
+
+
+def test_a_forecast_is_shown_with_its_reasons_or_why_nothing_is_claimed() -> None:
+    item = {
+        "aim": "any", "until": "2026-01-05T07:00:00Z", "probability": 0.624, "expected_low": 0.4,
+        "expected_high": 4.8, "published": True, "reasons": ["the last incident began 1 hour ago: 2.4 times the odds"],
+        "why_silent": None,
+    }  # fmt: skip
+    other = item | {"aim": "service"}
+    assert list(forecast_lines({"items": [other, item], "lacking": None})) == [
+        "Looking ahead: another incident is 62% likely until 2026-01-05 07:00:00Z, 0 to 5 are expected.",
+        "  the last incident began 1 hour ago: 2.4 times the odds",
+    ]
+    silent = item | {"published": False, "reasons": [], "why_silent": "no skill here: so it is"}
+    assert list(forecast_lines({"items": [silent], "lacking": None}))[1:] == [
+        "  Not published, no skill here: so it is"
+    ]
+    assert list(forecast_lines({"items": [], "lacking": "7 of 20 incidents to learn from"})) == [
+        "Looking ahead: nothing yet, 7 of 20 incidents to learn from."
+    ]
