@@ -379,6 +379,7 @@ class Event(Word, frozen=True, kw_only=True):
     incident: IncidentView
     note: str | msgspec.UnsetType = msgspec.UNSET  # what a person said that this event is about
     author: str | msgspec.UnsetType = msgspec.UNSET
+    forecast: Forecast | msgspec.UnsetType = msgspec.UNSET  # what a forecast event tells of
 
 
 def event_id(tenant: str, incident: str, seq: int, kind: EventKind) -> str:

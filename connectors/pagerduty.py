@@ -52,6 +52,8 @@ SUMMARY_CHARACTERS, FIELD_CHARACTERS, DETAIL_CHARACTERS = 1024, 255, 2000
 LINE_CHARACTERS, LINK_CHARACTERS, LISTED, LABELS = 300, 2000, 20, 50
 BARE_CHARACTERS = 100  # of each text where all else has been left out already
 GROUPS = ("cluster", "namespace")
+#: Of what has not begun nobody is woken, whatever a route says.
+AHEAD = frozenset({EventKind.FORECAST, EventKind.RECOMMENDATION})
 PAGING_STATES = frozenset({IncidentState.OPEN, IncidentState.QUIET})
 
 Action = Literal["trigger", "acknowledge", "resolve", ""]
@@ -121,6 +123,8 @@ class PagerDuty(Connector):
         return self._action(event, memory) != ""
 
     def _action(self, event: Event, memory: Memory | None) -> Action:
+        if event.kind in AHEAD:
+            return ""
         view, is_open = event.incident, _highest(memory) is not None
         if view.state not in PAGING_STATES:
             keeps = view.expired and not self._settings.resolve_on_expiry

@@ -42,8 +42,9 @@ DESTINATIONS = (Destination(name="file", wait_s=0.0), Destination(name="chat", w
 TO_FILE = Route(to=("file",))
 TO_CHAT = Route(match=('severity=~"critical|warning"',), to=("chat",), repeat_s=14_400.0)
 TO_DB = Route(match=('team="db"',), to=("chat",), repeat_s=3600.0, wait_s=60.0, kinds=tuple(EventKind))
+TO_WARN = Route(kinds=(EventKind.FORECAST,), to=("chat",))
 BASE = AnalysisSettings(
-    heartbeats=(BEAT,), destinations=DESTINATIONS, routes=(TO_FILE, TO_CHAT, TO_DB), count_by=("team",),
+    heartbeats=(BEAT,), destinations=DESTINATIONS, routes=(TO_FILE, TO_CHAT, TO_DB, TO_WARN), count_by=("team",),
     count_windows_s=(5.0, 30.0, 300.0),
 )  # fmt: skip
 SHARING = msgspec.structs.replace(BASE, grouping="entities")

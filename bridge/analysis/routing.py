@@ -95,6 +95,21 @@ class Router:
         group.progress = replace(group.progress, told=told, reminders=reminders)
         return listed
 
+    def ahead(self, event: Event, labels: Mapping[str, str]) -> list[Due]:
+        """Return who hears of a forecast, by its own labels: the routes that name its kind, whatever their origin."""
+        severity = {"severity": labels.get("severity", "")}
+        named: dict[str, None] = {}
+        for number, route in enumerate(self.routes):
+            if (
+                event.kind in route.kinds
+                and route.tenant in {None, event.tenant}
+                and route.min_anomaly is None
+                and all(self._matchers[text].holds(labels) for text in self._by_labels[number])
+                and all(matcher.holds(severity) for matcher in self._by_severity[number])
+            ):
+                named.update(dict.fromkeys(route.to))
+        return [Due(destination=name, not_before=event.at) for name in named]
+
     def remind_at(self, group: Group) -> datetime | None:
         """Return when the next reminder is due, None when nobody asked for one, or somebody is at work."""
         if not _reminds(group) or not group.progress.reminders:

@@ -18,12 +18,13 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
+from bridge.analysis.announcing import Announced, announcement, is_news, labels_of
 from bridge.analysis.forecast import Occurrence, Occurrences, Target, look_ahead, targets_of
 from bridge.analysis.forecast.outlooks import LEAST_EVENTS, step_of
 from bridge.analysis.incidents import Group
-from bridge.model import IncidentState
+from bridge.model import Forecast, IncidentState
 from bridge.pipeline.desk import Desk
-from bridge.pipeline.state import EPOCH, Tenant
+from bridge.pipeline.state import EPOCH, OutboxEntry, Tenant
 
 MAX_HAPPENED = 5_000
 #: Services of one incident that are told apart, those that most of its alerts are about.
@@ -118,6 +119,7 @@ class Forecasts:
         for gone in sorted(tenant.outlooks.keys() - set(targets)):
             del tenant.outlooks[gone]
             desk.out.outlooks[tenant.name, gone.aim, gone.name] = None
+        self._pass_over(tenant)
         begun = 0
         for target in targets:
             is_new = target not in tenant.outlooks
@@ -136,6 +138,38 @@ class Forecasts:
         tenant.outlooks[target] = outlook
         desk.out.outlooks[tenant.name, target.aim, target.name] = outlook
         desk.out.count(f"forecast:{'published' if outlook.newest.published else 'silent'}")
+        self._tell(tenant, outlook.newest)
+
+    # ---- telling -------------------------------------------------------------------------------------------
+
+    def _tell(self, tenant: Tenant, newest: Forecast) -> None:
+        """Let those who asked for it hear of a forecast that says something new."""
+        desk, name = self._desk, f"{newest.aim} {newest.name}"
+        if not is_news(newest, tenant.record.announced.get(name)):
+            return
+        event = announcement(newest, tenant.name, degraded=desk.free, external_url=desk.settings.external_url)
+        listed = desk.state.router.ahead(event, labels_of(newest, desk.settings.topology_label))
+        if not listed:
+            return  # nobody asked: it stands in the list of forecasts
+        told = Announced(until=newest.until, probability=newest.probability)
+        desk.keep_record(tenant, replace(tenant.record, announced={**tenant.record.announced, name: told}))
+        desk.out.events.append(event)
+        desk.out.count(f"event:{event.kind.value}")
+        for due in listed:
+            desk.out.outbox.append(
+                OutboxEntry(
+                    tenant=tenant.name, destination=due.destination, event_id=event.event_id,
+                    incident=event.incident.id, seq=event.seq, kind=event.kind.value, at=desk.now,
+                    not_before=due.not_before,
+                )
+            )  # fmt: skip
+
+    def _pass_over(self, tenant: Tenant) -> None:
+        """Forget what was told of a time that has passed."""
+        known = tenant.record.announced
+        announced = {name: told for name, told in known.items() if told.until > self._desk.now}
+        if len(announced) < len(known):
+            self._desk.keep_record(tenant, replace(tenant.record, announced=announced))
 
 
 def _occurrence(group: Group) -> Occurrence:

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from bridge.analysis.announcing import Announced
 from bridge.analysis.anomaly import Experience, Habit
 from bridge.analysis.causality import NO_ORDERS, Orders
 from bridge.analysis.clustering import Index
@@ -103,6 +104,7 @@ class TenantRecord(Word, frozen=True, kw_only=True):
     linked_lessons: tuple[str, ...] = ()  # actions whose lessons it was to learn from
     learn_at: datetime | None = None  # when the next one is asked for
     forecast_at: datetime | None = None  # when the next forecast is made
+    announced: dict[str, Announced] = msgspec.field(default_factory=dict)  # by aim and name
     regroup_at: datetime | None = None  # when the open window is clustered anew
     regroup_wishes: tuple[str, ...] = ()  # of the last round, by name: `analysis.reclustering`
     regroup_advice: tuple[str, ...] = ()  # those that it only counted

@@ -89,12 +89,15 @@ def _reasons(event: Event) -> str:
 
 def _facts(event: Event) -> str:
     view = event.incident
-    facts = [
-        f"*{view.severity}*",
-        view.state.value,
-        f"{view.alerts_firing} of {view.alerts_total} alerts firing",
-        f"since {_date(view.opened_at)}",
-    ]
+    facts = [f"*{view.severity}*"]
+    if event.kind is EventKind.FORECAST:
+        facts.append(f"forecast of {_date(view.opened_at)}")
+    else:
+        facts += [
+            view.state.value,
+            f"{view.alerts_firing} of {view.alerts_total} alerts firing",
+            f"since {_date(view.opened_at)}",
+        ]
     if view.closed_at is not None:
         facts.append(f"closed {_date(view.closed_at)}")
     if view.anomaly is not None:

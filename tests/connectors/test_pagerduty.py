@@ -151,6 +151,13 @@ def test_an_acknowledgement_reaches_every_open_page():
     assert not service.take(K.UPDATED, 4, escalations=1)  # and it stays remembered that they are open
 
 
+@pytest.mark.parametrize("kind", [K.FORECAST, K.RECOMMENDATION])
+def test_nobody_is_woken_for_what_has_not_begun(kind):
+    service = Service()
+    assert not service.take(kind)
+    assert service.requests == 0
+
+
 def test_an_acknowledgement_of_nothing_is_not_sent():
     assert not Service().take(K.ACKNOWLEDGED, 1)
 

@@ -15,6 +15,7 @@ from slack_sdk.models.blocks import Block
 from bridge.model import Blocked, Delivered, EventKind, IncidentState, Reject, Retry, Split
 from bridge.ports import Http, HttpResponse, Rendered
 from connectors.slack import escape
+from connectors.slack.blocks import blocks
 
 #: What is remembered of an incident with one firing warning.
 MEMORY = {
@@ -382,3 +383,14 @@ def test_a_merged_incident_is_shown_as_over():
 
     assert body["text"].startswith("✅ Merged")
     assert event(EventKind.MERGED).incident.state is IncidentState.MERGED
+
+
+def test_a_forecast_does_not_count_alerts_that_there_are_none_of():
+    told = event(
+        EventKind.FORECAST, episodes=(), severity="info", title="An incident is likely", summary="Why.\nSo."
+    )
+    shown = blocks(told, 10)
+    assert [each["type"] for each in shown] == ["header", "section", "context"]
+    facts = shown[-1]["elements"][0]["text"]
+    assert facts.startswith("*info* · forecast of <!date")
+    assert "alerts firing" not in facts

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -12,8 +13,9 @@ import timeline
 from msgspec.structs import replace
 from thinking import Thinking, ends, fires, same
 
-from bridge.analysis.forecast import ANY, NO_SKILL, Target
-from bridge.analysis.settings import AnalysisSettings
+from bridge.analysis.forecast import ANY, NO_SKILL, Target, look_ahead
+from bridge.analysis.settings import AnalysisSettings, Destination, Route
+from bridge.model import EventKind
 from bridge.pipeline import forecasts
 
 SETTINGS = AnalysisSettings(grouping="entities", reopen_within_s=60.0, close_after_s=10.0, window_s=60.0)
@@ -163,3 +165,50 @@ def test_a_target_that_is_none_any_more_is_forgotten(thinking: Thinking):
 def test_a_restart_after_each_row_changes_nothing(thinking: Thinking, tmp_path: Path):
     busy(thinking, 10)
     assert same(thinking, thinking.restarted(tmp_path))
+
+
+# ---- telling -----------------------------------------------------------------------------------------------
+
+TOLD = replace(
+    SETTINGS,
+    destinations=(Destination(name="chat", wait_s=30.0),),
+    routes=(Route(to=("chat",)), Route(to=("chat",), kinds=(EventKind.FORECAST,))),
+)
+
+
+@pytest.fixture
+def earned() -> Iterator[None]:
+    """Let every forecast be one that was earned, and that says more than usual."""
+
+    def published(*given: Any, **more: Any) -> Any:
+        outlook = look_ahead(*given, **more)
+        if outlook is None:
+            return None
+        said = {"published": True, "probability": 0.8, "reference": 0.5, "why_silent": ""}
+        return replace(outlook, newest=replace(outlook.newest, **said))
+
+    with patch.object(forecasts, "look_ahead", published):
+        yield
+
+
+@pytest.mark.usefixtures("earned")
+def test_a_forecast_goes_where_a_route_names_its_kind_and_not_again_while_it_holds(tmp_path: Path):
+    thinking = Thinking(TOLD)
+    busy(thinking, 9)
+    told = [event for event in thinking.events if event.kind is EventKind.FORECAST]
+    assert {event.seq for event in told} == {1}
+    assert len({event.incident.id for event in told}) == len(told)
+    of_any = [event for event in told if event.forecast.aim == "any"]
+    assert [event.at for event in of_any] == [timeline.after("3h"), timeline.after("7h")]
+    sent = [entry for entry in thinking.outbox if entry.kind == "forecast"]
+    assert {entry.event_id for entry in sent} == {event.event_id for event in told}
+    assert all(entry.not_before == entry.at for entry in sent)
+    assert same(thinking, thinking.restarted(tmp_path))
+
+
+@pytest.mark.usefixtures("earned")
+def test_nobody_hears_of_a_forecast_who_did_not_ask():
+    thinking = Thinking(replace(TOLD, routes=TOLD.routes[:1]))
+    busy(thinking, 5)
+    assert "forecast" not in {event.kind.value for event in thinking.events}
+    assert thinking.tenant.record.announced == {}

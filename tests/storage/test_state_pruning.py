@@ -13,12 +13,14 @@ import msgspec
 import pytest
 import timeline
 from desks import SETTINGS, TOPOLOGY, Desk, host, kept, mixed, trigger, untrigger
+from msgspec.structs import replace
 
+from bridge.analysis.announcing import announcement
 from bridge.analysis.settings import AnalysisSettings, Route
 from bridge.analysis.topology import Chart
 from bridge.errors import StorageError
-from bridge.model import IncidentState, RowKind
-from bridge.pipeline import Common
+from bridge.model import Forecast, IncidentState, RowKind
+from bridge.pipeline import Common, Outcome
 from bridge.storage.reading import StateReader
 from bridge.storage.state import StateStore
 from bridge.storage.state import store as room
@@ -186,3 +188,21 @@ def test_pruning_a_store_that_another_process_locks_fails_as_a_store_does(
             store.prune(day(400), KEEPING)
         other.execute("rollback")
     assert store.prune(day(400), KEEPING).gone > 0
+
+
+def test_what_was_forecast_goes_as_incidents_do(path: Path, store: StateStore) -> None:
+    over_and_open(store)
+    newest = Forecast(
+        aim="any", at=day(0), until=day(1), probability=0.9, published=True, reference=0.5, expected=1.0,
+        expected_low=0.0, expected_high=2.0,
+    )  # fmt: skip
+    outcome = Outcome()
+    for number in (0, 10):
+        said = replace(newest, at=day(number))
+        outcome.events.append(announcement(said, "default", degraded=False, external_url=""))
+    store.commit(outcome, front="front-1", rows=())
+    before = counts(path)["event"]
+    store.prune(day(364), KEEPING)
+    assert counts(path)["event"] == before
+    store.prune(day(370), KEEPING)
+    assert counts(path)["event"] == before - 3 - 1, "with the events of the incident that is over"

@@ -48,6 +48,7 @@ create table event (
     tenant text not null, incident text not null, seq integer not null, event_id text not null unique,
     kind text not null, at integer not null, body blob not null, primary key (tenant, incident, seq)
 );
+create index event_forecast on event (at) where kind in ('forecast', 'recommendation');
 create table outbox (
     id integer primary key autoincrement, tenant text not null, destination text not null,
     event_id text not null, incident text not null, seq integer not null, kind text not null,

@@ -147,6 +147,7 @@ class StateStore:
                 self._delete_some("outbox", "id", "at", history),
                 self._delete_some("quarantine", "id", "received_at", old_quarantine),
                 self._delete_incidents(microseconds(now - timedelta(seconds=keep_s))),
+                self._delete_forecasts(microseconds(now - timedelta(seconds=keep_s))),
             )
         return Pruned(gone=sum(gone), more=max(gone) >= PRUNE_AT_ONCE)
 
@@ -158,6 +159,12 @@ class StateStore:
             f"delete from {table} where {key} in ({first}) and {time} < ?",  # noqa: S608 - names of ours
             (before,),
         )
+        return found.rowcount
+
+    def _delete_forecasts(self, before: int) -> int:
+        """Delete what was told ahead: it belongs to no incident."""
+        old = "select rowid from event where kind in ('forecast', 'recommendation') and at < ? limit ?"
+        found = self._db.execute(f"delete from event where rowid in ({old})", (before, PRUNE_AT_ONCE))  # noqa: S608
         return found.rowcount
 
     def _delete_incidents(self, before: int) -> int:
