@@ -10,13 +10,15 @@ from unittest.mock import patch
 
 import pytest
 import timeline
+from groups import episode, group
 from msgspec.structs import replace
 from thinking import Thinking, ends, fires, same
 
 from bridge.analysis.forecast import ANY, NO_SKILL, Target, look_ahead
 from bridge.analysis.settings import AnalysisSettings, Destination, Route
-from bridge.model import EventKind
-from bridge.pipeline import forecasts
+from bridge.model import EventKind, Origin
+from bridge.pipeline import Outcome, forecasts
+from bridge.pipeline.desk import Desk
 
 SETTINGS = AnalysisSettings(grouping="entities", reopen_within_s=60.0, close_after_s=10.0, window_s=60.0)
 HOURS = 24
@@ -102,9 +104,17 @@ def test_a_merged_incident_did_not_happen(thinking: Thinking):
     assert older in thinking.tenant.happened
 
 
-def test_an_anomaly_is_no_incident_that_anybody_wants_forecast(thinking: Thinking):
-    busy(thinking, 3)
-    assert {each.text.split()[0] for each in thinking.tenant.happened.values()} == {"Slow"}
+@pytest.mark.parametrize(
+    ("origin", "noted"), [("alerts", 1), ("heartbeat", 1), ("anomaly", 0), ("tocsin", 0)]
+)
+def test_an_anomaly_and_what_tocsin_says_of_itself_are_not_noted(
+    thinking: Thinking, origin: Origin, noted: int
+):
+    outcome = Outcome()
+    desk = Desk(thinking.state, outcome)
+    tenant = desk.tenant("default")
+    forecasts.Forecasts(desk).note(tenant, group([episode()], origin=origin))
+    assert len(tenant.happened) == len(outcome.happened) == noted
 
 
 def test_too_few_incidents_keep_nobody_awake(thinking: Thinking):
