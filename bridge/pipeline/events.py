@@ -15,7 +15,7 @@ from bridge.analysis import anomaly, calling, extent, incidents, watching
 from bridge.analysis.incidents import Group, Said
 from bridge.analysis.ranking import importance
 from bridge.analysis.wording import FLAPS_FROM
-from bridge.model import Episode, EventKind
+from bridge.model import Episode, EventKind, IncidentState
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.state import OutboxEntry, Tenant
 
@@ -75,6 +75,8 @@ class Events:
 
     def _update_within(self, tenant: Tenant, group: Group, every_s: float) -> None:
         self._desk.touch(tenant, group)
+        if group.head.state is IncidentState.CLOSED:
+            return  # a person closed it: what becomes of what fires on in it is no news
         due = (group.progress.event_at or self._desk.now) + timedelta(seconds=every_s)
         if group.progress.update_at is None or due < group.progress.update_at:
             group.progress = replace(group.progress, update_at=due)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from thinking import SHARING, Thinking, ends, fires, same
+from thinking import SHARING, Thinking, ends, fires, listed, same
 from timeline import after
 
 from bridge.analysis import lessons
@@ -114,6 +114,16 @@ def test_what_is_closed_by_hand_stays_closed_while_its_alert_fires_on(tmp_path: 
     run.clock("32h")
     assert one not in run.tenant.groups
     assert same(run, run.restarted(tmp_path))
+
+
+def test_what_is_closed_by_hand_says_nothing_when_its_alert_is_silenced() -> None:
+    run = two_incidents()
+    one = incident(run, "Cert").head.id
+    run.says("10s", "a1", "close", incident=one)
+    run.finds("20s", listed("Cert", host="mail-9", suppressed="silenced"))
+    run.clock("5m")
+    assert run.counts["reconciled:suppressed"] == 1
+    assert [event.kind for event in run.events if event.incident.id == one] == ["opened", "closed"]
 
 
 def test_new_settings_do_not_forget_what_was_closed_while_it_fires() -> None:

@@ -193,6 +193,15 @@ def test_what_a_person_closed_stays_closed_while_it_lasts(thinking: Thinking):
     assert not thinking.tenant.alarms
 
 
+def test_what_a_person_closed_says_nothing_when_it_becomes_worse(thinking: Thinking):
+    measured(thinking, range(PAST, PAST + 1), lambda _minute: 22.0)
+    thinking.says(f"{PAST + 1}m", "act-1", "close", incident=thinking.group.head.id, author="mia")
+    before = thinking.group.head.anomaly
+    measured(thinking, range(PAST + 1, PAST + 10), lambda minute: 500.0 + usual(minute))
+    assert thinking.group.head.anomaly != before
+    assert [line.split()[2] for line in thinking.told()] == ["opened", "closed"]
+
+
 def test_a_series_whose_way_it_is_to_be_strange_soon_tells_nothing():
     """A promise of a tail probability that is not kept is not believed for long."""
     thinking = Thinking(SETTINGS)
