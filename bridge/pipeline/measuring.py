@@ -176,7 +176,8 @@ class Measuring:
     def _speak(self, tenant: Tenant, name: str, worst: _Strange) -> None:
         """Let it be known that a series is strange, if that is beyond the budget and not its way."""
         budget, now = self._desk.settings.false_alarms_a_week, self._desk.now
-        a_week = sum(WEEK_S / each.step_s for each in tenant.measured.values())
+        # Exact, since the order of series is another one after a restart.
+        a_week = math.fsum(WEEK_S / each.step_s for each in tenant.measured.values())
         tail = float(tail_of(np.array(worst.score)))
         expected, surprise = by_chance(tail, a_week), surprise_of(tail)
         if expected > SHARE * budget:

@@ -265,6 +265,24 @@ def test_restarts_change_nothing(tmp_path: Path):
     assert same(thinking, thinking.restarted(tmp_path))
 
 
+def test_a_restart_does_not_change_how_often_something_comes_by_chance(tmp_path: Path):
+    """Series come in another order from the store, and sums of these steps depend on it."""
+    thinking, begin = Thinking(SETTINGS), START.timestamp()
+
+    def row(at: str, name: str, step_s: float, *values: float) -> None:
+        last = len(values) - 1
+        points = tuple((begin + 60.0 * (number - last), value) for number, value in enumerate(values))
+        told = Samples(name=name, step_s=step_s, lines=(Line(labels={}, points=points),))
+        thinking.row(at, RowKind.SAMPLES, msgspec.json.encode(told))
+
+    for name, step_s in {"e": 71.7, "c": 92.2, "b": 40.1, "a": 80.3, "d": 45.0}.items():
+        row("1s", name, step_s, *map(usual, range(100)))
+    begin += 60.0
+    row("61s", "a", 80.3, 80.0)
+    assert thinking.tenant.alarms
+    assert same(thinking, thinking.restarted(tmp_path))
+
+
 def test_a_recording_ends_when_its_anomalies_do(thinking: Thinking):
     measured(thinking, range(PAST, PAST + 3), high)
     thinking.take(finish(thinking.state))
