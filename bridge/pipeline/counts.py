@@ -140,9 +140,10 @@ class Counts:
         why = f"{worst.count:,} {what}, {worst.usual:.1f} are usual"
         asked = windows * (4 + len(self._desk.settings.count_by))
         surprise = surprise_of(min(1.0, worst.tail * asked))
+        took = dict.fromkeys(_merged_into(tenant, incident) for incident in pending.incidents)
         lively = [
             group
-            for group in (tenant.groups.get(incident) for incident in pending.incidents)
+            for group in (tenant.groups.get(incident) for incident in took)
             if group is not None and group.head.state in {IncidentState.OPEN, IncidentState.QUIET}
         ]
         for group in lively:
@@ -183,6 +184,13 @@ class Counts:
             del tenant.counted[name]
         else:
             tenant.counted[name] = known
+
+
+def _merged_into(tenant: Tenant, incident: str) -> str:
+    """Return the incident in which the alerts of one are that may have been merged meanwhile."""
+    while (group := tenant.groups.get(incident)) is not None and group.head.merged_into:
+        incident = group.head.merged_into
+    return incident
 
 
 def keys_of(labels: dict[str, str]) -> tuple[str, ...]:

@@ -99,6 +99,24 @@ def test_a_storm_of_which_nothing_is_open_any_more_opens_an_incident_of_its_own(
     assert same(thinking, thinking.restarted(tmp_path))
 
 
+def test_a_storm_whose_incident_was_merged_concerns_the_one_that_it_is_in_now(
+    thinking: Thinking, tmp_path: Path
+):
+    for hour in range(40):
+        blink(thinking, 60 * hour, service="shop")
+    thinking.hears("40h", fires("Other", starts="40h", cluster="far"))
+    into = thinking.group.head.id
+    storm = [fires("Slow", starts="40h", service="shop", pod=f"p{number}") for number in range(120)]
+    thinking.hears("40h", *storm, group="{}:{storm}")
+    (gone,) = thinking.tenant.groups.keys() - {into}
+    thinking.says("144270s", "a1", "merge", incident=gone, into=into, author="mia")
+    thinking.clock("2406m")
+    assert thinking.group.head.id == into
+    assert thinking.group.progress.surprise > 3.0
+    assert "anomaly:opened" not in thinking.counts
+    assert same(thinking, thinking.restarted(tmp_path))
+
+
 def test_what_comes_every_hour_is_usual(thinking: Thinking):
     for hour in range(72):
         blink(thinking, 60 * hour, service="shop")
