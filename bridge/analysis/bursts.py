@@ -46,7 +46,13 @@ def is_surge(recent: int, before: int) -> bool:
 
 
 def _chance(count: int, expected: float) -> float:
-    """Return P(X >= count) of a Poisson count."""
+    """Return P(X >= count) of a Poisson count, or a bound of it that is below `SURPRISE`; `count` > `expected`.
+
+    The bound is Chernoff's. Without it a large count costs as many steps, and nothing is left of exp(-expected).
+    """
+    bound = math.exp(count - expected - count * math.log(count / expected))
+    if bound < SURPRISE:
+        return bound
     term, below = math.exp(-expected), 0.0
     for number in range(count):
         below += term

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.analysis.bursts import ALONE_S, LEAST_BURST, isolated, surges, surges_by_area
+from bridge.analysis.bursts import ALONE_S, LEAST_BURST, is_surge, isolated, surges, surges_by_area
 
 
 def steady(start: float, end: float, every: float) -> list[float]:
@@ -22,6 +23,12 @@ def test_a_surge_in_a_busy_stream_begins_an_incident() -> None:
 
 def test_a_busy_stream_by_itself_is_one_incident() -> None:
     assert set(surges(steady(0, 3000, 1))) == {0}
+
+
+@pytest.mark.parametrize("before", [60, 600, 4_400, 4_500, 60_000, 6_000_000])
+def test_a_surge_is_seen_however_much_comes(before: int) -> None:
+    assert is_surge(before // 2, before)
+    assert not is_surge(before // 5, before)
 
 
 def test_silence_ends_an_incident() -> None:
