@@ -6,6 +6,10 @@ count, and is asked again, from where the last answer ended. One question is und
 again. Where a front begins is where the state's samples end, so that a restart leaves no gap; a series that the state
 does not know is asked for its last week, which teaches what is usual before the first day is over.
 
+What is past waits for what is now: alerts stand in the same inbox, and learning from a sample takes time. Of all series
+that lack more than a few steps one is asked at a time, in turns, and the next one when whoever learns had twice as long
+as that takes.
+
 Decision: the front asks, and not the analyst, since whoever replays the rows must see what was seen. Rejected: remote
 write towards Tocsin, which needs a change to the Prometheus and sends all of its series or a second list of them.
 """
@@ -36,7 +40,13 @@ SETTLE_S = 10.0
 #: So much of its past is asked for of a series that is new to the state.
 LOOK_BACK_S = 7 * 86_400.0
 #: Steps in one question; Prometheus answers at most 11,000.
-MOST_STEPS = 2_000
+MOST_STEPS = 500
+#: Whoever lacks more steps than that asks for its past.
+FEW_STEPS = 30
+#: What learning takes: for each step of an answer, and for each of its samples.
+STEP_COST_S, SAMPLE_COST_S = 1e-3, 5e-5
+#: So many times as long the next question about the past waits.
+PATIENCE = 2.0
 #: After a question that failed the next one to the same series waits so long.
 REST_S = 30.0
 
@@ -71,6 +81,8 @@ class Sampling:
         self._telemetry = telemetry
         self._wall = wall
         self._asked: dict[Key, _Asked] = {}
+        self._turns = 0
+        self._past_from_s = float("-inf")  # the next question about the past is not before that
 
     def tell_anew(self) -> None:
         """Ask anew for all that a state which is begun anew lacks."""
@@ -90,7 +102,7 @@ class Sampling:
             await asyncio.sleep(LOOK_S)
 
     async def look(self) -> None:
-        """Ask for what is due of each series, one question each, and tell it.
+        """Ask for what is due of each series, one question each, and tell it; of the past one question in all.
 
         Raises:
             StorageError: The state cannot be read, or the inbox takes nothing; the same is asked at the next look.
@@ -103,7 +115,13 @@ class Sampling:
             for key in new:
                 since_s = max(ends.get(key, 0.0), self._wall() - LOOK_BACK_S)
                 self._asked[key] = _Asked(wanted[key], since_s)
-        due = [asked for asked in self._asked.values() if asked.is_due(self._wall())]
+        wall_s = self._wall()
+        due = [asked for asked in self._asked.values() if asked.is_due(wall_s)]
+        past = [asked for asked in due if asked.steps(wall_s) > FEW_STEPS]
+        if past:
+            due = [asked for asked in due if asked not in past]
+            if wall_s >= self._past_from_s:
+                due.append(min(past, key=lambda asked: asked.turn))
         if due:
             async with prometheus.session() as session:
                 for asked in due:
@@ -112,6 +130,8 @@ class Sampling:
     async def _ask(self, session: aiohttp.ClientSession, asked: _Asked) -> None:
         settings = asked.settings
         question, until_s = asked.question(self._wall())
+        self._turns += 1
+        asked.turn = self._turns
         try:
             body = await prometheus.answer_of(session, settings.url, "/api/v1/query_range", question)
             parts = await asyncio.to_thread(
@@ -131,6 +151,9 @@ class Sampling:
         self._telemetry.add("tocsin_series_polls_total", result="done")
         for part in parts:
             await self._tell(settings, part)
+        told = sum(len(line.points) for part in parts for line in part.lines)
+        takes_s = SAMPLE_COST_S * told + STEP_COST_S * min(told, asked.steps(until_s + SETTLE_S))
+        self._past_from_s = max(self._past_from_s, self._wall()) + PATIENCE * takes_s
         asked.until_s = until_s
 
     async def _tell(self, settings: SeriesSettings, part: Samples) -> None:
@@ -161,12 +184,17 @@ class _Asked:
         self.settings = settings
         self.until_s = until_s
         self.why = ""  # it cannot be had; "": it can
+        self.turn = 0  # of its newest question
         self._steps = MOST_STEPS
         self._rests_until_s = float("-inf")
 
     def is_due(self, wall_s: float) -> bool:
         """Say whether a step is over that was not asked for."""
-        return self._first_s() <= self._last_s(wall_s) and wall_s >= self._rests_until_s
+        return self.steps(wall_s) > 0 and wall_s >= self._rests_until_s
+
+    def steps(self, wall_s: float) -> int:
+        """Return how many steps are over that were not asked for."""
+        return max(0, round((self._last_s(wall_s) - self._first_s()) / self.settings.step_s) + 1)
 
     def question(self, wall_s: float) -> tuple[dict[str, str], float]:
         """Return what is asked next, and until when the answer then goes."""

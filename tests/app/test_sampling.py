@@ -141,12 +141,29 @@ async def test_a_restart_leaves_no_gap(bench: Bench, standing: Standing):
 
 async def test_a_new_series_tells_its_past_bounded_and_oldest_first(bench: Bench, standing: Standing):
     bench.series = [replace(bench.series[0], step_s=300.0)]
+    for _ in range(7):
+        await bench.sampling.look()
+        bench.now += 5.0
+    assert bench.times() == [-300.0 * ago for ago in range(round(LOOK_BACK_S / 300.0) - 1, -1, -1)]
+    assert len(standing.asked) == 5
+
+
+async def test_the_past_waits_for_what_is_now_and_for_whoever_learns(bench: Bench, standing: Standing):
+    """Alerts stand in the same inbox: the past of many series must not fill it before they can be learned from."""
+    now = bench.series[0]
+    past = [replace(now, name=name, query=name) for name in ("old-1", "old-2")]
+    bench.series = [*past, now]
+    bench.stored = {("east", "load"): NOW_S - 120.0}
     for _ in range(3):
         await bench.sampling.look()
-    times = bench.times()
-    assert times == sorted(times)
-    assert len(times) == LOOK_BACK_S / 300.0 - 1
-    assert len(standing.asked) == 2
+    assert [asked["query"] for asked in standing.asked] == ["sum(load)", "old-1"]
+    for _ in range(20):
+        bench.now += 1.0
+        await bench.sampling.look()
+    asked = [asked["query"] for asked in standing.asked[2:]]
+    assert 6 <= len(asked) <= 12, "500 steps take half a second to learn from"
+    assert asked.count("sum(load)") == 1
+    assert abs(asked.count("old-1") - asked.count("old-2")) <= 1
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ routes: [{{to: [file]}}, {{to: [anomalies], origin: [anomaly]}}]
         return next((each for each in items if each["name"] == "series"), {})
 
     sidecar.start()
-    until(lambda: file.exists() and file.read_bytes().endswith(b"\n"), "the anomaly is told", 60.0)
+    until(lambda: file.exists() and file.read_bytes().endswith(b"\n"), "the anomaly is told", 100.0)
     before = series()
     assert (before["series"], before["model"]) == ('load{service="shop"}', "spot")
     assert before["values"] > 9_000
