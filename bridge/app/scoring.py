@@ -4,9 +4,11 @@ Rules: row i is scored with what the rows before it taught, and only then learne
 timestamp and value echoed as they were written. A file is written whole or not at all. What cannot be used as a value
 has an empty score; what is no row of this format ends the file's scoring with its place, and no score of it is written.
 
-Files of a directory are scored side by side, as a running sidecar scores its series: a value costs a fiftieth of what
-it does alone. A score is held off (`bridge.analysis.detectors.holding`), so that one anomaly is one high score. Which
-detector speaks is a rule: whole numbers that are mostly zero are counts, anything else is a number on a scale.
+Files of a directory are scored side by side, as a running sidecar scores its series. A file alone, and what is left
+when all but the longest few have ended, is scored in plain numbers, with the same scores in a seventh of the time of a
+bank that small (`bridge.analysis.detectors.spot_alone`). A score is held off (`bridge.analysis.detectors.holding`), so
+that one anomaly is one high score. Which detector speaks is a rule: whole numbers that are mostly zero are counts,
+anything else is a number on a scale.
 
 Decision: files are read before the first is scored, because a fault in the last line is a fault of the file. A million
 rows take about 200 MB; a directory is taken in portions of `PORTION_ROWS`.
@@ -15,6 +17,7 @@ rows take about 200 MB; a directory is taken in portions of `PORTION_ROWS`.
 from __future__ import annotations
 
 import csv
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,9 +29,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.analysis.detectors.counts import CountsBank
-from bridge.analysis.detectors.holding import HoldOff
+from bridge.analysis.detectors.holding import HOLD, NEAR, REPEATED, HoldOff
 from bridge.analysis.detectors.slots import Ints
 from bridge.analysis.detectors.spot import SpotBank
+from bridge.analysis.detectors.spot_alone import SpotAlone
 from bridge.errors import TocsinError
 from bridge.model import Word
 
@@ -42,6 +46,9 @@ PORTION_FILES = 2048
 MOSTLY_ZERO = 0.8
 #: A series of whole numbers with a smaller share of zeros after `UNDECIDED` values is not going to be counts.
 PERHAPS, UNDECIDED = 0.5, 288
+#: Up to so many series are scored one by one.
+FEW = 6
+TOLD_EVERY = 256  # rows of one series, between two steps of the progress bar
 #: Of what is wrong, as much is shown.
 SHOWN = 40
 
@@ -150,15 +157,15 @@ class ByRule:
     """The detector that each series' values so far ask for."""
 
     def __init__(self, count: int) -> None:
-        self._spot, self._counts = SpotBank(count), CountsBank(count)
-        self._seen, self._zeros = np.zeros(count), np.zeros(count)
-        self._is_whole = np.ones(count, bool)
+        self.spot, self.counts = SpotBank(count), CountsBank(count)
+        self.seen, self.zeros = np.zeros(count), np.zeros(count)
+        self.is_whole = np.ones(count, bool)
 
     def score_many(self, series: Ints, times_s: Floats, values: Floats) -> Floats:
         """Return scores, as a bank does."""
         scores = np.full(len(series), np.nan)
         is_counts = self.is_counts(series)
-        for bank, own in ((self._counts, is_counts), (self._spot, ~is_counts)):
+        for bank, own in ((self.counts, is_counts), (self.spot, ~is_counts)):
             if own.all():
                 return bank.score_many(series, times_s, values)
             if own.any():
@@ -167,22 +174,56 @@ class ByRule:
 
     def learn_many(self, series: Ints, times_s: Floats, values: Floats, scores: Floats) -> None:
         """Learn, as a bank does; a detector that does not speak learns without being asked."""
-        self._spot.learn_many(series, times_s, values, scores)
+        self.spot.learn_many(series, times_s, values, scores)
         known = np.isfinite(values)
-        self._seen[series] += known
-        self._zeros[series] += known & (values == 0.0)
-        self._is_whole[series] &= ~known | ((values >= 0.0) & (values == np.floor(values)))
-        may_be = self._is_whole[series] & (
-            (self._seen[series] < UNDECIDED) | (self._zeros[series] >= PERHAPS * self._seen[series])
+        self.seen[series] += known
+        self.zeros[series] += known & (values == 0.0)
+        self.is_whole[series] &= ~known | ((values >= 0.0) & (values == np.floor(values)))
+        may_be = self.is_whole[series] & (
+            (self.seen[series] < UNDECIDED) | (self.zeros[series] >= PERHAPS * self.seen[series])
         )
         if may_be.any():
-            self._counts.learn_many(series[may_be], times_s[may_be], values[may_be], scores[may_be])
+            self.counts.learn_many(series[may_be], times_s[may_be], values[may_be], scores[may_be])
 
     def is_counts(self, series: Ints) -> NDArray[np.bool_]:
         """Say which series are counts, by their values so far."""
-        return self._is_whole[series] & (
-            self._zeros[series] >= MOSTLY_ZERO * np.maximum(self._seen[series], 1.0)
+        return self.is_whole[series] & (
+            self.zeros[series] >= MOSTLY_ZERO * np.maximum(self.seen[series], 1.0)
         )
+
+
+class Alone:
+    """One series of a `ByRule` and of its `HoldOff`, from where they are; they are not to be asked about it again."""
+
+    def __init__(self, bank: ByRule, hold: HoldOff, slot: int) -> None:
+        self._counts, self._series = bank.counts, np.array([slot])
+        self._spot = SpotAlone(bank.spot, slot)
+        self._seen, self._zeros = float(bank.seen[slot]), float(bank.zeros[slot])
+        self._is_whole = bool(bank.is_whole[slot])
+        self._told, self._quiet = float(hold.told[slot]), float(hold.quiet[slot])
+
+    def step(self, time_s: float, value: float) -> tuple[float, bool]:
+        """Return the score that is told of the next value and whether it is one of counts; learn the value."""
+        is_counts = self._is_whole and self._zeros >= MOSTLY_ZERO * max(self._seen, 1.0)
+        asked = self._series, np.array([time_s]), np.array([value])
+        score = self._spot.step(time_s, value)
+        if is_counts:
+            score = float(self._counts.score_many(*asked)[0])
+        if math.isfinite(value):
+            self._seen += 1.0
+            self._zeros += value == 0.0
+            self._is_whole = self._is_whole and value >= 0.0 and value.is_integer()
+        if self._is_whole and (self._seen < UNDECIDED or self._zeros >= PERHAPS * self._seen):
+            self._counts.learn_many(*asked, np.array([score]))
+        return self._held_off(score), is_counts
+
+    def _held_off(self, score: float) -> float:
+        """Return what a `HoldOff` does."""
+        held = self._told if self._quiet < HOLD else 0.0
+        is_news = score > held
+        self._told = score if is_news else held
+        self._quiet = 0.0 if is_news or score >= held - NEAR else self._quiet + 1.0
+        return score if is_news else REPEATED * score
 
 
 class Scored(Word, frozen=True, kw_only=True):
@@ -207,7 +248,8 @@ def score(tables: Sequence[Table], progress: Callable[[int], None]) -> list[Scor
         Scored(scores=np.full(len(each.values), np.nan), is_counts=np.zeros(len(each.values), bool))
         for each in tables
     ]
-    for row in range(int(lengths[0])):
+    together = int(lengths[FEW]) if len(order) > FEW else 0
+    for row in range(together):
         series = np.arange(int((lengths > row).sum()))
         when = np.array([tables[order[slot]].times_s[row] for slot in series])
         what = np.array([tables[order[slot]].values[row] for slot in series])
@@ -220,7 +262,22 @@ def score(tables: Sequence[Table], progress: Callable[[int], None]) -> list[Scor
             own = found[order[slot]]
             own.scores[row], own.is_counts[row] = told[slot], is_counts[slot]
         progress(len(series))
+    for number, place in enumerate(order[: int((lengths > together).sum())]):
+        _score_alone(Alone(bank, hold, number), tables[place], found[place], together, progress)
     return found
+
+
+def _score_alone(
+    alone: Alone, table: Table, found: Scored, first: int, progress: Callable[[int], None]
+) -> None:
+    """Score the rows of a table from `first` on."""
+    for since in range(first, len(table.values), TOLD_EVERY):
+        rows = slice(since, since + TOLD_EVERY)
+        for row, (time_s, value) in enumerate(
+            zip(table.times_s[rows].tolist(), table.values[rows].tolist(), strict=True), since
+        ):
+            found.scores[row], found.is_counts[row] = alone.step(time_s, value)
+        progress(len(table.values[rows]))
 
 
 def run(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from bridge.app.scoring import ScoreError, read, score
+from bridge.app.scoring import FEW, ScoreError, read, score
 from bridge.cli import tocsin
 
 
@@ -225,7 +225,7 @@ def test_reading_names_what_cannot_be_read(tmp_path):
 
 
 def test_progress_hears_of_every_row(tmp_path):
-    tables = [read(written(tmp_path / f"{rows}.csv", series(rows, None))) for rows in (30, 90)]
+    tables = [read(written(tmp_path / f"{rows}.csv", series(rows, None))) for rows in (30, 600)]
     heard = itertools.count()
     total = [0]
 
@@ -234,6 +234,28 @@ def test_progress_hears_of_every_row(tmp_path):
         total[0] += rows
 
     score(tables, progress)
-    assert total == [120]
-    assert next(heard) == 90
+    assert total == [630]
+    assert next(heard) == 4
     assert score([], nothing) == []
+
+
+@pytest.mark.parametrize("kind", ["numbers", "counts", "counts that turn into numbers"])
+def test_a_file_that_outlasts_the_others_goes_on_with_the_same_scores(tmp_path, kind):
+    dice = np.random.default_rng(2)
+    values = dice.normal(50, 2, 700) if kind == "numbers" else dice.poisson(0.05, 700).astype(float)
+    if kind.startswith("counts that"):
+        values[400:] += 3.0
+    values[[320, 650]] += 60.0
+    values[[100, 500]] = np.nan
+    rows = [(str(1_700_000_000 + 300 * row), str(value)) for row, value in enumerate(values)]
+    long = read(written(tmp_path / "long.csv", rows))
+    others = [
+        read(written(tmp_path / f"{number}.csv", series(90 * number, None))) for number in range(1, FEW + 1)
+    ]
+    # As many more as long: all of it is scored side by side.
+    (alone,), (left, *_), (beside, *_) = (
+        score(tables, nothing) for tables in ([long], [long, *others], [long] * (FEW + 2))
+    )
+    for other in (left, beside):
+        assert np.array_equal(other.scores, alone.scores, equal_nan=True)
+        assert np.array_equal(other.is_counts, alone.is_counts)
