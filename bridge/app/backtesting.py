@@ -25,6 +25,8 @@ from bridge.errors import RefusedError, StorageError
 
 HEADER = "origin,probability,published,model\n"
 MAX_ORIGINS = 5_000_000
+#: Forecasts that wait for their outcome at a time: a kilobyte each.
+MAX_AWAITED = 50_000
 PART = 512  # origins between two steps of the progress bar
 
 
@@ -69,8 +71,11 @@ def origins_of(events: Occurrences, *, horizon_s: float, step_s: float) -> tuple
     """Return the first origin, in steps, and how many there are.
 
     Raises:
-        RefusedError: They are too many.
+        RefusedError: They are too many, or too many would wait for their outcome.
     """
+    if horizon_s / step_s > MAX_AWAITED:
+        least = math.ceil(horizon_s / MAX_AWAITED / 60)
+        raise RefusedError(f"{horizon_s / step_s:,.0f} steps in a horizon; write --step {least}m or more")
     if not len(events):
         return 0, 0
     first = math.ceil(events.starts[0] / step_s)

@@ -160,6 +160,13 @@ def test_more_origins_than_can_be_are_refused_with_a_step_that_fits(tmp_path):
     assert "write --step 7m or more" in result.stderr
 
 
+def test_a_horizon_of_more_steps_than_can_wait_is_refused_with_a_step_that_fits(tmp_path):
+    events = written(tmp_path / "e.csv", [(0.0, "", "", "", ""), (1e8, "", "", "", "")])
+    found = run(events, "--horizon", "365d", "--step", "2m")
+    assert found.exit_code == 1
+    assert "262,800 steps in a horizon; write --step 11m or more" in found.stderr
+
+
 @pytest.mark.parametrize("option", ["--horizon", "--step"])
 @pytest.mark.parametrize("span", ["", "4", "4x", "-1h", "0h", "30s", "400d"])
 def test_a_span_that_is_none_is_a_usage_error(tmp_path, option, span):

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,7 +143,8 @@ class Reference:
 
     def passed(self, now_s: float) -> list[float]:
         """Return the origins whose horizon has passed and whose outcome was not learned yet, oldest first."""
-        return [origin_s for origin_s, _, _ in self._waiting if origin_s + self.horizon_s <= now_s]
+        waiting = (origin_s for origin_s, _, _ in self._waiting)
+        return list(takewhile(lambda origin_s: origin_s + self.horizon_s <= now_s, waiting))
 
     # ---- forecasting -------------------------------------------------------------------------------------
 
