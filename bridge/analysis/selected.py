@@ -22,10 +22,11 @@ from typing import ClassVar, Self
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from bridge.analysis.characteristics import UNSEEN, Characteristics, characteristics
+from bridge.analysis.characteristics import Characteristics, characteristics
 from bridge.analysis.detectors import Bank, Column
 from bridge.analysis.detectors.autoencoder import Autoencoder
 from bridge.analysis.detectors.bank import Floats
@@ -40,6 +41,8 @@ from bridge.analysis.trials import CANDIDATES, MOST_POINTS, trials
 from bridge.model import Word
 
 HISTORY = MOST_POINTS
+#: Why the first candidate speaks for a series that was not reviewed yet.
+FIRST_WORD = "not reviewed yet"
 _LATEST_S = float(2**32 - 1)
 NAMES = tuple(candidate.NAME for candidate in CANDIDATES)
 #: Whose promises are checked; see `detectors.checked`.
@@ -245,8 +248,11 @@ class Selected(Bank):
         )
 
     def take(self, series: int, review: Review) -> None:
-        """Put a review in force."""
-        self.standings[series] = review.standing
+        """Put a review in force. What people said since it was asked for stays."""
+        now, standing = self.standings[series], review.standing
+        if now is not None and now.model == standing.model:
+            standing = replace(standing, useful=now.useful, false_alarms=now.false_alarms)
+        self.standings[series] = standing
         self.past.champion[series] = NAMES.index(review.standing.model)
         for member in self.members:
             if isinstance(member, FittedBank) and member.NAME in review.fits:
@@ -254,5 +260,7 @@ class Selected(Bank):
 
     def hear(self, series: int, *, useful: bool) -> None:
         """Count what a person said of an alarm of this series."""
-        standing = self.standings[series] or begun(UNSEEN, 0)
+        standing = self.standings[series] or Standing(
+            model=self.model(series), reason=FIRST_WORD, since_tick=0
+        )
         self.standings[series] = heard(standing, useful=useful)

@@ -110,7 +110,9 @@ def refreshed(standing: Standing, series: Characteristics, tick: int) -> Standin
     choice = classed(series)
     if standing.is_won or choice.model == standing.model:
         return standing
-    return replace(standing, model=choice.model, reason=choice.reason, since_tick=tick, challenger="", wins=0)
+    return Standing(
+        model=choice.model, reason=choice.reason, since_tick=tick, trials=standing.trials
+    )  # what was said of the other is not held against it
 
 
 def judged(standing: Standing, trial: Trial) -> Standing:

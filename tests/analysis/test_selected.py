@@ -128,6 +128,30 @@ def test_what_people_say_stays_with_the_series() -> None:
     assert bank.standings[1] is None
 
 
+def test_what_people_say_while_a_review_is_made_is_not_lost() -> None:
+    bank = Selected(1)
+    play(bank, counts(440))
+    bank.take(0, reviewed([bank.ask(0, tenant="t", name="s", tick=1)], with_trials=False)[0])
+    asked = bank.ask(0, tenant="t", name="s", tick=2)
+    bank.hear(0, useful=False)
+    bank.take(0, reviewed([asked], with_trials=False)[0])
+    standing = bank.standings[0]
+    assert standing is not None
+    assert standing.false_alarms == 1
+
+
+def test_what_was_said_of_one_model_is_not_held_against_the_next() -> None:
+    bank = Selected(1)
+    play(bank, counts(440))
+    spoke = bank.model(0)
+    bank.hear(0, useful=False)
+    assert bank.standings[0] is not None
+    assert bank.standings[0].model == spoke
+    bank.take(0, reviewed([bank.ask(0, tenant="t", name="s", tick=1)], with_trials=False)[0])
+    assert bank.model(0) != spoke
+    assert bank.standings[0].false_alarms == 0
+
+
 @pytest.mark.parametrize("way", ["stored", "pickled", "moved"])
 def test_everything_survives_a_restart(way: str) -> None:
     values = counts(320)
