@@ -49,6 +49,9 @@ PERHAPS, UNDECIDED = 0.5, 288
 #: Up to so many series are scored one by one.
 FEW = 6
 TOLD_EVERY = 256  # rows of one series, between two steps of the progress bar
+#: What ISO 8601 can say, the years 1 to 9999. What is later is most likely milliseconds; were one such line taken for a
+#: time, all after it would have gone back.
+EARLIEST_S, LATEST_S = -62_135_596_800.0, 253_402_300_799.0
 #: Of what is wrong, as much is shown.
 SHOWN = 40
 
@@ -134,8 +137,10 @@ def _time_s(path: Path, line: int, text: str) -> float:
                 f"{path}:{line}: {_shown(text)} is no time; write epoch seconds or 2026-01-31T12:00:00Z"
             ) from None
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    if not np.isfinite(found):
-        raise ScoreError(f"{path}:{line}: {_shown(text)} is no time")
+    if not EARLIEST_S <= found <= LATEST_S:
+        raise ScoreError(
+            f"{path}:{line}: {_shown(text)} is no time; write seconds since 1970, not milliseconds"
+        )
     return found
 
 

@@ -136,6 +136,8 @@ def test_a_constant_is_never_strange(tmp_path):
         ("timestamp,value\n1,2\n\n,2\n", "4", "empty is no time"),
         ("timestamp,value\nnan,2\n", "2", "no time"),
         ("timestamp,value\n1e999,2\n", "2", "no time"),
+        ("timestamp,value\n1700000000,2\n1700000060000,2\n", "3", "not milliseconds"),
+        ("timestamp,value\n1e300,2\n", "2", "no time"),
         ('timestamp,value\n"1"x,2\n', "2", "expected"),
     ],
 )
