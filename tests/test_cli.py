@@ -172,6 +172,25 @@ def test_help_loads_no_room_that_costs_time() -> None:
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.parametrize("way", [[], ["-u"]])
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [("score", "timestamp,value\n1,2\n"), ("backtest", "start\n1700000000\n1700100000\n")],
+)
+def test_an_output_that_is_full_is_told_in_a_sentence(
+    tmp_path: Path, way: list[str], command: str, text: str
+) -> None:
+    (tmp_path / "in.csv").write_text(text)
+    with Path("/dev/full").open("w") as full:
+        found = subprocess.run(
+            [sys.executable, *way, "-m", "bridge", command, str(tmp_path / "in.csv")],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+        )  # fmt: skip
+    assert found.returncode == 1
+    assert found.stderr.splitlines()[-1] == "Error: cannot write what was found: No space left on device"
+    assert "Traceback" not in found.stderr
+
+
 @pytest.mark.parametrize(
     "words",
     [
