@@ -330,7 +330,7 @@ def sources(path: Path, out: Path | None) -> list[Path]:
     Raises:
         ScoreError: There is none, or they would be written over.
     """
-    if path.is_file():
+    if not path.is_dir():  # a pipe is read like a file
         if out is not None and out.exists() and out.samefile(path):
             raise ScoreError(f"{out} is what is read; name another file to write")
         return [path]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import os
 
 import numpy as np
 import pytest
@@ -80,6 +81,18 @@ def test_an_unusable_value_gets_an_empty_score_and_its_neighbours_do_not(tmp_pat
     assert found[200]["value"] == text
     assert found[200]["score"] == ""
     assert found[199]["score"] != "" != found[201]["score"]
+
+
+def test_a_pipe_is_read_like_a_file():
+    ours, theirs = os.pipe()
+    try:
+        os.write(theirs, b"timestamp,value\n1700000000,5\n")
+        os.close(theirs)
+        answer = run(f"/dev/fd/{ours}")
+    finally:
+        os.close(ours)
+    assert answer.exit_code == 0, answer.output
+    assert answer.stdout == "timestamp,value,score,model\n1700000000,5,,spot\n"
 
 
 def test_times_are_epoch_seconds_or_iso_8601_and_utc_where_they_name_no_zone(tmp_path):
