@@ -45,7 +45,7 @@ TO_DB = Route(match=('team="db"',), to=("chat",), repeat_s=3600.0, wait_s=60.0, 
 TO_WARN = Route(kinds=(EventKind.FORECAST,), to=("chat",))
 BASE = AnalysisSettings(
     heartbeats=(BEAT,), destinations=DESTINATIONS, routes=(TO_FILE, TO_CHAT, TO_DB, TO_WARN), count_by=("team",),
-    count_windows_s=(5.0, 30.0, 300.0),
+    count_windows_s=(5.0, 30.0, 300.0), horizon_s=86_400.0,
 )  # fmt: skip
 SHARING = msgspec.structs.replace(BASE, grouping="entities")
 #: What a reload may bring in the middle of it all.
@@ -67,7 +67,7 @@ SETTINGS = (
         sensitivity=0.9,
     ),
     msgspec.structs.replace(SHARING, topology_label="app"),
-    msgspec.structs.replace(BASE, horizon_s=3600.0),
+    msgspec.structs.replace(BASE, horizon_s=28_800.0),
     msgspec.structs.replace(BASE, count_windows_s=(60.0,), count_by=(), false_alarms_a_week=1e-6),
     msgspec.structs.replace(BASE, models=False, severity_label="team", severities={"db": "critical"}),
     msgspec.structs.replace(BASE, grouping="linker", sensitivity=0.8),

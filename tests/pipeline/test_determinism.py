@@ -50,7 +50,7 @@ def little_is_enough() -> Iterator[None]:
         "detectors.spot.WARM_UP": 2.0, "detectors.surprise.FLAGGED": 0.05,
         "forecast.outlooks.LEAST_EVENTS": 2, "forecast.forecaster.FIRST_FIT_S": 3600.0,
         "forecast.forecaster.LEAST_HAPPENED": 0.2, "forecast.forecaster.DAY_S": 7200.0, "forecast.trust.EARNED": 1.0,
-        "announcing.WORTH": 0.9,
+        "forecast.outlooks.MOST_STEP_S": 21_600.0, "announcing.WORTH": 0.9,
     }  # fmt: skip
     with ExitStack() as stack:
         for name, number in few.items():
