@@ -33,9 +33,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.parts.events import null, recorded, remembering
-from bridge.analysis.forecast import Forecaster, Occurrences
 from bridge.analysis.forecast.features import features, kinds_of
+from bridge.analysis.forecast.forecaster import Forecaster
 from bridge.analysis.forecast.logistic import logit
+from bridge.analysis.forecast.occurrences import Occurrences
 from bridge.app.backtesting import origins_of
 
 HORIZON_S, STEP_S = 4 * 3600.0, 3600.0

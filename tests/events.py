@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bridge.analysis.forecast import Occurrence, Occurrences
+from bridge.analysis.forecast.occurrences import Occurrence, Occurrences
 
 HOUR_S, DAY_S = 3600.0, 86_400.0
 MONDAY_S = 1_700_438_400.0  # 2023-11-20

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bridge.analysis.forecast import Occurrence, Occurrences
+from bridge.analysis.forecast.occurrences import Occurrence, Occurrences
 from bridge.app.events_file import read_events
 
 HOUR_S, DAY_S, WEEK_HOURS = 3600.0, 86_400.0, 168

@@ -18,7 +18,8 @@ from typing import IO
 
 import numpy as np
 
-from bridge.analysis.forecast import Forecaster, Occurrences
+from bridge.analysis.forecast.forecaster import Forecaster
+from bridge.analysis.forecast.occurrences import Occurrences
 from bridge.app.events_file import EventsFile, read_events
 from bridge.app.screen import Progress, count, span
 from bridge.errors import RefusedError, StorageError

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bridge.analysis.forecast import Occurrence
+from bridge.analysis.forecast.occurrences import Occurrence
 from bridge.errors import RefusedError
 
 COLUMNS = ("start", "end", "entity", "severity", "text")

@@ -19,8 +19,9 @@ from datetime import datetime, timedelta
 from msgspec.structs import replace
 
 from bridge.analysis.announcing import Announced, announcement, is_news, labels_of
-from bridge.analysis.forecast import Occurrence, Occurrences, Target, look_ahead, targets_of
-from bridge.analysis.forecast.outlooks import LEAST_EVENTS, step_of
+from bridge.analysis.forecast.occurrences import Occurrence, Occurrences
+from bridge.analysis.forecast.outlooks import look_ahead, step_of, targets_of
+from bridge.analysis.forecast.targets import LEAST_EVENTS, Target
 from bridge.analysis.incidents import Group
 from bridge.model import Forecast, IncidentState
 from bridge.pipeline.desk import Desk

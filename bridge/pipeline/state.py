@@ -27,7 +27,9 @@ from bridge.analysis.dedup import Watch
 from bridge.analysis.extent import Extent
 from bridge.analysis.families import EncodeAsk, FitAsk, own_family
 from bridge.analysis.feedback import Action
-from bridge.analysis.forecast import Occurrence, Outlook, Target
+from bridge.analysis.forecast.occurrences import Occurrence
+from bridge.analysis.forecast.outlooks import Outlook
+from bridge.analysis.forecast.targets import Target
 from bridge.analysis.gate import LinkAsk, LinkFit
 from bridge.analysis.incidents import AlertKey, EpisodeKey, Group, Kin, Progress, counted
 from bridge.analysis.learning import Judge, Sighting

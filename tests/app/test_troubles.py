@@ -107,13 +107,16 @@ async def test_what_lasts_is_told_again_while_something_else_comes_and_goes(
     troubles = made(inbox, tmp_path)
     running = asyncio.create_task(troubles.run())
     troubles.is_wrong("TocsinDestinationBlocked", "401", destination="siem")
-    for _ in range(20):
+    told: list[Alert] = []
+    for _ in range(500):  # on a busy machine it takes longer
         troubles.is_wrong("TocsinDeadLetters", "1 event", destination="chat")
         await asyncio.sleep(0.02)
         troubles.is_well("TocsinDeadLetters", destination="chat")
         await asyncio.sleep(0.02)
+        told = [alert for alert in inbox.alerts() if alert.labels["destination"] == "siem"]
+        if len(told) >= 3:
+            break
     running.cancel()
-    told = [alert for alert in inbox.alerts() if alert.labels["destination"] == "siem"]
     assert len(told) >= 3
     assert all(alert.firing for alert in told)
 

@@ -14,7 +14,9 @@ from groups import episode, group
 from msgspec.structs import replace
 from thinking import Thinking, ends, fires, same
 
-from bridge.analysis.forecast import ANY, NO_SKILL, Target, look_ahead
+from bridge.analysis.forecast.outlooks import look_ahead
+from bridge.analysis.forecast.reasons import NO_SKILL
+from bridge.analysis.forecast.targets import ANY, Target
 from bridge.analysis.settings import AnalysisSettings, Destination, Route
 from bridge.model import EventKind, Origin
 from bridge.pipeline import Outcome, forecasts

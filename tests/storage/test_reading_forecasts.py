@@ -14,7 +14,8 @@ from desks import FRONT, Desk, host
 from msgspec.structs import replace
 from timeline import after
 
-from bridge.analysis.forecast import ANY, NO_SKILL
+from bridge.analysis.forecast.reasons import NO_SKILL
+from bridge.analysis.forecast.targets import ANY
 from bridge.model import RowKind
 from bridge.pipeline import Outcome
 from bridge.storage.reading import StateReader

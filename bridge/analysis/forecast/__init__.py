@@ -9,46 +9,8 @@ holds the events. `outlooks` makes of all that what is told: one forecast per ta
 Rules: pure, like all of the thinking: no clock, no randomness. What is said at an origin looks at nothing after it; an
 outcome teaches once its horizon has passed. All that was learned can be stored and comes back equal.
 
+Nothing is imported here: the front reads what is `targets` and `trust`, and has no use for numpy.
+
 Decision: a target of its own for "any", each entity and each severity, rather than one model with the target as a
 feature. Most targets have nothing to forecast, and each must be able to be silent by itself.
 """
-
-from __future__ import annotations
-
-from bridge.analysis.forecast.forecaster import (
-    Fit,
-    FitAsk,
-    Forecaster,
-    ForecasterState,
-    Said,
-    fit_models,
-)
-from bridge.analysis.forecast.occurrences import Occurrence, Occurrences
-from bridge.analysis.forecast.outlooks import ANY, Outlook, Target, look_ahead, targets_of
-from bridge.analysis.forecast.reasons import NO_SKILL, Reason, reasons
-from bridge.analysis.forecast.reference import Reference, ReferenceState
-from bridge.analysis.forecast.trust import EARNED, Trust, TrustState
-
-__all__ = [
-    "ANY",
-    "EARNED",
-    "NO_SKILL",
-    "Fit",
-    "FitAsk",
-    "Forecaster",
-    "ForecasterState",
-    "Occurrence",
-    "Occurrences",
-    "Outlook",
-    "Reason",
-    "Reference",
-    "ReferenceState",
-    "Said",
-    "Target",
-    "Trust",
-    "TrustState",
-    "fit_models",
-    "look_ahead",
-    "reasons",
-    "targets_of",
-]

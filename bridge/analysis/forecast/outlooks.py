@@ -24,25 +24,15 @@ from msgspec.structs import replace
 from bridge.analysis.forecast.forecaster import Forecaster, ForecasterState, Said
 from bridge.analysis.forecast.occurrences import Occurrences, parts_of
 from bridge.analysis.forecast.reasons import NO_SKILL
-from bridge.model import Aim, Forecast, Word
+from bridge.analysis.forecast.targets import ANY, LEAST_EVENTS, Target
+from bridge.model import Forecast, Word
 
-LEAST_EVENTS = 20  # of a severity or a service, before it is a target
 MAX_SERVICES = 8
 DAY_S = 86_400.0
 LOOKED_BACK_S = 30 * DAY_S  # that a new target learns from
 MAX_LEARNED = 3000  # origins that are remembered and learned from
 STEPS_IN_HORIZON = 4
 LEAST_STEP_S, MOST_STEP_S = 900.0, 3600.0
-
-
-class Target(Word, frozen=True, order=True):
-    """What a forecast is about."""
-
-    aim: Aim
-    name: str = ""
-
-
-ANY = Target("any")
 
 
 class Outlook(Word, frozen=True, kw_only=True):

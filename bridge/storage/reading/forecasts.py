@@ -14,8 +14,8 @@ from datetime import datetime
 import msgspec
 
 from bridge.analysis.feedback import Action
-from bridge.analysis.forecast import EARNED, Target, Trust, TrustState
-from bridge.analysis.forecast.outlooks import LEAST_EVENTS
+from bridge.analysis.forecast.targets import LEAST_EVENTS, Target
+from bridge.analysis.forecast.trust import EARNED, Trust, TrustState
 from bridge.analysis.precedents import orders_of, past_of, sign_of
 from bridge.analysis.recommending import Past, recommend
 from bridge.analysis.reports import Record

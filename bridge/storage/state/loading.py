@@ -11,7 +11,8 @@ from bridge.analysis.anomaly import Habit
 from bridge.analysis.counting import Counted
 from bridge.analysis.dedup import Watch
 from bridge.analysis.feedback import Action
-from bridge.analysis.forecast import Occurrence, Outlook
+from bridge.analysis.forecast.occurrences import Occurrence
+from bridge.analysis.forecast.outlooks import Outlook
 from bridge.analysis.gate import LinkFit
 from bridge.analysis.incidents import Group, Progress
 from bridge.analysis.learning import Sighting

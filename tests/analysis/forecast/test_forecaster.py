@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bridge.analysis.forecast import NO_SKILL, Forecaster, ForecasterState, Occurrence, Occurrences
+from bridge.analysis.forecast.forecaster import Forecaster, ForecasterState
 from bridge.analysis.forecast.kept import ACTED
+from bridge.analysis.forecast.occurrences import Occurrence, Occurrences
+from bridge.analysis.forecast.reasons import NO_SKILL
 
 HORIZON_S = 4 * HOUR_S
 

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.analysis.forecast import Occurrence, Occurrences
 from bridge.analysis.forecast.features import features, kinds_of
+from bridge.analysis.forecast.occurrences import Occurrence, Occurrences
 
 times = st.integers(0, 400_000).map(float)
 event = st.builds(

@@ -9,17 +9,10 @@ import pytest
 from events import announced, chance
 from msgspec.structs import replace
 
-from bridge.analysis.forecast import (
-    ANY,
-    NO_SKILL,
-    Occurrence,
-    Occurrences,
-    Outlook,
-    Target,
-    look_ahead,
-    targets_of,
-)
-from bridge.analysis.forecast.outlooks import acted, step_of
+from bridge.analysis.forecast.occurrences import Occurrence, Occurrences
+from bridge.analysis.forecast.outlooks import Outlook, acted, look_ahead, step_of, targets_of
+from bridge.analysis.forecast.reasons import NO_SKILL
+from bridge.analysis.forecast.targets import ANY, Target
 
 HORIZON_S = 4 * 3600.0
 TRAINS = announced(1, days=45, length=16)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from events import HOUR_S, MONDAY_S
 
-from bridge.analysis.forecast import Occurrence, Occurrences, reasons
 from bridge.analysis.forecast.features import features, kinds_of
+from bridge.analysis.forecast.occurrences import Occurrence, Occurrences
+from bridge.analysis.forecast.reasons import reasons
 
 NOW_S = MONDAY_S + 10 * HOUR_S
 COLUMNS = len(kinds_of(1))

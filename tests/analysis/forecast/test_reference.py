@@ -8,7 +8,7 @@ from events import DAY_S, HOUR_S, MONDAY_S, chance, hours_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.analysis.forecast import Reference
+from bridge.analysis.forecast.reference import Reference
 
 HORIZON_S = 4 * HOUR_S
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.analysis.forecast import Trust, TrustState
+from bridge.analysis.forecast.trust import Trust, TrustState
 
 
 def bet(trust, said, reference, truth, *, seed=0, number=1000):
