@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from bridge.analysis.incidents import EpisodeKey
 from bridge.pipeline import Outcome, State
+from bridge.pipeline.arrivals import Surge, arrived_s
 from bridge.pipeline.bursts import arrivals_of
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.links import Links
@@ -85,7 +86,12 @@ def answers(state: State) -> dict[str, list[object]]:
             )
             for starts_at in (state.common.clock, episode.starts_at)
         ]
+        windows = [Surge(int(arrived_s(one)), 0, 0) for one in asked]
         told[name] = [
-            (arrivals.around(one), list(arrivals.back_from(one)), arrivals.fellows(one)) for one in asked
-        ]
+            (
+                arrivals.surge_of(one), list(arrivals.back_from(one)), arrivals.fellows(one, window),
+                arrivals.since(one, window),
+            )
+            for one, window in zip(asked, windows, strict=True)
+        ]  # fmt: skip
     return told

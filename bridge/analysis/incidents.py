@@ -85,6 +85,7 @@ class Progress(Word, frozen=True, kw_only=True):
     """What an incident must remember besides what it shows; stored beside it."""
 
     quiet_at: datetime | None = None
+    began_s: float | None = None  # when its first alerts began, epoch s, if grouping by time needs to know
     forget_at: datetime | None = None  # of one that is over: until then it is kept in memory and reopens
     patience_s: float = 0.0  # the longest quiet after which it fired again
     escalations: int = 0

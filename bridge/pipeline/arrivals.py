@@ -11,9 +11,10 @@ import math
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from itertools import accumulate, islice
 from typing import NamedTuple
 
-from bridge.analysis.bursts import AREA_LABEL, BEFORE_S, SILENCE_S, SURGE_S
+from bridge.analysis.bursts import AREA_LABEL, BEFORE_S, SILENCE_S, SURGE_S, is_surge
 from bridge.analysis.incidents import EpisodeKey
 from bridge.model import Episode
 
@@ -29,11 +30,12 @@ MOST_SECONDS = 4 * int(KEPT_S)
 Arrived = tuple[float, EpisodeKey]
 
 
-class Around(NamedTuple):
-    """How many alerts began before one in its cluster."""
+class Surge(NamedTuple):
+    """Ten seconds in which many more alerts began than the minute before would lead one to expect."""
 
-    recent: int  # in the last `SURGE_S`, without it
-    before: int  # in the `BEFORE_S` before these
+    ends: int  # its last second
+    recent: int  # how many began in it
+    before: int  # in the `BEFORE_S` before it
 
 
 class Arrivals:
@@ -86,21 +88,31 @@ class Arrivals:
         self._seconds = sum(map(len, self._areas.values()))
         self._most_seconds = max(MOST_SECONDS, 2 * self._seconds)  # many clusters: not again at each alert
 
-    def around(self, episode: Episode) -> Around:
-        """Count what came before an alert that is not counted yet. Of one second all count as before it."""
-        seconds, second = self._areas.get(area_of(episode), {}), int(arrived_s(episode))
-        recent = sum(len(seconds.get(second - ago, ())) for ago in range(int(SURGE_S)))
-        before = sum(
-            len(seconds.get(second - ago, ())) for ago in range(int(SURGE_S), int(SURGE_S + BEFORE_S))
-        )
-        return Around(recent, before)
+    def surge_of(self, episode: Episode) -> Surge | None:
+        """Return the first surge that an alert which is not counted yet is part of, or makes one by coming.
 
-    def back_from(self, episode: Episode) -> Iterator[Arrived]:
+        What began after it may have been told of before it, so all windows that it lies in are looked at.
+        """
+        seconds, second = self._areas.get(area_of(episode), {}), int(arrived_s(episode))
+        recent_s, whole_s = int(SURGE_S), int(SURGE_S + BEFORE_S)
+        later = [second + ahead for ahead in range(1, recent_s) if second + ahead in seconds]
+        first, last = second - whole_s + 1, max(later, default=second)
+        sums = [0, *accumulate(len(seconds.get(each, ())) for each in range(first, last + 1))]
+        for ends in (second, *later):
+            place = ends - first + 1  # of the sum up to and with that second
+            recent = sums[place] - sums[place - recent_s] + 1
+            before = sums[place - recent_s] - sums[place - whole_s]
+            if is_surge(recent, before):
+                return Surge(ends, recent, before)
+        return None
+
+    def back_from(self, episode: Episode, since: int | None = None) -> Iterator[Arrived]:
         """Yield what came before an alert in its cluster, the newest first, back to the last silence.
 
-        At most `BACK_S` back, and `MOST_BACK` alerts.
+        At most `BACK_S` back, and `MOST_BACK` alerts. `since`: begin with this second in place of the alert's own.
         """
-        seconds, begin = self._areas.get(area_of(episode), {}), int(arrived_s(episode))
+        seconds = self._areas.get(area_of(episode), {})
+        begin = int(arrived_s(episode)) if since is None else since
         second, found = begin, 0
         for now in range(begin, begin - int(BACK_S), -1):
             if now in seconds:
@@ -113,10 +125,16 @@ class Arrivals:
             if second - now >= SILENCE_S:
                 return
 
-    def fellows(self, episode: Episode) -> list[EpisodeKey]:
-        """Return the alerts that began in the `SURGE_S` before one in its cluster, in order."""
-        seconds, second = self._areas.get(area_of(episode), {}), int(arrived_s(episode))
-        return [key for ago in reversed(range(int(SURGE_S))) for _, key in seconds.get(second - ago, ())]
+    def fellows(self, episode: Episode, surge: Surge) -> list[EpisodeKey]:
+        """Return the alerts that began in a surge in the cluster of an alert, in order."""
+        seconds, first = self._areas.get(area_of(episode), {}), surge.ends - int(SURGE_S) + 1
+        return [key for each in range(first, surge.ends + 1) for _, key in seconds.get(each, ())]
+
+    def since(self, episode: Episode, surge: Surge) -> list[EpisodeKey]:
+        """Return what began after a surge in the cluster of an alert, in order; at most `MOST_BACK` alerts."""
+        seconds, until = self._areas.get(area_of(episode), {}), math.ceil(episode.seen_at.timestamp())
+        later = (key for each in range(surge.ends + 1, until + 1) for _, key in seconds.get(each, ()))
+        return list(islice(later, MOST_BACK))
 
 
 def arrived_s(episode: Episode) -> float:

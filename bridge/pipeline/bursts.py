@@ -6,6 +6,11 @@ nothing came for a while: then the alert itself must say where it belongs (`gath
 Decision: what an alert is about is asked only after a silence. In a stream without one, what fires again or names the
 same thing is as often hit by the next fault as by the last, and sending it home draws the next fault's alerts with it.
 
+Decision: all is judged by when alerts began, not by when they were told of. What joins a group of Alertmanager's is
+told with its next message, so that of two alerts of one second one may come half a minute later. A surge that was
+looked for in the order of messages was found late, and what had been told in between led the others astray: on a
+recorded stream with two minutes from fault to fault agreement (ARI) fell from 0.55 to 0.34.
+
 Decision: what fires again after a silence goes home, and comes along as soon as something else shows that this is not
 its flapping. Leaving it out, or leaving it there, cost a fifth of the agreement on a recorded stream; founding an
 incident each time it flaps would be noise.
@@ -19,7 +24,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from bridge.analysis.bursts import BEFORE_S, SURGE_REST_S, SURGE_S, is_surge
+from bridge.analysis.bursts import BEFORE_S, SURGE_REST_S, SURGE_S
 from bridge.analysis.clustering import LIVELY
 from bridge.analysis.incidents import EpisodeKey, Group
 from bridge.model import FOUNDED, Episode
@@ -36,7 +41,7 @@ class Timed(NamedTuple):
 
     group: Group | None = None
     why: str = FOUNDED
-    founds: bool = False
+    began_s: float | None = None  # what it founds began then, epoch s; None: it founds nothing
     along: tuple[EpisodeKey, ...] = ()  # what should come to the incident that it founds
 
 
@@ -59,21 +64,21 @@ def choose(desk: Desk, tenant: Tenant, episode: Episode) -> Timed:
     group, now_s = stretch.group, arrived_s(episode)
     if not stretch.again:
         group = _youngest(tenant, arrivals.back_from(episode)) or group
-    around = arrivals.around(episode)
-    recent = around.recent + 1
     lag_s = max(0.0, now_s - stretch.newest_s)
-    if _rested(group, now_s) and is_surge(recent, around.before):
-        surging = _surging(tenant, arrivals.back_from(episode), now_s)
+    surge = arrivals.surge_of(episode)
+    if surge is not None and _rested(group, surge.ends):
+        surging = _surging(tenant, arrivals.back_from(episode, surge.ends), surge.ends)
         if surging is not None:
             return Timed(surging, f"{lag_s:.0f} s after the newest alert, in the same surge")
-        told = f"{recent} alerts in {SURGE_S:.0f} s after {around.before} in the {BEFORE_S:.0f} s before"
-        along = tuple(dict.fromkeys((*stretch.again, *arrivals.fellows(episode))))
-        return Timed(why=f"{FOUNDED}: {told}", founds=True, along=along)
+        later = (key for key in arrivals.since(episode, surge) if tenant.holder_of(key) is group)
+        along = tuple(dict.fromkeys((*stretch.again, *arrivals.fellows(episode, surge), *later)))
+        told = f"{surge.recent} alerts in {SURGE_S:.0f} s after {surge.before} in the {BEFORE_S:.0f} s before"
+        return Timed(why=f"{FOUNDED}: {told}", began_s=float(surge.ends), along=along)
     if stretch.again:
         if tenant.home_of((episode.source, episode.fingerprint)) is group:
             return Timed()
         told = f"{lag_s:.0f} s after an alert that fires again"
-        return Timed(why=f"{FOUNDED}: {told}", founds=True, along=stretch.again)
+        return Timed(why=f"{FOUNDED}: {told}", began_s=now_s, along=stretch.again)
     return Timed(group, f"{lag_s:.0f} s after the newest alert, without a surge in between")
 
 
@@ -85,11 +90,15 @@ def _youngest(tenant: Tenant, before: Iterable[Arrived]) -> Group | None:
     newest = list(islice(before, MOST_ALIKE))
     held = [tenant.holder_of(key) for at_s, key in newest if at_s == newest[0][0]]
     lively = [group for group in held if group is not None and group.head.state in LIVELY]
-    return max(lively, key=lambda group: (group.head.opened_at, group.head.id), default=None)
+    return max(lively, key=lambda group: (_began_s(group), group.head.id), default=None)
+
+
+def _began_s(group: Group) -> float:
+    return group.progress.began_s or group.head.opened_at.timestamp()
 
 
 def _rested(group: Group, now_s: float) -> bool:
-    return now_s - group.head.opened_at.timestamp() >= SURGE_REST_S
+    return now_s - _began_s(group) >= SURGE_REST_S
 
 
 def _surging(tenant: Tenant, before: Iterable[Arrived], now_s: float) -> Group | None:

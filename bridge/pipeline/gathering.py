@@ -56,8 +56,8 @@ class Gathering:
             return ()
         if way == "bursts":
             timed = bursts.choose(self._desk, tenant, episode)
-            if timed.founds:
-                self.found(tenant, replace(episode, why=timed.why), newcomer)
+            if timed.began_s is not None:
+                self.found(tenant, replace(episode, why=timed.why), newcomer, began_s=timed.began_s)
                 return timed.along
             if timed.group is not None:
                 why = linking.explain_shared(newcomer.tokens, timed.group.held) + timed.why
@@ -132,9 +132,12 @@ class Gathering:
         else:
             self._enter(tenant, back, replace(episode, why="it is unusual again"), newcomer)
 
-    def found(self, tenant: Tenant, episode: Episode, newcomer: Newcomer) -> None:
+    def found(
+        self, tenant: Tenant, episode: Episode, newcomer: Newcomer, *, began_s: float | None = None
+    ) -> None:
         """Open an incident of which `episode` is the first."""
         group = incidents.found(episode, newcomer.origin, self._desk.now, degraded=self._desk.free)
+        group.progress = replace(group.progress, began_s=began_s)
         tenant.groups[group.head.id] = group
         if newcomer.origin == "alerts":
             tenant.rarity.count_incident()

@@ -198,6 +198,36 @@ def test_an_alert_that_is_told_late_counts_when_it_began() -> None:
     assert not together(thinking, "Late", "Cert"), "130 s after that one"
 
 
+def test_a_surge_that_is_told_late_takes_along_what_began_after_it() -> None:
+    """Alertmanager tells of what joins a group only with its next message: the order of starts is not that of words."""
+    thinking = running()
+    thinking.hears("205s", *(pay(f"Fast{number}", f"{200 + number}s") for number in range(3)))
+    thinking.hears("230s", pay("After", "225s"))
+    assert together(thinking, "After", "Slow100"), "three are no surge"
+    thinking.hears("240s", pay("Told", "204s"), pay("Too", "205s"))
+    assert together(thinking, "Fast0", "Fast1", "Fast2", "Told", "Too", "After")
+    assert not together(thinking, "After", "Slow100")
+    assert WHY in episode(thinking, "After").why
+    thinking.hears("250s", pay("Early", "150s"))
+    assert together(thinking, "Early", "Slow100"), "it began before the surge"
+
+
+def test_what_is_told_late_shows_a_surge_with_what_began_after_it() -> None:
+    thinking = running()
+    thinking.hears("215s", *(pay(f"Fast{number}", f"{205 + number}s") for number in range(3)))
+    assert together(thinking, "Fast0", "Slow100"), "three are no surge"
+    thinking.hears("240s", pay("Told", "203s"))
+    assert together(thinking, "Fast0", "Fast1", "Fast2", "Told")
+    assert not together(thinking, "Told", "Slow100")
+
+
+def test_two_surges_are_as_far_apart_as_they_began_and_not_as_they_were_told() -> None:
+    thinking = running()
+    thinking.hears("280s", *(pay(f"Fast{number}", "200s") for number in range(6)))
+    thinking.hears("300s", *(shop(f"Next{number}", "295s") for number in range(8)))
+    assert not together(thinking, "Fast0", "Next0"), "the first of them is 95 s older"
+
+
 def test_it_counts_as_five_minutes_back_at_most() -> None:
     thinking = Thinking(BURSTS)
     thinking.hears("650s", shop("Errors", "650s"))
@@ -257,7 +287,7 @@ def test_what_is_asked_of_a_storm_does_not_grow_with_it() -> None:
     for number in range(5000):
         counted.add(replace(one, fingerprint=f"{number:016x}"))
     assert len(counted) == 5000
-    assert counted.around(one) == (5000, 0)
+    assert counted.surge_of(one) == (int(START.timestamp()), 5001, 0)
     assert len(list(counted.back_from(one))) == arrivals.MOST_BACK
     before = next(counted.back_from(replace(one, starts_at=START + timedelta(seconds=9))))
     assert before[1][1] == f"{4999:016x}"
@@ -270,7 +300,9 @@ def test_what_goes_out_of_memory_is_no_longer_counted() -> None:
     for each in (one, other):
         counted.add(each)
     counted.remove(one)
-    assert (counted.around(one), counted.around(other), len(counted)) == ((0, 0), (1, 0), 1)
+    assert len(counted) == 1
+    assert not list(counted.back_from(one))
+    assert len(list(counted.back_from(other))) == 1
     counted.remove(one)  # nothing of it is here any more
     counted.remove(other)
     assert len(counted) == 0
