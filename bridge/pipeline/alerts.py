@@ -160,7 +160,8 @@ class Alerts:
             self._arm(tenant, alert_key, watch)
             return
         decision = dedup.silence(watch, self._desk.now)
-        self._desk.out.count(f"change:{decision.change.value}")
+        if decision.change is not Change.STALE:  # to forget what is over is no alert
+            self._desk.out.count(f"change:{decision.change.value}")
         self.keep(tenant, alert_key, decision.watch)
         if decision.ends is not None:
             self._gathering.end(tenant, alert_key, self._desk.now, expired=True)

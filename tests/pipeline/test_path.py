@@ -281,3 +281,13 @@ def test_the_address_of_tocsin_is_in_its_events() -> None:
     incident = thinking.events[0].incident
     assert incident.url == f"https://tocsin.example/api/v1/incidents/{incident.id}"
     assert thinking.events[0].at == timeline.START
+
+
+def test_what_is_forgotten_is_no_late_copy():
+    thinking = Thinking()
+    thinking.hears("0s", fires("Slow"))
+    thinking.hears("1m", ends("Slow", "1m"))
+    thinking.clock("3d")
+    assert thinking.tenant.watches == {}
+    changes = {name: number for name, number in thinking.counts.items() if name.startswith("change:")}
+    assert changes == {"change:first_seen": 1, "change:resolved": 1}
