@@ -35,10 +35,11 @@ from bridge.analysis.feedback import ActionState
 from bridge.analysis.gate import LinkAsk
 from bridge.analysis.settings import AnalysisSettings
 from bridge.analysis.topology import Chart
-from bridge.app import feedback
+from bridge.app import feedback, report
 from bridge.app.feedback import Opinions
 from bridge.app.models import GaveUp, ModelRow, ModelsProcess
 from bridge.app.recordings import BadLine, Recorded, Survey, merged, survey
+from bridge.app.report import Recorder
 from bridge.app.screen import Progress, plain, when
 from bridge.app.screen import count as counted
 from bridge.app.summary import Summary, write_incidents
@@ -71,6 +72,7 @@ class Wishes(Word, frozen=True, kw_only=True):
     until: datetime | None = None
     store: Path | None = None
     no_models: bool = False
+    report: Path | None = None
     batch: int = 256
 
 
@@ -92,7 +94,8 @@ def replay(files: Sequence[str], wishes: Wishes, *, say: Callable[[str], None]) 
         models = None
         if _asks(wishes, surveys, settings):
             models = stack.enter_context(closing(Models(say, surveys)))
-        run = _Run(store, models, events, say, said.places)
+        recorder = Recorder() if wishes.report else None
+        run = _Run(store, models, events, say, said.places, recorder)
         lines = merged(surveys, tenant=wishes.tenant, spool=spool)
         if said.rows:  # of equal times what was received goes first
             lines = heapq.merge(lines, said.rows, key=lambda line: line.received_at)
@@ -102,7 +105,10 @@ def replay(files: Sequence[str], wishes: Wishes, *, say: Callable[[str], None]) 
         if wishes.store is not None:
             run.hand_over(wishes.store)
         reader = StateReader(home / "state.db")
-        return _summary(reader, surveys, run, wishes, len(said.bad))
+        summary = _summary(reader, surveys, run, wishes, len(said.bad))
+        if wishes.report is not None and recorder is not None:
+            report.save(report.make(recorder, reader, summary, run.settings), wishes.report)
+        return summary
 
 
 class Models:
@@ -161,12 +167,14 @@ class _Run:
         events: IO[bytes] | None,
         say: Callable[[str], None],
         places: Mapping[str, str],
+        recorder: Recorder | None = None,
     ) -> None:
         self._store = store
         self._models = models
         self._events = events
         self._say = say
         self._places = places  # of feedback that comes from a file, by the action's id
+        self._recorder = recorder  # None: no report is wanted
         self._state = store.load()
         self._ids = count(1)
         self._asks: list[pipeline.Ask] = []
@@ -196,7 +204,15 @@ class _Run:
                 )])  # fmt: skip
             self._commit(pipeline.nobody_was_told(self._state), ())
             return
-        self._commit(pipeline.finish(self._state, until), ())
+        self._commit(pipeline.finish(self._state, until, trace=self._trace()), ())
+
+    @property
+    def settings(self) -> AnalysisSettings:
+        """The settings in force at the end."""
+        return self._state.common.settings
+
+    def _trace(self) -> pipeline.Trace | None:
+        return None if self._recorder is None else pipeline.Trace()
 
     def hand_over(self, home: Path) -> None:
         """Let the inbox of a later `serve` go on after the last row."""
@@ -217,6 +233,8 @@ class _Run:
             self._advance(rows)
 
     def _advance(self, lines: Sequence[Recorded]) -> None:
+        if self._recorder is not None:
+            self._recorder.heard(lines)
         rows = [
             InboxRow(
                 id=next(self._ids), received_at=line.received_at, tenant=line.tenant,
@@ -225,7 +243,7 @@ class _Run:
             for line in lines
         ]  # fmt: skip
         try:
-            self._commit(pipeline.advance(self._state, rows), rows)
+            self._commit(pipeline.advance(self._state, rows, trace=self._trace()), rows)
         except StorageError:
             raise
         except Exception:  # noqa: BLE001 - as the analyst does: find the row, set it aside, go on
@@ -237,7 +255,7 @@ class _Run:
     def _one_by_one(self, rows: Sequence[InboxRow]) -> None:
         for row in rows:
             try:
-                self._commit(pipeline.advance(self._state, [row]), [row])
+                self._commit(pipeline.advance(self._state, [row], trace=self._trace()), [row])
             except StorageError:
                 raise
             except Exception as error:  # noqa: BLE001 - the row stays in quarantine with this reason
@@ -255,6 +273,8 @@ class _Run:
         self._store.commit(outcome, front=FRONT, rows=rows)
         if self._models is not None:
             self._asks += outcome.asks
+        if self._recorder is not None:
+            self._recorder.thought(outcome)
         for action in outcome.actions.values():
             if action is not None and action.state is ActionState.REFUSED and action.id in self._places:
                 self._say(

@@ -97,6 +97,7 @@ def demo(*, keep: bool) -> None:
         "tocsin export --format webhooks --out history && tocsin replay history/webhooks.jsonl",
         "zcat old.jsonl.gz | tocsin replay - --config tocsin.yaml --events events.jsonl",
         "tocsin replay webhooks.jsonl --feedback corrections.jsonl --incidents incidents.jsonl",
+        "tocsin replay history/webhooks.jsonl --report models.html",
     ),
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
@@ -111,6 +112,9 @@ def demo(*, keep: bool) -> None:
 @click.option("--until", metavar="TIME", callback=moment_of, help="Let time run to here after the last line.")
 @click.option(
     "--store", type=DIRECTORY, metavar="DIR", help="Keep the state; `serve --data DIR` goes on from it."
+)
+@click.option(
+    "--report", type=OUTPUT, metavar="F", help="Write a page on the models, with plots: one HTML file."
 )
 @click.option("--no-models", is_flag=True, help="Encode nothing; use only what was recorded.")
 @click.option("--batch", type=click.IntRange(1), default=256, hidden=True)

@@ -18,9 +18,11 @@ from bridge.pipeline.fits import fit_ask, ready_templates
 from bridge.pipeline.linkers import link_ask
 from bridge.pipeline.path import Path
 from bridge.pipeline.state import TICK_S, Ask, Common, Outcome, State, time_of
+from bridge.pipeline.trace import Sampled, Trace
 
 __all__ = [
-    "TICK_S", "Ask", "Common", "Outcome", "State", "advance", "finish", "nobody_was_told", "outstanding", "restore",
+    "TICK_S", "Ask", "Common", "Outcome", "Sampled", "State", "Trace", "advance", "finish", "nobody_was_told",
+    "outstanding", "restore",
 ]  # fmt: skip
 
 #: What does not happen merely because a recording ends: a heartbeat is not missing when nobody listens.
@@ -28,14 +30,18 @@ _NOT_AFTER_THE_END = frozenset({"beat"})
 
 
 def advance(
-    state: State, rows: Sequence[InboxRow], *, progress: Callable[[], None] = lambda: None
+    state: State,
+    rows: Sequence[InboxRow],
+    *,
+    progress: Callable[[], None] = lambda: None,
+    trace: Trace | None = None,
 ) -> Outcome:
     """Let `rows` (in order of their ids) change `state`; return what changed.
 
-    `progress` is called between rows and within large ones, so that a supervisor sees a long batch is alive. On any
-    exception the state is half changed: throw it away.
+    `progress` is called between rows and within large ones, so that a supervisor sees a long batch is alive. `trace`,
+    an empty one, is filled with what happened on the way. On any exception the state is half changed: throw it away.
     """
-    outcome = Outcome()
+    outcome = Outcome(trace)
     path = Path(state, outcome, progress)
     for row in rows:
         path.take(row)
@@ -43,12 +49,12 @@ def advance(
     return outcome
 
 
-def finish(state: State, until: datetime | None = None) -> Outcome:
+def finish(state: State, until: datetime | None = None, *, trace: Trace | None = None) -> Outcome:
     """Let time run on after the last row: to `until`, or until every incident is closed.
 
     Without `until` heartbeats do not go missing: the recording ended, not the heartbeat.
     """
-    outcome = Outcome()
+    outcome = Outcome(trace)
     path = Path(state, outcome)
     if until is not None:
         path.run_clock(until)

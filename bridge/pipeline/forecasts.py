@@ -138,6 +138,8 @@ class Forecasts:
             return
         tenant.outlooks[target] = outlook
         desk.out.outlooks[tenant.name, target.aim, target.name] = outlook
+        if desk.out.trace is not None:
+            desk.out.trace.outlooks.append((tenant.name, outlook))
         desk.out.count(f"forecast:{'published' if outlook.newest.published else 'silent'}")
         self._tell(tenant, outlook.newest)
 

@@ -37,6 +37,7 @@ from bridge.pipeline.banks import SETTLED, USUAL, WHOLE_EVERY, WHY_USUAL, choose
 from bridge.pipeline.counts import SHARE, keys_of
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.state import Tenant
+from bridge.pipeline.trace import Sampled
 from bridge.pipeline.unusual import Unusual, surprise_of
 
 #: A sample is old that many steps, and that many seconds, after its time.
@@ -126,6 +127,9 @@ class Measuring:
         asked = [(sample.name, tenant.measured[sample.name].model) for sample in together]
         scores = tenant.banks.learn(asked, [at_s] * len(asked), [sample.value for sample in together])
         for sample, score in zip(together, scores, strict=True):
+            if self._desk.out.trace is not None:
+                told = Sampled(tenant.name, sample.name, sample.at_s, sample.value, score)
+                self._desk.out.trace.samples.append(told)
             is_strange = score is not None and score >= FLAGGED
             self._note(tenant, sample, score, is_strange=is_strange)
             if score is not None and is_strange and self._is_news(tenant, sample):

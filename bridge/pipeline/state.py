@@ -44,6 +44,7 @@ from bridge.analysis.watching import Alarm, Measured
 from bridge.model import Episode, Event, Suppression, Word
 from bridge.pipeline.arrivals import Arrivals
 from bridge.pipeline.banks import Banks
+from bridge.pipeline.trace import Trace
 from bridge.pipeline.window import Window
 
 TICK_S = 5
@@ -175,7 +176,8 @@ class Quarantined(Word, frozen=True, kw_only=True):
 class Outcome:
     """What one call of `advance` changed, ready for one transaction. None as a value means: delete."""
 
-    def __init__(self) -> None:
+    def __init__(self, trace: Trace | None = None) -> None:
+        self.trace = trace  # None: nobody asked for it
         self.common: Common | None = None
         self.tenants: dict[str, TenantRecord] = {}
         self.touched: dict[tuple[str, str], Group] = {}  # tenant, incident: rendered when it is stored

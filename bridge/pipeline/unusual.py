@@ -56,6 +56,8 @@ class Unusual:
         self._keep(tenant, name, alarm)
         if before is None:
             self._desk.out.count("anomaly:opened")
+            if self._desk.out.trace is not None:
+                self._desk.out.trace.alarms.append((tenant.name, name, alarm))
             self._open(tenant, name, alarm)
         if before is None or alarm.surprise > before.surprise:
             self._tell(tenant, name, alarm)

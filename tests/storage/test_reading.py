@@ -192,6 +192,19 @@ def test_exported_incidents_are_whole_and_in_the_order_of_their_opening(path: Pa
     assert late == part.lines[5:]
 
 
+def test_all_incidents_come_once_by_their_opening_whatever_a_page_holds(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = reader_of(path, 7)
+    whole = [each.id for each in reader.all_incidents()]
+    assert len(set(whole)) == 7
+    assert whole == [json.loads(line)["incident"] for line in reader.incident_lines(None).lines]
+    for size in (1, 3, 7):
+        monkeypatch.setattr("bridge.storage.reading.reader.PAGE_INCIDENTS", size)
+        assert [each.id for each in reader.all_incidents()] == whole
+    assert list(StateReader(path.with_name("none.db")).all_incidents()) == []
+
+
 def test_parts_of_an_export_join_without_a_seam(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = reader_of(path, 7)
     whole = reader.incident_lines(None).lines, reader.history_lines(None).lines

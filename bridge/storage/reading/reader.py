@@ -126,6 +126,21 @@ class StateReader:
             "actions": actions,
         }
 
+    def all_incidents(self) -> Iterator[Incident]:
+        """Yield the incidents of every tenant, by `opened_at` and id."""
+        after: tuple[Any, ...] = (-(1 << 62), "", "")
+        question = (
+            "SELECT body, opened_at, id, tenant FROM incident WHERE (opened_at, id, tenant) > (?, ?, ?)"
+            " ORDER BY opened_at, id, tenant LIMIT ?"
+        )
+        while True:
+            with self._open() as store:
+                rows = store.execute(question, (*after, PAGE_INCIDENTS)).fetchall() if store else []
+            yield from (_incident(row[0]) for row in rows)
+            if len(rows) < PAGE_INCIDENTS:
+                return
+            after = rows[-1][1:]
+
     def standing(self, tenant: str, incident: str) -> Standing | None:
         """Return where an incident stands; None if there is none."""
         with self._open() as store:
