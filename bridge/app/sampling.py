@@ -1,13 +1,15 @@
 """The configured series, as their Prometheus servers have them: asked through `query_range`, told to the inbox.
 
 Rules: read-only, bounded in time and bytes, and never in anybody's way: what cannot be asked is a line in the log and a
-count, and is asked again, from where the last answer ended. One question is under way at a time. A step is asked for
-`SETTLE_S` after it is over, since a scrape takes a moment; what Prometheus learns later than that is not asked for
+count, and is asked again, from where the last answer ended. Each server has one question under way at a time, at most
+`MOST_AT_ONCE` servers together, and one that hangs delays no samples but its own. The rows of one server stand in the
+order of the configuration; those of several in the order of their answers, which the inbox then fixes. A step is asked
+for `SETTLE_S` after it is over, since a scrape takes a moment; what Prometheus learns later than that is not asked for
 again. Where a front begins is where the state's samples end, so that a restart leaves no gap; a series that the state
 does not know is asked for its last week, which teaches what is usual before the first day is over.
 
 What is past waits for what is now: alerts stand in the same inbox, and learning from a sample takes time. Of all series
-that lack more than a few steps one is asked at a time, in turns, and the next one when whoever learns had twice as long
+that lack more than a few steps one is asked at a look, in turns, and the next one when whoever learns had twice as long
 as that takes.
 
 Decision: the front asks, and not the analyst, since whoever replays the rows must see what was seen. Rejected: remote
@@ -35,6 +37,7 @@ from bridge.telemetry import Telemetry
 logger = logging.getLogger(__name__)
 
 LOOK_S = 1.0
+MOST_AT_ONCE = 8
 #: A step is asked for so long after its end.
 SETTLE_S = 10.0
 #: So much of its past is asked for of a series that is new to the state.
@@ -83,6 +86,9 @@ class Sampling:
         self._asked: dict[Key, _Asked] = {}
         self._turns = 0
         self._past_from_s = float("-inf")  # the next question about the past is not before that
+        self._under_way: set[str] = set()  # servers, by address
+        self._rests_until_s: dict[str, float] = {}  # servers whose rows the inbox did not take
+        self._room = asyncio.Semaphore(MOST_AT_ONCE)
 
     def tell_anew(self) -> None:
         """Ask anew for all that a state which is begun anew lacks."""
@@ -90,22 +96,25 @@ class Sampling:
 
     async def run(self) -> None:
         """Ask, for ever."""
-        while True:
-            try:
-                await self.look()
-            except StorageError as error:
-                logger.warning("Samples wait: %s", error, extra={"event": "row_lost"})
-                await asyncio.sleep(REST_S)
-            except Exception:  # a fault of this look: without another nothing would be watched any more
-                logger.exception("Samples cannot be asked for.", extra={"event": "samples_unread"})
-                await asyncio.sleep(REST_S)
-            await asyncio.sleep(LOOK_S)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                try:
+                    await self.look(group)
+                except StorageError as error:
+                    logger.warning("Samples wait: %s", error, extra={"event": "row_lost"})
+                    await asyncio.sleep(REST_S)
+                except Exception:  # a fault of this look: without another nothing would be watched any more
+                    logger.exception("Samples cannot be asked for.", extra={"event": "samples_unread"})
+                    await asyncio.sleep(REST_S)
+                await asyncio.sleep(LOOK_S)
 
-    async def look(self) -> None:
-        """Ask for what is due of each series, one question each, and tell it; of the past one question in all.
+    async def look(self, group: asyncio.TaskGroup) -> None:
+        """Let what is due be asked in tasks of `group`, of each series one question; of the past one in all.
+
+        A server that is being asked is left alone until it has answered or its time is over.
 
         Raises:
-            StorageError: The state cannot be read, or the inbox takes nothing; the same is asked at the next look.
+            StorageError: The state cannot be read.
         """
         wanted = {(each.tenant, each.name): each for each in self._series()}
         self._asked = {key: asked for key, asked in self._asked.items() if wanted.get(key) == asked.settings}
@@ -116,16 +125,40 @@ class Sampling:
                 since_s = max(ends.get(key, 0.0), self._wall() - LOOK_BACK_S)
                 self._asked[key] = _Asked(wanted[key], since_s)
         wall_s = self._wall()
-        due = [asked for asked in self._asked.values() if asked.is_due(wall_s)]
+        due = [
+            asked for asked in self._asked.values() if asked.is_due(wall_s) and self._is_free(asked, wall_s)
+        ]
         past = [asked for asked in due if asked.steps(wall_s) > FEW_STEPS]
         if past:
             due = [asked for asked in due if asked not in past]
             if wall_s >= self._past_from_s:
                 due.append(min(past, key=lambda asked: asked.turn))
-        if due:
-            async with prometheus.session() as session:
-                for asked in due:
+        servers: dict[str, list[_Asked]] = {}
+        for asked in due:
+            servers.setdefault(asked.settings.url, []).append(asked)
+        self._under_way.update(servers)
+        for url, together in servers.items():
+            group.create_task(self._visit(url, together))
+
+    def _is_free(self, asked: _Asked, wall_s: float) -> bool:
+        url = asked.settings.url
+        return url not in self._under_way and wall_s >= self._rests_until_s.get(url, wall_s)
+
+    async def _visit(self, url: str, together: Sequence[_Asked]) -> None:
+        """Ask one server, one question after the other, and tell what it answers."""
+        self._rests_until_s.pop(url, None)
+        try:
+            async with self._room, prometheus.session() as session:
+                for asked in together:
                     await self._ask(session, asked)
+        except StorageError as error:
+            logger.warning("Samples wait: %s", error, extra={"event": "row_lost"})
+            self._rests_until_s[url] = self._wall() + REST_S
+        except Exception:  # a fault of this visit: the others go on
+            logger.exception("Samples cannot be asked for.", extra={"event": "samples_unread"})
+            self._rests_until_s[url] = self._wall() + REST_S
+        finally:
+            self._under_way.discard(url)
 
     async def _ask(self, session: aiohttp.ClientSession, asked: _Asked) -> None:
         settings = asked.settings

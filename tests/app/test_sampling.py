@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -38,6 +39,7 @@ class Bench:
         self.stored: dict[tuple[str, str], float] = {}
         self.now = NOW_S
         self.full = False
+        self.heard: asyncio.Queue[None] = asyncio.Queue()  # a row
         self.telemetry = Telemetry()
         self.sampling = self.started()
 
@@ -52,7 +54,13 @@ class Bench:
             raise StorageError("no room")
         assert kind is RowKind.SAMPLES
         self.rows.append((tenant, source, read(body)))
+        self.heard.put_nowait(None)
         return len(self.rows)
+
+    async def look(self) -> None:
+        """Look once, and wait for all answers."""
+        async with asyncio.TaskGroup() as group:
+            await self.sampling.look(group)
 
     def times(self) -> list[float]:
         """When the samples were that were told, from now."""
@@ -105,7 +113,7 @@ async def test_a_real_prometheus_has_the_samples(tmp_path: Path):
         bench.now = time.time() + SETTLE_S + 2.0
         bench.series = [replace(LOAD, url=url, query='sum by (pod) ({__name__="load"})', step_s=1.0)]
         bench.stored = {("east", "load"): bench.now - SETTLE_S - 4.0}
-        await bench.sampling.look()
+        await bench.look()
     [(tenant, source, row)] = bench.rows
     assert (tenant, source, row.name, row.step_s) == ("east", "am", "load", 1.0)
     assert [line.labels for line in row.lines] == [{"pod": "a", "team": "db"}]
@@ -118,12 +126,12 @@ async def test_a_real_prometheus_has_the_samples(tmp_path: Path):
 async def test_each_step_is_asked_for_once_and_when_it_is_over(bench: Bench, standing: Standing):
     bench.stored = {("east", "load"): NOW_S - 180.0}
     for _ in range(3):
-        await bench.sampling.look()
+        await bench.look()
     assert bench.times() == [-120.0, -60.0]
     bench.now += SETTLE_S
-    await bench.sampling.look()
+    await bench.look()
     bench.now += 60.0
-    await bench.sampling.look()
+    await bench.look()
     assert bench.times() == [-120.0, -60.0, 0.0, 60.0]
     assert len(standing.asked) == 3
     assert bench.rows[0][2].lines[0].labels == {"job": "a", "team": "db"}
@@ -132,17 +140,18 @@ async def test_each_step_is_asked_for_once_and_when_it_is_over(bench: Bench, sta
 async def test_a_restart_leaves_no_gap(bench: Bench, standing: Standing):
     del standing
     bench.stored = {("east", "load"): NOW_S - 300.0}
-    await bench.sampling.look()
+    await bench.look()
     bench.stored = {("east", "load"): NOW_S - 60.0}
     bench.now += 300.0
-    await bench.started().look()
+    bench.sampling = bench.started()
+    await bench.look()
     assert bench.times() == [-240.0, -180.0, -120.0, -60.0, 0.0, 60.0, 120.0, 180.0, 240.0]
 
 
 async def test_a_new_series_tells_its_past_bounded_and_oldest_first(bench: Bench, standing: Standing):
     bench.series = [replace(bench.series[0], step_s=300.0)]
     for _ in range(7):
-        await bench.sampling.look()
+        await bench.look()
         bench.now += 5.0
     assert bench.times() == [-300.0 * ago for ago in range(round(LOOK_BACK_S / 300.0) - 1, -1, -1)]
     assert len(standing.asked) == 5
@@ -155,11 +164,11 @@ async def test_the_past_waits_for_what_is_now_and_for_whoever_learns(bench: Benc
     bench.series = [*past, now]
     bench.stored = {("east", "load"): NOW_S - 120.0}
     for _ in range(3):
-        await bench.sampling.look()
+        await bench.look()
     assert [asked["query"] for asked in standing.asked] == ["sum(load)", "old-1"]
     for _ in range(20):
         bench.now += 1.0
-        await bench.sampling.look()
+        await bench.look()
     asked = [asked["query"] for asked in standing.asked[2:]]
     assert 6 <= len(asked) <= 12, "500 steps take half a second to learn from"
     assert asked.count("sum(load)") == 1
@@ -182,20 +191,20 @@ async def test_a_server_that_fails_is_told_once_and_asked_again_from_there(
     bench.stored = {("east", "load"): NOW_S - 120.0}
     standing.answer = answer
     for _ in range(3):
-        await bench.sampling.look()
+        await bench.look()
         bench.now += REST_S
     assert bench.failed() == 3
     assert [record.event for record in caplog.records] == ["samples_unread"]  # type: ignore[attr-defined]
     assert "127.0.0.1" not in caplog.text
     standing.answer = None
-    await bench.sampling.look()
+    await bench.look()
     assert bench.times() == [-60.0, 0.0, 60.0]
 
 
 async def test_while_a_server_fails_it_is_left_alone(bench: Bench, standing: Standing):
     standing.answer = web.Response(status=500)
     for _ in range(5):
-        await bench.sampling.look()
+        await bench.look()
         bench.now += REST_S / 10
     assert len(standing.asked) == 1
 
@@ -206,7 +215,7 @@ async def test_of_too_much_less_is_asked(bench: Bench, standing: Standing, monke
     monkeypatch.setattr(sampling, "MOST_STEPS", 400)
     bench.stored = {("east", "load"): NOW_S - 60.0 * 300}
     for _ in range(12):
-        await bench.sampling.look()
+        await bench.look()
         bench.now += REST_S
     assert bench.times()[:3] == [-60.0 * 299, -60.0 * 298, -60.0 * 297]
     assert max(bench.times()) >= 0.0
@@ -218,34 +227,95 @@ async def test_a_server_that_is_not_there_is_no_hindrance_for_others(bench: Benc
     gone = replace(LOAD, name="gone", url=f"http://127.0.0.1:{free_port()}")
     bench.series = [gone, *bench.series]
     bench.stored = {("east", "load"): NOW_S - 120.0}
-    await bench.sampling.look()
+    await bench.look()
     assert bench.times() == [-60.0]
     assert bench.failed() == 1
 
 
-async def test_what_the_inbox_did_not_take_is_told_at_the_next_look(bench: Bench, standing: Standing):
-    del standing
+async def test_a_server_that_never_answers_delays_nobody_else(bench: Bench, standing: Standing):
+    answers, asked = asyncio.Event(), 0
+
+    async def hang(request: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        await answers.wait()
+        return await standing.range(request)
+
+    application = web.Application()
+    application.router.add_get("/api/v1/query_range", hang)
+    async with TestServer(application) as hanging, asyncio.timeout(20.0):
+        stuck = replace(LOAD, name="stuck", url=f"http://127.0.0.1:{hanging.port}")
+        bench.series = [stuck, *bench.series]
+        bench.stored = {("east", "load"): NOW_S - 120.0, ("east", "stuck"): NOW_S - 120.0}
+        async with asyncio.TaskGroup() as group:
+            for _ in range(3):
+                while bench.heard.empty():  # it looks again and again
+                    await bench.sampling.look(group)
+                    await asyncio.sleep(0)
+                bench.heard.get_nowait()
+                bench.now += 60.0
+            assert bench.times() == [-60.0, 0.0, 60.0]
+            assert asked == 1, "it is not asked again while it is asked"
+            answers.set()
+    assert [row.name for _, _, row in bench.rows] == ["load"] * 3 + ["stuck"]
+    assert bench.times()[3:] == [-60.0], "what it was asked for, when it could answer"
+    assert bench.failed() == 0
+
+
+async def test_at_most_so_many_servers_are_asked_at_once(
+    bench: Bench, standing: Standing, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sampling, "MOST_AT_ONCE", 2)
+    together = most = 0
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal together, most
+        together += 1
+        most = max(most, together)
+        await asyncio.sleep(0)  # others have their turn
+        answered = await standing.range(request)
+        together -= 1
+        return answered
+
+    application = web.Application()
+    application.router.add_get("/{server}/api/v1/query_range", answer)
+    async with TestServer(application) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        bench.series = [replace(LOAD, name=f"s{number}", url=f"{url}/{number}") for number in range(6)]
+        bench.stored = {("east", each.name): NOW_S - 120.0 for each in bench.series}
+        bench.sampling = bench.started()
+        await bench.look()
+    assert {row.name for _, _, row in bench.rows} == {each.name for each in bench.series}
+    assert most <= 2
+
+
+async def test_what_the_inbox_did_not_take_is_told_after_a_rest(
+    bench: Bench, standing: Standing, caplog: pytest.LogCaptureFixture
+):
     bench.stored = {("east", "load"): NOW_S - 120.0}
     bench.full = True
-    with pytest.raises(StorageError):
-        await bench.sampling.look()
+    await bench.look()
+    assert [record.event for record in caplog.records] == ["row_lost"]  # type: ignore[attr-defined]
     bench.full = False
-    await bench.sampling.look()
-    assert bench.times() == [-60.0]
+    await bench.look()
+    assert len(standing.asked) == 1
+    bench.now += REST_S
+    await bench.look()
+    assert bench.times() == [-60.0, 0.0]
 
 
 async def test_a_changed_configuration_and_a_state_begun_anew_are_asked_for_anew(
     bench: Bench, standing: Standing
 ):
     bench.stored = {("east", "load"): NOW_S - 120.0}
-    await bench.sampling.look()
+    await bench.look()
     bench.series = [replace(bench.series[0], query="other")]
-    await bench.sampling.look()
+    await bench.look()
     bench.sampling.tell_anew()
-    await bench.sampling.look()
+    await bench.look()
     assert [asked["query"] for asked in standing.asked] == ["sum(load)", "other", "other"]
     assert bench.times() == [-60.0] * 3
     bench.series = []
     bench.now += 600.0
-    await bench.sampling.look()
+    await bench.look()
     assert len(standing.asked) == 3
