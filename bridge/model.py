@@ -270,6 +270,21 @@ class Forecast(Word, frozen=True, kw_only=True):
     why_silent: str = ""
 
 
+#: What a recommendation comes from: what people wrote, a runbook, the order in which alerts come.
+About = Literal["done", "runbook", "order"]
+
+
+class Advice(Word, frozen=True, kw_only=True):
+    """One recommendation, with what it rests on."""
+
+    about: About
+    text: str
+    score: float  # above 0; only for the order among them
+    evidence: tuple[str, ...]
+    link: str = ""  # of a runbook
+    incidents: tuple[str, ...] = ()  # past ones it comes from
+
+
 #: What a person thinks of an incident; "" while nobody said.
 Opinion = Literal["", "useful", "false_alarm"]
 
@@ -379,7 +394,10 @@ class Event(Word, frozen=True, kw_only=True):
     incident: IncidentView
     note: str | msgspec.UnsetType = msgspec.UNSET  # what a person said that this event is about
     author: str | msgspec.UnsetType = msgspec.UNSET
-    forecast: Forecast | msgspec.UnsetType = msgspec.UNSET  # what a forecast event tells of
+    forecast: Forecast | msgspec.UnsetType = (
+        msgspec.UNSET
+    )  # what it tells of, or recommends something against
+    recommendations: tuple[Advice, ...] | msgspec.UnsetType = msgspec.UNSET  # the best first
 
 
 def event_id(tenant: str, incident: str, seq: int, kind: EventKind) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from bridge.model import (
+    Advice,
     Blocked,
     Delivered,
     Event,
@@ -36,6 +37,8 @@ from bridge.model import (
 from bridge.ports import HttpResponse, Response, Unreached
 from connectors.credentials import Secret, hidden
 
+#: Texts of an event that are cut shorter than this leave no room for recommendations.
+LEAST_ADVICE = 256
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 #: Of those, the ones that tell of the destination rather than of this event.
 IN_TROUBLE = frozenset({429, 503})
@@ -276,7 +279,24 @@ def _shortened(event: Event, characters: int) -> Event:
         root=tuple(msgspec.structs.replace(each, why=clip(each.why, characters)) for each in view.root),
         episodes=episodes,
     )
-    return msgspec.structs.replace(event, incident=view)
+    return msgspec.structs.replace(
+        event, incident=view, recommendations=_short_advice(event.recommendations, characters)
+    )
+
+
+def _short_advice(
+    advice: tuple[Advice, ...] | msgspec.UnsetType, characters: int
+) -> tuple[Advice, ...] | msgspec.UnsetType:
+    """Return recommendations with their best evidence alone, and none where next to no room is left."""
+    if advice is msgspec.UNSET or characters < LEAST_ADVICE:
+        return msgspec.UNSET
+    return tuple(
+        msgspec.structs.replace(
+            each, text=clip(each.text, characters), incidents=(),
+            evidence=tuple(clip(why, characters) for why in each.evidence[:1]),
+        )
+        for each in advice
+    )  # fmt: skip
 
 
 def _short_episode(episode: EventEpisode, characters: int) -> EventEpisode:

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from bridge.model import FOUNDED, Event, EventEpisode, RootSuspect
+from bridge.model import FOUNDED, Event, EventEpisode, EventKind, RootSuspect
 
 #: The label that tells a person where an alert is, the most precise first.
 PLACES = ("instance", "pod", "node", "host", "hostname", "device", "service", "job", "namespace", "cluster")
@@ -22,6 +22,8 @@ PLACES = ("instance", "pod", "node", "host", "hostname", "device", "service", "j
 HOSTS = ("instance", "node", "host", "hostname")
 #: The annotation in which mixins and most rules put what to do.
 RUNBOOK = "runbook_url"
+#: Where it leads in Tocsin, where that is no incident.
+_PAGES = {EventKind.FORECAST: "Forecasts", EventKind.RECOMMENDATION: "Recommendations"}
 MINUTE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86_400.0
 
 
@@ -140,7 +142,7 @@ def links(event: Event) -> list[Link]:
         Link("Source", found.generator_url.strip()),
     ]  # fmt: skip
     good = [each for each in candidates if is_web(each.url)]
-    own = Link("Incident in Tocsin", event.incident.url)
+    own = Link(f"{_PAGES.get(event.kind, 'Incident')} in Tocsin", event.incident.url)
     return good or ([own] if is_web(own.url) else [])
 
 

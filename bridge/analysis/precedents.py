@@ -3,26 +3,71 @@
 Rules: pure. Only what was written by a person, linked by a rule or ordered in an incident's causal graph counts. An
 alert's kind is its name; what it is about is its service, or else the most specific thing that it names.
 
+What is kept of an incident that is over (`Precedent`) has no words of people in it: they may still come, and stand
+where everything stands that people said.
+
 Decision: the order of alerts out of the causal graphs of past incidents rather than out of the newest fit: a graph has
 the names that people know, and says why.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
+
+from msgspec.structs import replace
 
 from bridge.analysis.entities import subject_of, tokens_of
 from bridge.analysis.feedback import Action, ActionState, FeedbackKind
 from bridge.analysis.recommending import Note, Order, Past, Sign
-from bridge.model import Episode, Incident
+from bridge.model import Episode, Incident, Word
 
 #: What a person does with words that may say what helped.
 _TELLING = frozenset({FeedbackKind.NOTE, FeedbackKind.CLOSE})
 
 
+#: Alerts of a past incident, and alerts that fire, that are looked at; past incidents that are kept.
+MAX_EPISODES, MAX_SIGNS, MAX_PASTS = 100, 2_000, 200
+
+
+class Precedent(Word, frozen=True, kw_only=True):
+    """What is kept of an incident that is over."""
+
+    past: Past  # without what people wrote
+    orders: tuple[Order, ...]
+
+
 def sign_of(episode: Episode) -> Sign:
     """Return what an alert says that fires."""
     return Sign(kind=episode.name, entity=_about(episode), runbook=_runbook(episode))
+
+
+def precedent_of(incident: Incident, episodes: Iterable[Episode]) -> Precedent | None:
+    """Return what is kept of an incident that is over; None while it is not."""
+    past = past_of(incident, episodes, ())
+    return None if past is None else Precedent(past=past, orders=orders_of([incident]))
+
+
+def recalled(
+    precedents: Iterable[Precedent], actions: Iterable[Action]
+) -> tuple[list[Past], tuple[Order, ...]]:
+    """Return past incidents with what people say of them, and which kind of alert came before which other."""
+    said: dict[str, list[Action]] = defaultdict(list)
+    for action in actions:
+        for incident in dict.fromkeys(action.incidents):
+            said[incident].append(action)
+    pasts: list[Past] = []
+    orders: dict[tuple[str, str], Order] = {}
+    for each in sorted(precedents, key=lambda each: (each.past.opened_at, each.past.incident)):
+        pasts.append(_with_words(each.past, said[each.past.incident]))
+        orders.update({(order.earlier, order.later): order for order in each.orders})
+    return pasts, tuple(order for _, order in sorted(orders.items()))
+
+
+def _with_words(past: Past, actions: Iterable[Action]) -> Past:
+    applied = [each for each in actions if each.state is ActionState.APPLIED]
+    is_false = any(each.kind is FeedbackKind.FALSE_ALARM for each in applied)
+    return replace(past, notes=_notes(applied), false_alarm=past.false_alarm or is_false)
 
 
 def past_of(incident: Incident, episodes: Iterable[Episode], actions: Iterable[Action]) -> Past | None:
@@ -33,13 +78,17 @@ def past_of(incident: Incident, episodes: Iterable[Episode], actions: Iterable[A
     return Past(
         incident=incident.id, opened_at=incident.opened_at, closed_at=incident.closed_at,
         kinds=frozenset(each.name for each in held), entities=frozenset(filter(None, map(_about, held))),
-        notes=tuple(sorted(
-            Note(each.at, each.text)
-            for each in actions
-            if each.kind in _TELLING and each.state is ActionState.APPLIED and each.text
-        )),
+        notes=_notes(actions),
         runbooks=frozenset(filter(None, map(_runbook, held))), false_alarm=incident.verdict == "false_alarm",
     )  # fmt: skip
+
+
+def _notes(actions: Iterable[Action]) -> tuple[Note, ...]:
+    return tuple(sorted(
+        Note(each.at, each.text)
+        for each in actions
+        if each.kind in _TELLING and each.state is ActionState.APPLIED and each.text
+    ))  # fmt: skip
 
 
 def orders_of(incidents: Iterable[Incident]) -> tuple[Order, ...]:

@@ -19,10 +19,9 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Literal
 from urllib.parse import urlsplit
 
-from bridge.model import CausalWord, Forecast, Word
+from bridge.model import Advice, CausalWord, Forecast, Word
 
 MOST = 5
 LEAST_LIKENESS = 0.2
@@ -34,8 +33,6 @@ FADE_S = 180 * 86_400.0  # what is that old counts half
 #: How much each kind of recommendation weighs against the others.
 DONE_WEIGHT, RUNBOOK_WEIGHT, LINKED_NOW_WEIGHT, ORDER_WEIGHT, CAUSE_WEIGHT = 1.0, 0.6, 0.5, 0.5, 0.8
 NOT_FOLLOWED_WEIGHT = 0.5  # a note after which the incident went on
-
-About = Literal["done", "runbook", "order"]
 
 
 class Sign(Word, frozen=True, order=True):
@@ -73,17 +70,6 @@ class Order(Word, frozen=True, order=True):
     later: str
     word: CausalWord
     why: str
-
-
-class Advice(Word, frozen=True, kw_only=True):
-    """One recommendation, with what it rests on."""
-
-    about: About
-    text: str
-    score: float  # above 0; only for the order among them
-    evidence: tuple[str, ...]
-    link: str = ""  # of a runbook
-    incidents: tuple[str, ...] = ()  # past ones it comes from
 
 
 def recommend(

@@ -18,13 +18,23 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from bridge.analysis.announcing import Announced, announcement, is_news, labels_of
+from bridge.analysis.announcing import (
+    Announced,
+    advised,
+    announcement,
+    is_new_advice,
+    is_news,
+    is_unusual,
+    labels_of,
+    recommendation,
+)
 from bridge.analysis.forecast.occurrences import Occurrence, Occurrences
 from bridge.analysis.forecast.outlooks import look_ahead, step_of, targets_of
 from bridge.analysis.forecast.targets import LEAST_EVENTS, Target
 from bridge.analysis.incidents import Group
-from bridge.model import Forecast, IncidentState
+from bridge.model import Event, EventKind, Forecast, IncidentState
 from bridge.pipeline.desk import Desk
+from bridge.pipeline.precedents import Precedents
 from bridge.pipeline.state import EPOCH, OutboxEntry, Tenant
 
 MAX_HAPPENED = 5_000
@@ -42,12 +52,14 @@ class Forecasts:
     def __init__(self, desk: Desk, progress: Callable[[], None] = lambda: None) -> None:
         self._desk = desk
         self._progress = progress
+        self._precedents = Precedents(desk)
 
     # ---- what happened -------------------------------------------------------------------------------------
 
     def note(self, tenant: Tenant, group: Group) -> None:
         """Remember an incident as it stands."""
         incident = group.head.id
+        self._precedents.note(tenant, group)
         if group.head.state is IncidentState.MERGED:
             self._drop(tenant, incident)
         elif group.head.origin in _COUNTED:
@@ -107,6 +119,7 @@ class Forecasts:
         for group in tenant.groups.values():
             self.note(tenant, group)
         self._bound(tenant)
+        self._precedents.bound(tenant)
         if len(tenant.happened) < LEAST_EVENTS:
             self._at(tenant, None)  # an idle front is spared the time until something happens again
             return
@@ -142,6 +155,7 @@ class Forecasts:
             desk.out.trace.outlooks.append((tenant.name, outlook))
         desk.out.count(f"forecast:{'published' if outlook.newest.published else 'silent'}")
         self._tell(tenant, outlook.newest)
+        self._advise(tenant, outlook.newest)
 
     # ---- telling -------------------------------------------------------------------------------------------
 
@@ -151,11 +165,33 @@ class Forecasts:
         if not is_news(newest, tenant.record.announced.get(name)):
             return
         event = announcement(newest, tenant.name, degraded=desk.free, external_url=desk.settings.external_url)
-        listed = desk.state.router.ahead(event, labels_of(newest, desk.settings.topology_label))
-        if not listed:
+        if not self._send(tenant, event, newest):
             return  # nobody asked: it stands in the list of forecasts
         told = Announced(until=newest.until, probability=newest.probability)
         desk.keep_record(tenant, replace(tenant.record, announced={**tenant.record.announced, name: told}))
+
+    def _advise(self, tenant: Tenant, newest: Forecast) -> None:
+        """Let those who asked for it hear of what is recommended, if it is something new."""
+        desk, name = self._desk, f"{newest.aim} {newest.name}"
+        is_asked = any(EventKind.RECOMMENDATION in route.kinds for route in desk.settings.routes)
+        if not is_asked or not is_unusual(newest):
+            return
+        advice = self._precedents.advice(tenant, newest)
+        if not is_new_advice(newest, advice, tenant.record.advised.get(name)):
+            return
+        event = recommendation(
+            newest, advice, tenant.name, degraded=desk.free, external_url=desk.settings.external_url
+        )
+        if self._send(tenant, event, newest):
+            told = advised(newest, advice)
+            desk.keep_record(tenant, replace(tenant.record, advised={**tenant.record.advised, name: told}))
+
+    def _send(self, tenant: Tenant, event: Event, newest: Forecast) -> bool:
+        """Let an event go to those who asked for its kind; say whether anybody did."""
+        desk = self._desk
+        listed = desk.state.router.ahead(event, labels_of(newest, desk.settings.topology_label))
+        if not listed:
+            return False
         desk.out.events.append(event)
         desk.out.count(f"event:{event.kind.value}")
         for due in listed:
@@ -166,13 +202,15 @@ class Forecasts:
                     not_before=due.not_before,
                 )
             )  # fmt: skip
+        return True
 
     def _pass_over(self, tenant: Tenant) -> None:
         """Forget what was told of a time that has passed."""
-        known = tenant.record.announced
-        announced = {name: told for name, told in known.items() if told.until > self._desk.now}
-        if len(announced) < len(known):
-            self._desk.keep_record(tenant, replace(tenant.record, announced=announced))
+        record, now = tenant.record, self._desk.now
+        announced = {name: told for name, told in record.announced.items() if told.until > now}
+        advice = {name: told for name, told in record.advised.items() if told.until > now}
+        if len(announced) < len(record.announced) or len(advice) < len(record.advised):
+            self._desk.keep_record(tenant, replace(record, announced=announced, advised=advice))
 
 
 def _occurrence(group: Group) -> Occurrence:

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from bridge.analysis.announcing import Announced
+from bridge.analysis.announcing import Advised, Announced
 from bridge.analysis.anomaly import Experience, Habit
 from bridge.analysis.causality import NO_ORDERS, Orders
 from bridge.analysis.clustering import Index
@@ -35,6 +35,7 @@ from bridge.analysis.incidents import AlertKey, EpisodeKey, Group, Kin, Progress
 from bridge.analysis.learning import Judge, Sighting
 from bridge.analysis.lessons import Lesson
 from bridge.analysis.precedence import Onset, Order, Pair
+from bridge.analysis.precedents import Precedent
 from bridge.analysis.rarity import Rarity
 from bridge.analysis.routing import Router
 from bridge.analysis.settings import AnalysisSettings
@@ -108,6 +109,7 @@ class TenantRecord(Word, frozen=True, kw_only=True):
     learn_at: datetime | None = None  # when the next one is asked for
     forecast_at: datetime | None = None  # when the next forecast is made
     announced: dict[str, Announced] = msgspec.field(default_factory=dict)  # by aim and name
+    advised: dict[str, Advised] = msgspec.field(default_factory=dict)  # by aim and name
     regroup_at: datetime | None = None  # when the open window is clustered anew
     regroup_wishes: tuple[str, ...] = ()  # of the last round, by name: `analysis.reclustering`
     regroup_advice: tuple[str, ...] = ()  # those that it only counted
@@ -197,6 +199,7 @@ class Outcome:
         self.pending: dict[tuple[str, str, str], Pending | None] = {}  # as it is when it is stored
         self.alarms: dict[tuple[str, str], Alarm | None] = {}
         self.happened: dict[tuple[str, str], Occurrence | None] = {}  # tenant, incident
+        self.pasts: dict[tuple[str, str], Precedent | None] = {}  # tenant, incident
         self.outlooks: dict[tuple[str, str, str], Outlook | None] = {}  # tenant, aim, name
         self.actions: dict[tuple[str, str], Action | None] = {}
         self.lessons: dict[tuple[str, str], Lesson | None] = {}
@@ -303,6 +306,7 @@ class Tenant:
         self.pending: dict[CountKey, Pending] = {}
         self.alarms: dict[str, Alarm] = {}  # by the name of what is watched
         self.happened: dict[str, Occurrence] = {}  # by incident: what forecasts learn from
+        self.pasts: dict[str, Precedent] = {}  # by incident: what recommendations rest on
         self.outlooks: dict[Target, Outlook] = {}
         self.actions: dict[str, Action] = {}  # what people did, oldest first
         self.lessons: dict[str, Lesson] = {}  # by action id: what is in force of it teaches, oldest first
@@ -516,6 +520,10 @@ class State:
                 "pending": _listed(tenant.pending),
                 "alarms": _listed(tenant.alarms),
                 "happened": _listed(tenant.happened),
+                "pasts": [
+                    (incident, blake2b(msgspec.msgpack.encode(each, order="sorted")).hexdigest())
+                    for incident, each in _listed(tenant.pasts)
+                ],
                 "outlooks": [
                     (target, outlook.newest, blake2b(msgspec.msgpack.encode(outlook)).hexdigest())
                     for target, outlook in _listed(tenant.outlooks)

@@ -13,6 +13,8 @@ HEADER_CHARACTERS, FALLBACK_CHARACTERS, REPLY_CHARACTERS = 150, 300, 600
 #: All below the 3000 characters of a section, escapes included.
 SUMMARY_CHARACTERS, LINE_CHARACTERS, LISTED = 2900, 220, 10
 LINK_CHARACTERS = 1500
+#: About what has not begun: there are no alerts to count.
+AHEAD = frozenset({EventKind.FORECAST, EventKind.RECOMMENDATION})
 MARKS: dict[Severity, str] = {"critical": "🔴", "warning": "🟠", "info": "🔵"}
 
 
@@ -90,8 +92,8 @@ def _reasons(event: Event) -> str:
 def _facts(event: Event) -> str:
     view = event.incident
     facts = [f"*{view.severity}*"]
-    if event.kind is EventKind.FORECAST:
-        facts.append(f"forecast of {_date(view.opened_at)}")
+    if event.kind in AHEAD:
+        facts.append(f"{event.kind.value} of {_date(view.opened_at)}")
     else:
         facts += [
             view.state.value,

@@ -7,10 +7,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
-from bridge.analysis.announcing import Announced, announcement, is_news, labels_of
+from bridge.analysis.announcing import (
+    Announced,
+    advised,
+    announcement,
+    is_new_advice,
+    is_news,
+    labels_of,
+    recommendation,
+)
 from bridge.analysis.routing import Router
 from bridge.analysis.settings import AnalysisSettings, Route
-from bridge.model import EventKind, Forecast
+from bridge.model import Advice, EventKind, Forecast
 
 NOW = datetime(2026, 1, 5, 3, 0, tzinfo=UTC)
 FORECAST = Forecast(
@@ -84,3 +92,59 @@ def test_a_severity_is_matched_by_severity_and_anything_by_nothing():
     event = announcement(critical, "east", degraded=False, external_url="")
     assert Router(AnalysisSettings(routes=(route,))).ahead(event, labels_of(critical, "service"))
     assert labels_of(replace(FORECAST, aim="any", name=""), "service") == {}
+
+
+# ---- what is recommended -----------------------------------------------------------------------------------
+
+ADVICE = (
+    Advice(about="done", text="Consider what helped before", score=0.8, evidence=("inc-1: closed 5 min after", "f")),
+    Advice(about="runbook", text="Have the runbook at hand", score=0.5, evidence=("Slow fires now",)),
+)  # fmt: skip
+
+
+def test_what_is_recommended_is_told_once_for_its_time_unless_it_is_something_else():
+    assert is_new_advice(FORECAST, ADVICE, None)
+    told = advised(replace(FORECAST, until=NOW + timedelta(hours=3)), ADVICE)
+    assert not is_new_advice(FORECAST, ADVICE, told)
+    newer = [replace(each, evidence=("newer figures",), score=0.1) for each in reversed(ADVICE)]
+    assert not is_new_advice(FORECAST, newer, told), "the same words with other figures"
+    assert is_new_advice(FORECAST, ADVICE[:1], told)
+    assert is_new_advice(FORECAST, ADVICE, replace(told, until=NOW))
+
+
+@pytest.mark.parametrize("changes", [{"published": False}, {"probability": 0.3}])
+def test_nothing_is_recommended_because_of_what_is_usual_or_was_not_earned(changes):
+    assert not is_new_advice(replace(FORECAST, **changes), ADVICE, None)
+    assert not is_new_advice(FORECAST, (), None)
+
+
+def test_a_recommendation_says_before_what_and_on_what_evidence():
+    event = recommendation(FORECAST, ADVICE, "east", degraded=True, external_url="https://tocsin.example")
+    view = event.incident
+    assert view.title == (
+        "Before an incident of shop, likely until 2026-01-05 07:00 UTC (60%): 2 recommendations"
+    )
+    assert view.summary == (
+        "Consider what helped before (inc-1: closed 5 min after)\nHave the runbook at hand (Slow fires now)"
+    )
+    assert (event.kind, event.seq, event.degraded, view.severity) == (
+        EventKind.RECOMMENDATION,
+        1,
+        True,
+        "info",
+    )
+    assert (event.forecast, event.recommendations) == (FORECAST, ADVICE)
+    assert view.url == "https://tocsin.example/api/v1/recommendations"
+    assert view.id.startswith("rc-")
+    again = recommendation(FORECAST, ADVICE, "east", degraded=False, external_url="")
+    assert again.event_id == event.event_id
+    assert "one recommendation" in recommendation(
+        FORECAST, ADVICE[:1], "east", degraded=False, external_url=""
+    ).incident.title  # fmt: skip
+
+
+def test_names_of_any_length_do_not_make_an_event_of_any_length():
+    long = replace(ADVICE[0], text="x" * 9_000, evidence=("y" * 9_000,) * 4)
+    event = recommendation(FORECAST, (long,) * 5, "east", degraded=False, external_url="")
+    assert len(event.incident.summary) < 5_000
+    assert max(len(why) for each in event.recommendations for why in each.evidence) <= 400

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 from builders import event
 from destinations import nasty_event
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.model import EventKind
+from bridge.model import Advice, EventKind
 from bridge.ports import HttpResponse
 from connectors.common import (
     clip,
@@ -142,3 +143,18 @@ def test_a_batch_takes_as_many_as_fit_and_at_least_one(bodies, size):
     assert 1 <= count <= len(bodies)
     assert count == 1 or len(b"\n".join(bodies[:count])) <= size
     assert count == len(bodies) or len(b"\n".join(bodies[: count + 1])) > size
+
+
+def test_recommendations_are_shortened_and_at_last_left_out():
+    advice = tuple(
+        Advice(about="done", text=f"{number} " + "t" * 390, score=1.0, evidence=("e" * 390,) * 3)
+        for number in range(5)
+    )
+    told = msgspec.structs.replace(event(EventKind.RECOMMENDATION, episodes=()), recommendations=advice)
+    whole = len(fit(told, 1 << 20))
+    short = json.loads(fit(told, whole - 100))
+    assert len(short["recommendations"]) == 5
+    assert {len(each["evidence"]) for each in short["recommendations"]} == {1}
+    bare = json.loads(fit(told, 3000))
+    assert "recommendations" not in bare
+    assert bare["event_id"] == told.event_id

@@ -385,12 +385,11 @@ def test_a_merged_incident_is_shown_as_over():
     assert event(EventKind.MERGED).incident.state is IncidentState.MERGED
 
 
-def test_a_forecast_does_not_count_alerts_that_there_are_none_of():
-    told = event(
-        EventKind.FORECAST, episodes=(), severity="info", title="An incident is likely", summary="Why.\nSo."
-    )
+@pytest.mark.parametrize("kind", [EventKind.FORECAST, EventKind.RECOMMENDATION])
+def test_what_has_not_begun_does_not_count_alerts_that_there_are_none_of(kind):
+    told = event(kind, episodes=(), severity="info", title="An incident is likely", summary="Why.\nSo.")
     shown = blocks(told, 10)
     assert [each["type"] for each in shown] == ["header", "section", "context"]
     facts = shown[-1]["elements"][0]["text"]
-    assert facts.startswith("*info* · forecast of <!date")
+    assert facts.startswith(f"*info* · {kind.value} of <!date")
     assert "alerts firing" not in facts

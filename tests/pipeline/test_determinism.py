@@ -227,7 +227,7 @@ def _forget(things: str) -> Callable[[State], object]:
 CHANGES: dict[str, Callable[[State], object]] = {
     **{f"common.{field.name}": partial(_unset, field.name) for field in msgspec.structs.fields(Common)},
     **{things: _forget(things) for things in ("watches", "beats", "templates", "habits", "groups", "actions", "lessons",
-                                        "sightings", "measured", "counted", "pending", "alarms", "happened",
+                                        "sightings", "measured", "counted", "pending", "alarms", "happened", "pasts",
                                         "outlooks")},
     "record": lambda state: setattr(state.tenants["default"], "record", TenantRecord()),
     "link_fit": lambda state: setattr(state.tenants["default"], "link_fit", fitted(fit=7)),

@@ -224,3 +224,91 @@ def test_nobody_hears_of_a_forecast_who_did_not_ask():
     busy(thinking, 5)
     assert "forecast" not in {event.kind.value for event in thinking.events}
     assert thinking.tenant.record.announced == {}
+
+
+# ---- recommending ------------------------------------------------------------------------------------------
+
+ADVISED = replace(
+    SETTINGS, destinations=TOLD.destinations, routes=(Route(to=("chat",), kinds=(EventKind.RECOMMENDATION,)),)
+)
+RUNBOOK = "https://runbooks.example/slow"
+
+
+def advised(thinking: Thinking, hours: int = 9) -> list[Any]:
+    """Let an incident in which somebody wrote what helped be among many, and return what was recommended."""
+    thinking.hears("1m", fires("Slow", starts="1m", service="shop", severity="critical"))
+    (open_one,) = (group.head.id for group in thinking.tenant.groups.values())
+    thinking.says("2m", "act-1", "note", incident=open_one, text="restarted the pool")
+    thinking.hears("3m", ends("Slow", "3m", starts="1m", service="shop", severity="critical"))
+    for hour in range(1, hours):
+        incident(thinking, 60 * hour + 7 * (hour % 5), service="shop", severity="critical")
+    thinking.clock(f"{hours}h")
+    return [event for event in thinking.events if event.kind is EventKind.RECOMMENDATION]
+
+
+@pytest.mark.usefixtures("earned")
+def test_what_helped_before_is_recommended_once_for_its_time(tmp_path: Path):
+    thinking = Thinking(ADVISED)
+    told = advised(thinking)
+    of_shop = [event for event in told if event.forecast.aim == "service"]
+    assert [event.at for event in of_shop] == [timeline.after("4h"), timeline.after("8h")]
+    assert "restarted the pool" in of_shop[0].incident.summary
+    assert {each.about for event in told for each in event.recommendations} == {"done"}
+    sent = [entry for entry in thinking.outbox if entry.kind == "recommendation"]
+    assert {entry.event_id for entry in sent} == {event.event_id for event in told}
+    assert {event.kind for event in thinking.events if event.kind is EventKind.FORECAST} == set()
+    assert same(thinking, thinking.restarted(tmp_path))
+
+
+@pytest.mark.usefixtures("earned")
+def test_something_else_is_recommended_before_its_time_has_passed():
+    thinking = Thinking(ADVISED)
+    advised(thinking, 4)
+    linked = fires("Slow", starts="4h", service="shop", severity="critical")
+    thinking.hears("4h", linked | {"annotations": {"runbook_url": RUNBOOK}})
+    thinking.clock("5h")
+    told = [event for event in thinking.events if event.kind is EventKind.RECOMMENDATION]
+    of_shop = [event for event in told if event.forecast.aim == "service"]
+    assert [event.at for event in of_shop] == [timeline.after("4h"), timeline.after("5h")]
+    assert {each.link for each in of_shop[1].recommendations} == {"", RUNBOOK}
+
+
+@pytest.mark.usefixtures("earned")
+def test_without_anything_to_go_by_or_anybody_who_asked_nothing_is_recommended():
+    thinking = Thinking(ADVISED)
+    busy(thinking, 9)
+    assert "recommendation" not in {event.kind.value for event in thinking.events}
+    deaf = Thinking(TOLD)
+    assert advised(deaf) == []
+    assert deaf.tenant.record.advised == {}
+
+
+def test_what_is_remembered_is_bounded_and_forgotten_with_its_incident(thinking: Thinking):
+    with patch("bridge.pipeline.precedents.MAX_PASTS", 3):
+        busy(thinking, 6)
+        kept = sorted(each.past.opened_at for each in thinking.tenant.pasts.values())
+        assert len(kept) == 3
+        assert kept[0] > timeline.after("3h")
+        thinking.settings("361m", replace(SETTINGS, incidents_s=2 * 3600.0))
+        incident(thinking, 362)
+        thinking.clock("7h")
+        assert len(thinking.tenant.pasts) < 4
+        assert min(each.past.opened_at for each in thinking.tenant.pasts.values()) >= timeline.after("5h")
+
+
+def test_an_incident_that_reopens_is_no_past_one(thinking: Thinking):
+    thinking.settings("0s", replace(SETTINGS, reopen_within_s=7200.0))
+    for minute, service in ((10, "pay"), (20, "mail"), (50, "shop")):
+        incident(thinking, minute, f"Slow{minute}", service=service)
+    thinking.clock("1h")
+    assert len(thinking.tenant.pasts) == 3
+    thinking.hears("70m", fires("Slow50", starts="70m", service="shop"))
+    thinking.clock("2h")
+    open_one = next(
+        group.head.id for group in thinking.tenant.groups.values() if group.head.state.value == "open"
+    )
+    assert group_ids(thinking) - thinking.tenant.pasts.keys() == {open_one}
+
+
+def group_ids(thinking: Thinking) -> set[str]:
+    return set(thinking.tenant.groups)

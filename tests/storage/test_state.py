@@ -140,7 +140,10 @@ def test_a_failing_commit_leaves_nothing_behind(path: Path, store: StateStore, t
         desk.row("26m", RowKind.CLOCK, b"", ""),
         desk.row("26m", RowKind.WEBHOOK, began("far", "26m")),
     ]
-    if table in {"happened", "outlook"}:
+    if table == "past":  # an incident is over by the next forecast
+        over = timeline.alert(host("Good", "ok-1"), ends=timeline.after("24m"))
+        rows.insert(-2, desk.row("24m", RowKind.WEBHOOK, timeline.webhook([over])))
+    if table in {"happened", "past", "outlook"}:
         rows.append(
             desk.row("31m", RowKind.CLOCK, b"", "")
         )  # by then pending counts are counted, alarms over

@@ -1,7 +1,7 @@
 """What is forecast for a tenant, and what is recommended because of it.
 
 Rules: forecasts are as the analyst committed them. Recommendations are made when they are asked for, out of what is
-stored: alerts that fire, and the newest `MAX_PASTS` incidents that are over. Without a published forecast that still
+stored: alerts that fire, and what is remembered of incidents that are over. Without a published forecast that still
 holds there are none, and nothing of that is read.
 """
 
@@ -16,14 +16,10 @@ import msgspec
 from bridge.analysis.feedback import Action
 from bridge.analysis.forecast.targets import LEAST_EVENTS, Target
 from bridge.analysis.forecast.trust import EARNED, Trust, TrustState
-from bridge.analysis.precedents import orders_of, past_of, sign_of
-from bridge.analysis.recommending import Past, recommend
+from bridge.analysis.precedents import MAX_SIGNS, Precedent, recalled, sign_of
+from bridge.analysis.recommending import recommend
 from bridge.analysis.reports import Record
-from bridge.model import Episode, Forecast, Incident, Word
-
-MAX_PASTS = 200
-#: Alerts of a past incident, and alerts that fire, that are looked at.
-MAX_EPISODES, MAX_SIGNS = 100, 2_000
+from bridge.model import Episode, Forecast, Word
 
 
 class _Forecaster(Word, frozen=True, kw_only=True):
@@ -61,14 +57,12 @@ def recommended(store: sqlite3.Connection, tenant: str, now: datetime) -> list[R
     ]
     if not holding:
         return []
-    rows = store.execute(
-        "SELECT body FROM incident WHERE tenant = ? AND state = 'closed' ORDER BY opened_at DESC, id LIMIT ?",
-        (tenant, MAX_PASTS),
-    )
-    incidents = [msgspec.msgpack.decode(row[0], type=Incident) for row in rows]
-    pasts = [past for past in (_past(store, tenant, each) for each in incidents) if past is not None]
-    signs = [sign_of(each) for each in _episodes(store, tenant, "ends_at IS NULL", (), MAX_SIGNS)]
-    orders = orders_of(incidents)
+    precedents = [
+        msgspec.msgpack.decode(row[0], type=Precedent)
+        for row in store.execute("SELECT body FROM past WHERE tenant = ? ORDER BY incident", (tenant,))
+    ]
+    pasts, orders = recalled(precedents, _actions(store, tenant))
+    signs = [sign_of(each) for each in _firing(store, tenant)]
     told: list[Record] = []
     for forecast in holding:
         about = {"aim": forecast.aim, "name": forecast.name or None, "until": forecast.until}
@@ -106,23 +100,21 @@ def _outlooks(store: sqlite3.Connection, tenant: str) -> Iterator[_Outlook]:
         yield msgspec.msgpack.decode(body, type=_Outlook)
 
 
-def _past(store: sqlite3.Connection, tenant: str, incident: Incident) -> Past | None:
+def _actions(store: sqlite3.Connection, tenant: str) -> Iterator[Action]:
+    """Yield what people did in incidents that are remembered."""
     rows = store.execute(
         "SELECT body FROM action WHERE tenant = ? AND id IN"
-        " (SELECT action FROM action_on WHERE tenant = ? AND incident = ?)",
-        (tenant, tenant, incident.id),
+        " (SELECT action FROM action_on JOIN past USING (tenant, incident) WHERE tenant = ?)",
+        (tenant, tenant),
     )
-    actions = [msgspec.msgpack.decode(row[0], type=Action) for row in rows]
-    episodes = _episodes(store, tenant, "incident = ?", (incident.id,), MAX_EPISODES)
-    return past_of(incident, episodes, actions)
+    for (body,) in rows.fetchall():
+        yield msgspec.msgpack.decode(body, type=Action)
 
 
-def _episodes(
-    store: sqlite3.Connection, tenant: str, where: str, values: tuple[str, ...], most: int
-) -> list[Episode]:
+def _firing(store: sqlite3.Connection, tenant: str) -> list[Episode]:
     rows = store.execute(
-        f"SELECT body FROM episode WHERE tenant = ? AND {where}"  # noqa: S608 - fixed texts only
+        "SELECT body FROM episode WHERE tenant = ? AND ends_at IS NULL"
         " ORDER BY source, fingerprint, starts_at LIMIT ?",
-        (tenant, *values, most),
+        (tenant, MAX_SIGNS),
     )
     return [msgspec.msgpack.decode(row[0], type=Episode) for row in rows]

@@ -18,6 +18,7 @@ from bridge.analysis.incidents import Group, Progress
 from bridge.analysis.learning import Sighting
 from bridge.analysis.lessons import Lesson
 from bridge.analysis.precedence import Order
+from bridge.analysis.precedents import Precedent
 from bridge.analysis.rarity import Rarity
 from bridge.analysis.settings import AnalysisSettings, Source
 from bridge.analysis.topology import Chart
@@ -101,6 +102,8 @@ def _load_watched(db: sqlite3.Connection, state: State) -> None:
 def _load_forecasts(db: sqlite3.Connection, state: State) -> None:
     for name, incident, body in db.execute("select tenant, incident, body from happened order by 1, 2"):
         state.tenant(name).happened[incident] = _decode(body, type=Occurrence)
+    for name, incident, body in db.execute("select tenant, incident, body from past order by 1, 2"):
+        state.tenant(name).pasts[incident] = _decode(body, type=Precedent)
     for name, body in db.execute("select tenant, body from outlook order by tenant, aim, name"):
         outlook = _decode(body, type=Outlook)
         state.tenant(name).outlooks[outlook.target] = outlook

@@ -94,6 +94,9 @@ primary key (tenant, sort, which)) without rowid;
 create table happened (
     tenant text not null, incident text not null, body blob not null, primary key (tenant, incident)
 ) without rowid;
+create table past (
+    tenant text not null, incident text not null, body blob not null, primary key (tenant, incident)
+);
 create table outlook (
     tenant text not null, aim text not null, name text not null, body blob not null, primary key (tenant, aim, name)
 );

@@ -68,6 +68,7 @@ class Writing:
         self._keyed("pending", outcome.pending.items(), "tenant", "sort", "which")
         self._keyed("alarm", outcome.alarms.items(), "tenant", "name")
         self._keyed("happened", outcome.happened.items(), "tenant", "incident")
+        self._keyed("past", outcome.pasts.items(), "tenant", "incident")
         self._keyed("outlook", outcome.outlooks.items(), "tenant", "aim", "name")
         self._keyed("sighting", outcome.sightings.items(), "tenant", "number")
         self._many(
