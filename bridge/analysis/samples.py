@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
+from bridge.analysis.prometheus import answer_of
 from bridge.model import Word
 
 #: Series that one query may give.
@@ -49,35 +50,15 @@ class _Series(msgspec.Struct):
     values: list[tuple[float, str]] = []
 
 
-class _Data(msgspec.Struct, frozen=True):
-    resultType: str = ""  # noqa: N815 - as Prometheus writes it
-    result: Any = None
-
-
-class _Answer(msgspec.Struct):
-    status: str = ""
-    data: _Data = _Data()
-    error: str = ""
-
-
 def matrix_of(body: bytes) -> list[Line]:
     """Return the series in the answer to a range query as they are, with numbers that are none.
 
     Raises:
         ValueError: It is no such answer, or tells of an error; the message is safe to log.
     """
-    try:
-        answer = msgspec.json.decode(body, type=_Answer)
-        if answer.status != "success":
-            raise ValueError(f"it says: {answer.error[:200] or 'no success'}")
-        if answer.data.resultType != "matrix":
-            raise ValueError("it answers with something else than a matrix")
-        found = msgspec.convert(answer.data.result, list[_Series])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"it does not answer as Prometheus does: {error}") from error
     return [
         Line(labels=each.metric, points=tuple((at_s, _number(text)) for at_s, text in each.values))
-        for each in found
+        for each in answer_of(body, "matrix", _Series)
     ]
 
 

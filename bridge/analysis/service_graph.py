@@ -14,10 +14,10 @@ call. How often somebody calls is no news. What is seen and not called by a name
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import msgspec
 
+from bridge.analysis.prometheus import answer_of
 from bridge.analysis.topology import LONGEST_NAME, Call, Chart, Service
 from bridge.model import Word
 
@@ -44,17 +44,6 @@ class _Sample(msgspec.Struct):
     metric: dict[str, str]
 
 
-class _Data(msgspec.Struct, frozen=True):
-    resultType: str = ""  # noqa: N815 - as Prometheus writes it
-    result: Any = None
-
-
-class _Answer(msgspec.Struct):
-    status: str = ""
-    data: _Data = _Data()
-    error: str = ""
-
-
 class Seen(Word, frozen=True, kw_only=True):
     """The edges that are known, each with when it was seen last, in seconds of the caller's clock."""
 
@@ -67,16 +56,7 @@ def series_of(body: bytes) -> list[dict[str, str]]:
     Raises:
         ValueError: It is no such answer, or tells of an error; the message is safe to log.
     """
-    try:
-        answer = msgspec.json.decode(body, type=_Answer)
-        if answer.status != "success":
-            raise ValueError(f"it says: {answer.error[:200] or 'no success'}")
-        if answer.data.resultType != "vector":
-            raise ValueError("it answers with something else than a vector")
-        samples = msgspec.convert(answer.data.result, list[_Sample])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"it does not answer as Prometheus does: {error}") from error
-    return [sample.metric for sample in samples[:MAX_EDGES]]
+    return [sample.metric for sample in answer_of(body, "vector", _Sample)[:MAX_EDGES]]
 
 
 def pairs_of(series: Iterable[Mapping[str, str]]) -> list[Pair]:
