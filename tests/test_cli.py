@@ -192,6 +192,21 @@ def test_an_output_that_is_full_is_told_in_a_sentence(
 
 
 @pytest.mark.parametrize(
+    ("command", "text"),
+    [("score", "timestamp,value\n1,2\n"), ("backtest", "start\n1700000000\n1700100000\n")],
+)
+def test_an_output_that_is_closed_is_told_in_a_sentence(tmp_path: Path, command: str, text: str) -> None:
+    (tmp_path / "in.csv").write_text(text)
+    closing = f'exec "$0" -m bridge {command} "$1" >&-'
+    found = subprocess.run(
+        ["sh", "-c", closing, sys.executable, str(tmp_path / "in.csv")],
+        stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert found.returncode == 1
+    assert found.stderr.splitlines() == ["Error: standard output is closed; name a file with --out"]
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ["nonsense"],

@@ -293,7 +293,7 @@ def run(
     told: IO[str],
     progress: Callable[[int], None],
 ) -> bool:
-    """Score a file, or each `*.csv` of a directory.
+    """Score a file, or each `.csv` file of a directory, in any case.
 
     Args:
         path: A file or a directory.
@@ -339,7 +339,8 @@ def sources(path: Path, out: Path | None) -> list[Path]:
         raise ScoreError(f"{out} is what is read; name another directory to write")
     found = [
         each
-        for each in sorted(path.rglob("*.csv"))
+        for each in sorted(path.rglob("*"))
+        if each.suffix.lower() == ".csv"
         if each.is_file() and (written is None or written not in each.resolve().parents)
     ]
     if not found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -34,6 +35,12 @@ def duration_of(context: click.Context, parameter: click.Parameter, text: str) -
     from bridge.app.screen import duration
 
     return duration(context, parameter, text)
+
+
+def needs_stdout(out: Path | None) -> None:
+    """End it where what is found would go to a standard output that is closed (`>&-`)."""
+    if out is None and sys.stdout is None:
+        raise click.ClickException("standard output is closed; name a file with --out")
 
 
 def asks_sidecar(command: Command) -> Command:

@@ -18,6 +18,7 @@ from bridge.cli.options import (
     asks_sidecar,
     duration_of,
     moment_of,
+    needs_stdout,
     print_json,
     rfc3339,
     since_option,
@@ -159,6 +160,7 @@ def score(path: Path, out: Path | None) -> None:
 
     if path.is_dir() and (out is None or out.is_file()):
         raise click.UsageError("name the directory that the scores of a DIR go to with --out")
+    needs_stdout(out)
     with Progress("score") as progress:
         is_good = scoring.run(
             path, out, say=lambda fault: click.echo(fault, err=True), told=sys.stdout, progress=progress
@@ -188,6 +190,7 @@ def backtest(events: Path, *, horizon: float, step: float, out: Path | None) -> 
     """
     from bridge.app.backtesting import backtest as run
 
+    needs_stdout(out)
     run(events, horizon_s=horizon, step_s=step, out=out, say=lambda text: click.echo(text, err=True))
 
 

@@ -180,6 +180,15 @@ def test_a_fault_shows_a_little_of_a_long_line_and_no_control_characters(tmp_pat
 # ---- files and directories -----------------------------------------------------------------------------
 
 
+def test_a_csv_file_is_one_however_its_name_is_written(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a.csv", "B.CSV", "c.txt"):
+        (tmp_path / "in" / name).write_text("timestamp,value\n1,2\n")
+    found = CliRunner().invoke(tocsin, ["score", str(tmp_path / "in"), "--out", str(tmp_path / "out")])
+    assert found.exit_code == 0
+    assert sorted(each.name for each in (tmp_path / "out").iterdir()) == ["B.CSV", "a.csv"]
+
+
 def test_a_directory_is_mirrored_and_each_file_is_scored_as_if_alone(tmp_path):
     home = tmp_path / "in"
     names = ["a.csv", "deep/er/b.csv", "deep/c.csv"]
