@@ -4,6 +4,7 @@ TocsinError
 ├── PayloadError      a request body that can never be good (HTTP 400); the message is safe to send back
 ├── ListenError       the address to listen on cannot be had; the message says what to do
 ├── RefusedError      what a person wishes cannot be done; the message says why
+├── UndecidedError    who asks cannot be said for now (HTTP 503); the message is safe to send back
 ├── ConfigError       a configuration that cannot be used; carries every fault found, each with its place
 └── StorageError      a store that cannot be opened, is of a newer schema, or failed to commit
     ├── StoreFullError    there is no room on the disk (temporary: HTTP 503)
@@ -30,6 +31,10 @@ class ListenError(TocsinError):
 
 class RefusedError(TocsinError):
     """What a person wishes to be done to an incident cannot be done; the message says why."""
+
+
+class UndecidedError(TocsinError):
+    """Whether a credential is good cannot be said for now; the message says why in a few words."""
 
 
 class ConfigError(TocsinError):

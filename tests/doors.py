@@ -8,6 +8,7 @@ from collections import Counter
 
 from aiohttp import ClientSession
 
+from bridge.auth import Denied, Grant
 from bridge.errors import StorageError
 from bridge.intake import Intake
 from bridge.model import RowKind
@@ -17,11 +18,13 @@ JSON = {"Content-Type": "application/json"}
 
 
 class Counted:
-    """A meter that remembers."""
+    """A meter and a witness that remember."""
 
     def __init__(self) -> None:
         self.alerts = self.webhooks = self.size_bytes = 0
         self.reasons: Counter[str] = Counter()
+        self.shapes: Counter[str] = Counter()  # of what was let in
+        self.whys: list[str] = []  # of what was turned away
 
     def accepted(self, alerts: int, size_bytes: int) -> None:
         self.webhooks += 1
@@ -30,6 +33,15 @@ class Counted:
 
     def refused(self, reason: str) -> None:
         self.reasons[reason] += 1
+
+    def let_in(self, grant: Grant) -> None:
+        self.shapes[grant.shape] += 1
+
+    def turned_away(self, denied: Denied, peer: str | None) -> None:  # noqa: ARG002
+        self.whys.append(denied.why)
+
+    def undecided(self, place: str) -> None:
+        self.whys.append(place)
 
 
 class Box:

@@ -6,12 +6,13 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,6 +47,7 @@ class Sidecar:
         self.port = free_port()
         self.log = folder / "log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.trust: ssl.SSLContext | None = None  # where it listens with TLS
 
     @property
     def pid(self) -> int:
@@ -69,13 +71,16 @@ class Sidecar:
         except OSError:
             return False
 
-    def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, str]:
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, str]:
+        scheme = "http" if self.trust is None else "https"
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{path}", data=body, method=method,
-            headers={"Content-Type": "application/json"},
+            f"{scheme}://127.0.0.1:{self.port}{path}", data=body, method=method,
+            headers={"Content-Type": "application/json"} | dict(headers or {}),
         )  # fmt: skip
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=20, context=self.trust) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:

@@ -33,7 +33,7 @@ from bridge.api import (
     explain,
 )
 from bridge.api.waiting import explained
-from bridge.auth import Grant, Keyring
+from bridge.auth import Grant, Keyring, Shown
 from bridge.delivery import OutboxRow
 from bridge.errors import StorageError, StoreFullError
 from bridge.model import EventKind, RowKind
@@ -69,6 +69,11 @@ class World:
         self.rows.append((tenant, source, kind, body))
         return 100 + len(self.rows)
 
+    async def authenticate(self, request: web.Request) -> Grant | None:
+        shown = Shown(peer=request.remote, authorization=request.headers.get("Authorization"))
+        found = KEYRING.admit(shown, 0.0)
+        return found if isinstance(found, Grant) else None
+
     async def ready(self) -> str:
         return self.why_not_ready
 
@@ -81,7 +86,7 @@ class World:
 
     def surroundings(self) -> Surroundings:
         return Surroundings(
-            authenticate=lambda it: KEYRING.admit(it.headers.get("Authorization"), it.remote),
+            authenticate=self.authenticate,
             put=self.put,
             check=check_usable,
             newest_row=lambda: 7,

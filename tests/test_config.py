@@ -7,10 +7,12 @@ from typing import Any, get_args
 
 import pytest
 import yaml
+from certificates import make_certificate
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
+from signing import key_pair
 
 import connectors
 from bridge import config
@@ -478,6 +480,7 @@ def test_sizes_have_units(text, expected):
 #: Settings of which the shipped file shows an example, since their default is nothing at all.
 EXAMPLES = {
     "destinations", "sources[].name", "sources[].alertmanagers", "analysis.severities", "analysis.series",
+    "tls.client_ca_file",
 }  # fmt: skip
 
 
@@ -515,11 +518,20 @@ def shipped() -> Any:
 
 def test_the_shipped_file_is_good_when_every_example_is_taken_in(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for secret in ("viewer.token", "alertmanager.token", "alertmanager.password"):
+    for secret in (
+        "viewer.token", "alertmanager.token", "alertmanager.password", "sender.password", "robot.secret",
+        "grafana.secret",
+    ):  # fmt: skip
         (tmp_path / secret).write_text("f" * 32)
+    (tmp_path / "issuer.jwks").write_text(json.dumps({"keys": [key_pair("ES256", "one").public]}))
+    make_certificate(tmp_path, "tocsin")
+    make_certificate(tmp_path, "clients")
     settings = load(tmp_path, uncommented((ROOT / "config/tocsin.yaml").read_text()), environ=VARIABLES)
     assert {each.kind for each in settings.destinations} == set(KINDS)
     assert [token.role for token in settings.tokens] == ["sender", "viewer"]
+    given = settings.credentials
+    kinds = (given.tokens, given.passwords, given.jwt, given.signatures, given.certificates)
+    assert [len(each) for each in kinds] == [2, 2, 4, 2, 1]
     assert settings.analysis.severities["p0"] == "critical"
     assert [source.name for source in settings.analysis.sources] == ["eu", "us", "asia", "africa"]
     assert [poll.source for poll in settings.polls] == ["eu", "us", "asia", "africa"]

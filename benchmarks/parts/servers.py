@@ -29,7 +29,7 @@ import uvloop
 from aiohttp import web
 
 from bridge.auth import Keyring
-from bridge.intake import BACKLOG, Intake, NoMeter, Runner, routes
+from bridge.intake import BACKLOG, Gate, Intake, NoMeter, Runner, routes
 from bridge.model import RowKind
 from bridge.storage.inbox import InboxWriter
 from bridge.storage.inbox import file as inbox_file
@@ -138,7 +138,7 @@ async def tocsin(data: Path, *, early: bool = False) -> AsyncIterator[list[web.R
     writer.start()
     try:
         async with asyncio.TaskGroup() as tasks:
-            yield routes(Intake(Cleared(writer, tasks) if early else writer, Keyring()))
+            yield routes(Intake(Cleared(writer, tasks) if early else writer, Gate(Keyring(), wall=time.time)))
     finally:
         writer.close()
 

@@ -20,7 +20,7 @@ from bridge.api.elsewhere import welcome
 from bridge.api.surroundings import Credential, Deliveries, Entry, Listed, Part, Reading, Surroundings
 from bridge.api.waiting import explained
 from bridge.auth import ROLE_RANK, is_foreign
-from bridge.errors import PayloadError, StorageError
+from bridge.errors import PayloadError, StorageError, UndecidedError
 from bridge.model import SEVERITY_RANK, DeliveryState, IncidentState, RowKind
 
 Answer = TypeVar("Answer")
@@ -272,20 +272,19 @@ class Api:
         """Return the handler behind its door: who asks, may they, and a store's trouble told as 503."""
 
         async def answered(request: web.Request) -> web.StreamResponse:
-            who = self._admitted(request, role)
             try:
-                return await handler(request, who)
-            except StorageError as error:
+                return await handler(request, await self._admitted(request, role))
+            except (StorageError, UndecidedError) as error:
                 raise problem(503, f"{error}; try again") from error
 
         return answered
 
-    def _admitted(self, request: web.Request, role: str) -> Credential:
-        who = self._around.authenticate(request)
+    async def _admitted(self, request: web.Request, role: str) -> Credential:
+        who = await self._around.authenticate(request)
         if who is None:
-            raise problem(401, "send `Authorization: Bearer <token>` with a token of the configuration")
+            raise problem(401, "send `Authorization: Bearer <token>` with a token that Tocsin knows")
         if ROLE_RANK[who.role] < ROLE_RANK[role]:
-            raise problem(403, f"this needs the role {role}; the token has {who.role}")
+            raise problem(403, f"this needs the role {role}; these credentials have {who.role}")
         # Without credentials (loopback) a browser is the way in for a foreign page: it says so itself.
         if is_foreign(request.headers.get("Sec-Fetch-Site")) and request.method != "GET":
             raise problem(403, "actions are not taken from another site's page")

@@ -219,7 +219,8 @@ class Reloaded(Word, frozen=True, kw_only=True):
 class Surroundings(Word, frozen=True, kw_only=True):
     """What the API is told by the front that it runs in."""
 
-    authenticate: Callable[[web.Request], Credential | None]  # None: no credential, or not one of ours
+    #: None: no credential, or not one of ours. Raises UndecidedError where that cannot be said for now.
+    authenticate: Callable[[web.Request], Awaitable[Credential | None]]
     put: Callable[[str, str, RowKind, bytes], Awaitable[int]]  # into the inbox; returns the row's id
     check: Callable[
         [bytes], object

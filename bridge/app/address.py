@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ssl
 from contextlib import suppress
 from typing import IO
 
@@ -15,20 +16,22 @@ from bridge.intake import BACKLOG
 FREE_PORTS = 1024
 
 
-async def listen(runner: web.AppRunner, host: str, port: int) -> str:
+async def listen(
+    runner: web.AppRunner, host: str, port: int, encryption: ssl.SSLContext | None = None
+) -> str:
     """Begin to listen and return the URL, with the port that the kernel chose for port 0.
 
     Raises:
         ListenError: The address is in use, is not this machine's, or needs rights.
     """
     try:
-        await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
+        await web.TCPSite(runner, host, port, backlog=BACKLOG, ssl_context=encryption).start()
     except OSError as error:
         where = f"{_bracketed(host)}:{port}"
         raise ListenError(f"cannot listen on {where}: {_why(error, port)}") from error
     with suppress(IndexError):
         port = runner.addresses[0][1]
-    return f"http://{_bracketed(host)}:{port}"
+    return f"http{'s' if encryption else ''}://{_bracketed(host)}:{port}"
 
 
 def point_at(url: str, stream: IO[str]) -> None:

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from bridge.auth import Grant, Keyring
-from bridge.config import Settings
+import msgspec
 
+from bridge.auth import CertificateRule, Grant, Keyring, Shape, Signer, Verifier
+from bridge.config import Credential, Jwt, Settings
+
+if TYPE_CHECKING:
+    from bridge.auth.jwts import Keys
+
+#: Of a token's `sub` so much names who acts.
+ACTOR_CHARS = 100
 #: Settings that a running front cannot change, and what they are called in the file.
 FIXED = {
     "host": "listen",
@@ -19,18 +29,98 @@ FIXED = {
 
 def in_force(old: Settings, new: Settings) -> Settings:
     """Return `new` with what only a restart can change as it was."""
-    return dataclasses.replace(new, **{name: getattr(old, name) for name in FIXED})
+    fixed = {name: getattr(old, name) for name in FIXED}
+    if _encryption(old) != _encryption(new):
+        fixed["tls"] = old.tls
+    return dataclasses.replace(new, **fixed)
 
 
 def later(old: Settings, new: Settings) -> tuple[str, ...]:
     """Return what changed and acts from the next start on, as the file names it."""
-    changed = (key for name, key in FIXED.items() if getattr(new, name) != getattr(old, name))
+    changed = [key for name, key in FIXED.items() if getattr(new, name) != getattr(old, name)]
+    if _encryption(old) != _encryption(new):
+        changed.append("tls")
     return tuple(dict.fromkeys(changed))
 
 
-def keyring_of(settings: Settings) -> Keyring:
-    """Return the tokens that are accepted."""
+def _encryption(settings: Settings) -> tuple[bool, bool, bool]:
+    """Return what of TLS is settled at the start; its files may change."""
+    tls = settings.tls
+    if tls is None:
+        return (False, False, False)
+    return (True, bool(tls.client_ca_file), tls.require_client_certificate)
+
+
+def key_places(settings: Settings) -> dict[str, str]:
+    """Return where the public keys of issuers are fetched from, each with its file of authorities."""
+    return {each.jwks_url: each.ca_file for each in settings.credentials.jwt if each.jwks_url is not None}
+
+
+def keyring_of(settings: Settings, fetched: Mapping[str, Keys] | None = None) -> Keyring:
+    """Return the credentials that are accepted; `fetched` has the keys of each of `key_places`."""
+    given = settings.credentials
     return Keyring(
-        (token.secret.get_secret_value(), Grant(tenant=token.tenant, role=token.role))
-        for token in settings.tokens
+        ((each.secret.get_secret_value(), _grant(each, "token")) for each in given.tokens),
+        passwords=(
+            (each.username, each.secret.get_secret_value(), _grant(each, "password"))
+            for each in given.passwords
+        ),
+        verifiers=[_issuer(each, fetched or {}) for each in given.jwt],
+        signers=[
+            Signer(
+                each.secret.get_secret_value().encode(),
+                _grant(each, "signature"),
+                header=each.header,
+                timestamp_header=each.timestamp_header,
+                max_age_s=each.max_age_s,
+            )
+            for each in given.signatures
+        ],
+        certificates=[
+            CertificateRule(
+                grant=_grant(each, "certificate"), san=each.san, subject=tuple(sorted(each.subject.items()))
+            )
+            for each in given.certificates
+        ],
+        key=secrets.token_bytes(32),
+    )
+
+
+def _issuer(jwt: Jwt, fetched: Mapping[str, Keys]) -> Verifier:
+    # With `cryptography` behind it this is dear, and most need no signed tokens.
+    from bridge.auth.jwts import Issuer, Keys, holds  # noqa: PLC0415
+
+    keys = None if jwt.jwks_url is None else fetched.get(jwt.jwks_url) or Keys(jwt.jwks_url)
+    if jwt.jwks is not None:
+        keys = Keys("a file")
+        keys.take(jwt.jwks.encode())
+    grant = _grant(jwt, "jwt")
+
+    def grant_of(claims: Mapping[str, Any]) -> Grant | None:
+        if not holds(claims, jwt.claims):
+            return None
+        subject = claims.get("sub")
+        actor = subject[:ACTOR_CHARS] if isinstance(subject, str) and subject.isprintable() else grant.actor
+        return msgspec.structs.replace(grant, actor=actor)
+
+    return Issuer(
+        issuer=jwt.issuer,
+        audience=jwt.audience,
+        algorithms=jwt.algorithms,
+        keys=keys,
+        secret=None if jwt.secret is None else jwt.secret.get_secret_value(),
+        leeway_s=jwt.leeway_s,
+        grant_of=grant_of,
+        tenants=(jwt.tenant,),
+    )
+
+
+def _grant(given: Credential, shape: Shape) -> Grant:
+    return Grant(
+        tenant=given.tenant,
+        role=given.role,
+        shape=shape,
+        source=given.source,
+        allow_from=given.allow_from,
+        actor=given.actor,
     )

@@ -25,14 +25,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 
-from aiohttp import web
-
 from bridge.api import Api, Reloaded, Surroundings
 from bridge.app.address import point_at
+from bridge.app.admitting import Admitting
 from bridge.app.beginning import make_folder, start_inbox
-from bridge.app.changing import in_force, keyring_of, later
+from bridge.app.changing import in_force, later
 from bridge.app.chores import Chores, clock_us
 from bridge.app.destinations import connectors_of, dispatch_settings, senders
+from bridge.app.encryption import Encryption
 from bridge.app.ending import LIMIT_S, end_within
 from bridge.app.health import health_of
 from bridge.app.hearing import Hearing
@@ -46,11 +46,10 @@ from bridge.app.supervision import Supervisor, command, start_analyst
 from bridge.app.systemd import notify, watchdog_s
 from bridge.app.telling import Telling
 from bridge.app.troubles import Troubles
-from bridge.auth import Grant
 from bridge.config import Settings
 from bridge.dispatch import Dispatcher
 from bridge.errors import ConfigError
-from bridge.intake import Intake, IntakeSettings, peer_of, routes
+from bridge.intake import Intake, IntakeSettings, routes
 from bridge.ports import Connector
 from bridge.storage.deliveries import DeliveryStore, OutboxReader
 from bridge.storage.inbox import InboxWriter
@@ -155,9 +154,11 @@ class Front:
             look_at_graphs=self.service_graphs.look,
         )
         self._counters = IntakeCounters(self.telemetry)
+        self.admitting = Admitting(settings, self.telemetry, clock=time.monotonic, wall=time.time)
+        self._encryption: Encryption | None = None
         self.intake = Intake(
             self.inbox,
-            keyring_of(settings),
+            self.admitting.gate,
             IntakeSettings(max_body_bytes=settings.max_body_bytes, budget_bytes=settings.budget_bytes),
             self._counters,
         )
@@ -197,6 +198,7 @@ class Front:
                         self._keep_reloading(),
                         self._watchdog(),
                         self.chores.run(),
+                        self.admitting.run(),
                         listening.run(),
                     )
                 ]
@@ -253,7 +255,7 @@ class Front:
 
     async def _listen(self, deliveries: DeliveryStore, opened: AsyncExitStack) -> Listening:
         around = Surroundings(
-            authenticate=self._authenticate,
+            authenticate=self.admitting.authenticate,
             put=self.inbox.put,
             check=check_usable,
             newest_row=lambda: self.inbox.newest_id,
@@ -264,7 +266,10 @@ class Front:
         )
         api = Api(StateReader(self.settings.data_dir / "state.db"), deliveries, around)
         opened.callback(api.close)
-        listening = Listening([*routes(self.intake), *api.routes()], self._counters, self.telemetry)
+        if self.settings.tls is not None:
+            self._encryption = Encryption(self.settings.tls)
+        every = [*routes(self.intake), *api.routes()]
+        listening = Listening(every, self._counters, self.telemetry, self._encryption)
         opened.push_async_callback(listening.close)
         self.url = await listening.start(self.settings.host, self.settings.port)
         return listening
@@ -283,6 +288,7 @@ class Front:
             extra={"event": "front_ready", "destinations": ", ".join(self._connectors)},
         )
         point_at(self.url, sys.stderr)
+        self.admitting.say_who()
         self._say_notes()
 
     def _say_notes(self) -> None:
@@ -381,9 +387,6 @@ class Front:
         level = self.settings.log_level.upper()
         return await start_analyst(command(self.settings.data_dir, launch, skips, log_level=level))
 
-    def _authenticate(self, request: web.Request) -> Grant | None:
-        return self.intake.keyring.admit(request.headers.get("Authorization"), peer_of(request))
-
     async def _why_not_ready(self) -> str:
         return self.inbox.trouble
 
@@ -393,7 +396,9 @@ class Front:
         """Put new settings in force; return those that act only from the next start on, as the file names them."""
         old, self.settings = self.settings, in_force(self.settings, settings)
         waits = later(old, settings)
-        self.intake.keyring = keyring_of(settings)
+        self.admitting.change(settings)
+        if self._encryption is not None:
+            self._encryption.change(self.settings.tls)
         self.troubles.move_to(settings.tenants[0])
         logging.getLogger("bridge").setLevel(settings.log_level.upper())
         await self.telling.tell_settings()

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from bridge.api import explain
 from bridge.app.address import listen
+from bridge.app.encryption import Encryption
 from bridge.app.limits import raise_file_limit, waiting_connections
 from bridge.intake import Runner, strays
 from bridge.telemetry import IntakeCounters, Telemetry
@@ -24,12 +25,17 @@ class Listening:
     """One address. `run` belongs to the front's workers."""
 
     def __init__(
-        self, routes: Iterable[web.RouteDef], counters: IntakeCounters, telemetry: Telemetry
+        self,
+        routes: Iterable[web.RouteDef],
+        counters: IntakeCounters,
+        telemetry: Telemetry,
+        encryption: Encryption | None = None,
     ) -> None:
         app = web.Application(middlewares=[strays(counters), explain])
         app.add_routes(routes)
         self._runner = Runner(app, counters, shutdown_timeout=LAST_ANSWERS_S)
         self._telemetry = telemetry
+        self._encryption = encryption
         self._max_waiting = waiting_connections(raise_file_limit())
 
     async def start(self, host: str, port: int) -> str:
@@ -39,17 +45,23 @@ class Listening:
             ListenError: The address cannot be listened on.
         """
         await self._runner.setup()
-        return await listen(self._runner, host, port)
+        context = None if self._encryption is None else self._encryption.context
+        return await listen(self._runner, host, port, context)
 
     async def close(self) -> None:
         """Accept nothing new, let what is under way be answered, and close. Again it does nothing."""
         await self._runner.cleanup()
 
     async def run(self) -> None:
-        """Keep files free for who sends: close connections that wait for too long, or are too many."""
+        """Keep files free for who sends: close connections that wait for too long, or are too many.
+
+        And take over certificates that have changed.
+        """
         while True:
             found = self._runner.sweep(time.monotonic(), self._max_waiting)
             self._telemetry.set("tocsin_connections", found.open)
             for reason, closed in (("headless", found.headless), ("idle", found.idle)):
                 self._telemetry.add("tocsin_connections_closed_total", closed, reason=reason)
+            if self._encryption is not None:
+                self._encryption.look()
             await asyncio.sleep(SWEEP_S)

@@ -20,7 +20,9 @@ from bridge.analysis.settings import (
     Route,
     Source,
 )
+from bridge.config.credentials import Tenant, Tls
 from bridge.config.document import Document, read
+from bridge.config.doors import check_tls, check_unique, credentials_of, tls_of
 from bridge.config.faults import path_of, unknown
 from bridge.config.models import (
     Analysis,
@@ -33,7 +35,6 @@ from bridge.config.models import (
     RouteEntry,
     SourceEntry,
     Storage,
-    Tenant,
     TopologyFile,
 )
 from bridge.config.parts import Entry, Parts
@@ -44,7 +45,6 @@ from bridge.config.settings import (
     PollSettings,
     SeriesSettings,
     Settings,
-    Token,
 )
 from bridge.config.topology import NOTHING, Found, load_topology
 from bridge.errors import ConfigError
@@ -161,13 +161,14 @@ def _settings(
         document.data["destinations"] = [{"name": "file", "kind": "file", "path": path}]
     destinations = parts.destinations(kinds, Path(storage.path))
     tenants = parts.entries("tenants", Tenant)
-    tokens = _tokens(tenants)
+    tls = parts.section("tls", Tls)
     listen = parts.plain("listen")
     host, _, port = listen.rpartition(":")
     limits, retention = parts.section("limits", Limits), parts.section("retention", Retention)
     checks = _Checks(parts, document)
     checks.names()
-    checks.doors(host, tenants, tokens)
+    checks.doors(host, tenants)
+    check_tls(tls, tenants, document)
     checks.limits(limits)
     return Settings(
         host=host.strip("[]"),
@@ -177,7 +178,8 @@ def _settings(
         max_body_bytes=limits.max_body_bytes,
         budget_bytes=limits.budget_bytes,
         tenants=tuple(checks.tenants),
-        tokens=tokens,
+        credentials=credentials_of(tenants),
+        tls=tls_of(tls),
         polls=checks.polls(),
         analysis=_analysis(parts, checks, _told(destinations, kinds), retention),
         topology=topology.chart,
@@ -210,14 +212,6 @@ def _told(
     destinations: Sequence[DestinationSettings], kinds: Mapping[str, DestinationKind]
 ) -> tuple[Destination, ...]:
     return tuple(Destination(name=each.name, wait_s=kinds[each.kind].caps.wait_s) for each in destinations)
-
-
-def _tokens(tenants: Sequence[Entry[Tenant]]) -> tuple[Token, ...]:
-    return tuple(
-        Token(tenant=tenant.name, role=credential.role, secret=credential.secret)
-        for _, tenant in tenants
-        for credential in tenant.tokens
-    )
 
 
 def _analysis(
@@ -284,24 +278,18 @@ class _Checks:
                 what = f"`{OWN_SOURCE}` is the source of Tocsin's own troubles; choose another name"
                 self._document.fault(place, what)
 
-    def doors(self, host: str, tenants: Sequence[Entry[Tenant]], tokens: Sequence[Token]) -> None:
+    def doors(self, host: str, tenants: Sequence[Entry[Tenant]]) -> None:
         """Check who gets in."""
+        anybody = any(tenant.has_credentials for _, tenant in tenants)
         tenants_are_good = all(fault.place[:1] != ("tenants",) for fault in self._document.faults)
-        if tenants_are_good and not tokens and not is_loopback(host):
+        if tenants_are_good and not anybody and not is_loopback(host):
             what = "would let other machines in without a token; write tenants[].tokens, or use 127.0.0.1"
             self._document.fault(("listen",), what)
         for place, tenant in tenants:
-            if not tenant.tokens and (tokens or self.tenants != _OPEN):
+            if not tenant.has_credentials and (anybody or self.tenants != _OPEN):
                 what = "has no tokens, so nobody can speak for it; write `tokens: [{token_file: ...}]`"
                 self._document.fault(place, what)
-        seen: set[str] = set()
-        for place, tenant in tenants:
-            for index, credential in enumerate(tenant.tokens):
-                secret = credential.secret.get_secret_value()
-                if secret in seen:
-                    what = "is the token of an earlier entry too; each entry needs its own"
-                    self._document.fault((*place, "tokens", index), what)
-                seen.add(secret)
+        check_unique(tenants, self._document)
 
     def limits(self, limits: Limits) -> None:
         """Check that the largest body can be taken in."""

@@ -22,6 +22,7 @@ from bridge.analysis.settings import (
     Reclustering,
     Source,
 )
+from bridge.config.credentials import Tenant, Tls
 from bridge.config.values import (
     Duration,
     LongerDuration,
@@ -30,9 +31,8 @@ from bridge.config.values import (
     Password,
     PasswordFile,
     Ratio,
+    Section,
     Size,
-    Token,
-    TokenFile,
     a_horizon,
     address,
     at_least_a_minute,
@@ -46,19 +46,10 @@ from bridge.config.values import (
 )
 from bridge.model import EventKind, Origin, Severity
 
-Role = Literal["sender", "viewer", "responder", "admin"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 _SOURCE = Source(tenant="", name="")
 _ANALYSIS = AnalysisSettings()
-
-
-class Section(BaseModel):
-    """A mapping of the file."""
-
-    model_config = ConfigDict(
-        strict=True, extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
-    )
 
 
 class Storage(Section):
@@ -80,42 +71,6 @@ class Limits(Section):
         default=256 << 20,
         alias="budget",
         description="Memory for webhooks in flight; with none left the answer is 503 and they come again.",
-    )
-
-
-class Credential(Section):
-    """One token and what it may do."""
-
-    token: Token | None = Field(
-        default=None,
-        description="Bearer token of 16 characters or more; or token_file, the path of a file with it.",
-    )
-    token_file: TokenFile | None = Field(
-        default=None, description="File that holds the token, instead of `token`."
-    )
-    role: Role = Field(
-        default="sender",
-        description="sender sends webhooks only; viewer reads; responder also acts; admin also reloads.",
-    )
-
-    @model_validator(mode="after")
-    def _one_of_the_twins(self) -> Self:
-        if (self.token is None) is (self.token_file is None):
-            raise ValueError("give exactly one of token and token_file")
-        return self
-
-    @property
-    def secret(self) -> SecretStr:
-        """The token, wherever it was given."""
-        return self.token or self.token_file or SecretStr("")
-
-
-class Tenant(Section):
-    """One owner of alerts, kept apart from all others."""
-
-    name: Name = Field(description="Name of the tenant.")
-    tokens: list[Credential] = Field(
-        default=[], description="Who may speak for it; with no tokens at all only this machine may."
     )
 
 
@@ -412,6 +367,9 @@ class Configuration(Section):
 
     listen: Annotated[str, AfterValidator(address)] = Field(
         default="127.0.0.1:9195", description="Address and port; other than loopback only with tokens."
+    )
+    tls: Tls = Field(
+        default=Tls(), description="Listening with TLS; changed files are taken over without a restart."
     )
     external_url: Annotated[str, AfterValidator(web_url)] = Field(
         default="",

@@ -14,7 +14,8 @@ from pydantic import BaseModel, SecretStr
 
 from bridge.analysis.settings import AnalysisSettings
 from bridge.analysis.topology import Chart
-from bridge.config.models import LogLevel, Role
+from bridge.config.credentials import Role
+from bridge.config.models import LogLevel
 from bridge.ports import Caps
 
 
@@ -29,12 +30,87 @@ class DestinationKind(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Token:
-    """A bearer token and what it may do."""
+class Credential:
+    """What every credential grants, and from where."""
 
     tenant: str
     role: Role
+    source: str | None = None  # the only one it may send as
+    allow_from: tuple[tuple[str, ...], ...] = ()  # networks: the peer must be in one of each group
+    actor: str = ""  # who that is, for log and audit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token(Credential):
+    """A bearer token and what it may do."""
+
     secret: SecretStr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Password(Credential):
+    """A user with a password."""
+
+    username: str
+    secret: SecretStr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jwt(Credential):
+    """Signed tokens of one issuer; it has one of `jwks_url`, `jwks` and `secret`."""
+
+    issuer: str
+    audience: str
+    claims: dict[str, str]
+    algorithms: tuple[str, ...]
+    leeway_s: float
+    jwks_url: str | None
+    ca_file: str  # "": the system's authorities
+    jwks: str | None  # the text of a set of keys
+    secret: SecretStr | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature(Credential):
+    """A secret with which a sender signs what it sends."""
+
+    secret: SecretStr
+    header: str
+    timestamp_header: str
+    max_age_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate(Credential):
+    """Client certificates by their names."""
+
+    san: str | None
+    subject: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """Who gets in. None at all: loopback peers only, as tenant `default`."""
+
+    tokens: tuple[Token, ...] = ()
+    passwords: tuple[Password, ...] = ()
+    jwt: tuple[Jwt, ...] = ()
+    signatures: tuple[Signature, ...] = ()
+    certificates: tuple[Certificate, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Return whether there is any."""
+        return bool(self.tokens or self.passwords or self.jwt or self.signatures or self.certificates)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsSettings:
+    """The files of TLS."""
+
+    cert_file: str
+    key_file: str
+    client_ca_file: str = ""  # "": no client certificate is asked for
+    require_client_certificate: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +174,8 @@ class Settings:
     max_body_bytes: int
     budget_bytes: int
     tenants: tuple[str, ...]
-    tokens: tuple[Token, ...]  # none: loopback peers only, as tenant `default`
+    credentials: Credentials
+    tls: TlsSettings | None  # None: plain HTTP
     polls: tuple[PollSettings, ...]  # of sources that have Alertmanagers to ask
     analysis: AnalysisSettings
     topology: Chart  # the topology file's; without services where there is none
@@ -112,3 +189,8 @@ class Settings:
     quarantine_s: float
     log_level: LogLevel
     notes: tuple[str, ...] = ()  # what is allowed and still looks like a mistake, with its place
+
+    @property
+    def tokens(self) -> tuple[Token, ...]:
+        """The bearer tokens among the credentials."""
+        return self.credentials.tokens

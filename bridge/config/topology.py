@@ -34,7 +34,7 @@ from bridge.analysis.topology import (
 )
 from bridge.config.document import Document, Loader, Place, read, syntax_fault
 from bridge.config.faults import path_of, report, unknown
-from bridge.config.models import Section
+from bridge.config.values import Section
 from bridge.errors import ConfigError
 
 MAX_BYTES = 16 << 20

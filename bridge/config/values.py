@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema
 
 from bridge.analysis.matchers import Matcher, parse_list
+from bridge.auth import ATTRIBUTES
 from bridge.model import SEVERITY_RANK
 
 _UNIT_S = {"y": 31_536_000, "w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
@@ -23,8 +25,17 @@ _DURATION = re.compile("".join(rf"(?:([0-9]{{1,9}}){unit})?" for unit in _UNIT_S
 _SIZE = re.compile(r"([0-9]{1,12})\s?(B|kB|MB|GB|KiB|MiB|GiB)")
 _SIZE_BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 LONGEST_S = 10 * _UNIT_S["y"]
 MIN_TOKEN = 16
+
+
+class Section(BaseModel):
+    """A mapping of the file."""
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
 
 
 def duration_s(text: object) -> float:
@@ -131,6 +142,71 @@ def certificates(path: str) -> str:
     return path
 
 
+def readable(path: str) -> str:
+    """Return the path of a file that can be read."""
+    try:
+        Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:  # a NUL in the path
+        raise ValueError("is no path of a file") from error
+    return path
+
+
+def keys_url(text: str) -> str:
+    """Return an address for which nobody on the way can answer."""
+    parts = urlsplit(text)
+    is_near = parts.scheme == "http" and parts.hostname in {"localhost", "127.0.0.1", "::1"}
+    if not parts.hostname or not (parts.scheme == "https" or is_near):
+        raise ValueError("must begin with https:// and a host; http:// only for this machine")
+    if parts.username or parts.fragment:
+        raise ValueError("must be an address without user or fragment")
+    return text
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text))
+    except ValueError as error:
+        raise ValueError("must be an address or a network, such as 10.0.0.0/8 or 2001:db8::/32") from error
+
+
+def user(name: str) -> str:
+    """Return the name of a user as HTTP's basic authentication can send it."""
+    if ":" in name:
+        raise ValueError("must have no colon: a colon ends the name where it is sent")
+    return name
+
+
+def _header_name(text: str) -> str:
+    if not _HEADER.fullmatch(text):
+        raise ValueError("must be the name of a header, such as X-Signature")
+    return text
+
+
+def attributes(names: dict[str, str]) -> dict[str, str]:
+    """Return attributes of a certificate's subject, each by a name that there is."""
+    known = {*ATTRIBUTES, *ATTRIBUTES.values()}
+    for name in names:
+        if name not in known:
+            raise ValueError(f"has an attribute that is not known; known: {', '.join(ATTRIBUTES)}")
+    return names
+
+
+def _key_set(path: object) -> object:
+    """Return the text of a file of public keys."""
+    text = _read_secret(path)
+    if isinstance(text, str):
+        # With `cryptography` behind it this is dear, and most need it not.
+        from bridge.auth.jwts import Keys, KeySetError  # noqa: PLC0415
+
+        try:
+            Keys("").take(text.encode())
+        except KeySetError as error:
+            raise ValueError(f"{path} is no set of keys: {error}") from error
+    return text
+
+
 def _header(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value()
     if not text or not text.isascii() or not text.isprintable():
@@ -211,5 +287,8 @@ Password = Annotated[SecretStr, AfterValidator(_header)]
 PasswordFile = Annotated[
     SecretStr, BeforeValidator(_read_secret), AfterValidator(_header), WithJsonSchema({"type": "string"})
 ]
+Network = Annotated[str, AfterValidator(_network)]
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+KeySet = Annotated[str, BeforeValidator(_key_set)]
 Matchers = Annotated[list[str], BeforeValidator(_matchers), _MATCH_SCHEMA]
 Ratio = Annotated[float, Field(ge=0, le=1)]

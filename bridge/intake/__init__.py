@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from bridge.intake.budget import Allowance, Budget, Hold
-from bridge.intake.door import Intake, peer_of, routes
+from bridge.intake.door import Intake, routes
+from bridge.intake.gate import Fetch, Gate, peer_of
 from bridge.intake.serving import BACKLOG, Connections, Runner, strays
-from bridge.intake.terms import Inbox, IntakeMeter, IntakeSettings, NoMeter, Refusal
+from bridge.intake.terms import Inbox, IntakeMeter, IntakeSettings, NoMeter, NoWitness, Refusal, Witness
 
 __all__ = [
     "BACKLOG",
     "Allowance",
     "Budget",
     "Connections",
+    "Fetch",
+    "Gate",
     "Hold",
     "Inbox",
     "Intake",
     "IntakeMeter",
     "IntakeSettings",
     "NoMeter",
+    "NoWitness",
     "Refusal",
     "Runner",
+    "Witness",
     "peer_of",
     "routes",
     "strays",

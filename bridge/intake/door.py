@@ -29,10 +29,11 @@ import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
 
-from bridge.auth import Grant, Keyring, is_foreign
-from bridge.errors import PayloadError, StorageError, StoreFullError
+from bridge.auth import Denied, Grant, Signed, is_foreign
+from bridge.errors import PayloadError, StorageError, StoreFullError, UndecidedError
 from bridge.intake.bodies import announced, chunked, too_large
 from bridge.intake.budget import Allowance, Budget, Hold
+from bridge.intake.gate import Gate, peer_of
 from bridge.intake.terms import STATUS, Inbox, IntakeMeter, IntakeSettings, NoMeter, RefusedError
 from bridge.model import DEFAULT_SOURCE, OWN_SOURCE, RowKind
 from bridge.webhooks import envelope
@@ -57,16 +58,16 @@ RECORDS: Final = Incoming(RowKind.RECORDED, check_record)
 
 
 class Intake:
-    """The door. One per front; `keyring` may be replaced at any time, as a reload does."""
+    """The door. One per front."""
 
     def __init__(
         self,
         inbox: Inbox,
-        keyring: Keyring,
+        gate: Gate,
         settings: IntakeSettings | None = None,
         meter: IntakeMeter | None = None,
     ) -> None:
-        self.keyring = keyring
+        self.gate = gate
         self._inbox = inbox
         self._settings = IntakeSettings() if settings is None else settings
         self._meter = NoMeter() if meter is None else meter
@@ -87,10 +88,11 @@ class Intake:
         hold: Hold | None = None
         try:
             source = _source(request)
-            grant, peer = self._admitted(request)
+            who = await self._admitted(request, source)
             _check_types(request)
-            hold = Hold(self.budget, grant.tenant if self.keyring.tenants > 1 else peer)
+            hold = Hold(self.budget, self._holder(request, who))
             body = await self._body(request, hold)
+            grant = who if isinstance(who, Grant) else await self._signer(request, source, who, body)
             number = await self._kept(grant.tenant, source, what, body)
         except RefusedError as refused:
             return self._refusal(refused)
@@ -101,19 +103,38 @@ class Intake:
             self._meter.accepted(number, len(body))
         return web.Response(body=b'{"received":%d}' % number, headers=_JSON)
 
-    def _admitted(self, request: web.Request) -> tuple[Grant, str | None]:
-        """Return what the sender may do, and its address."""
-        peer = peer_of(request)
-        grant = self.keyring.admit(request.headers.get("Authorization"), peer)
-        if grant is None:
-            if peer is None:  # gone before it was its turn: nobody knows who it was
-                raise RefusedError("broken", "the connection was closed")
-            raise RefusedError("credentials", "credentials are missing or not accepted")
-        if grant.role == "viewer":
-            raise RefusedError("role", "the role viewer may not send; take a token of the role sender")
+    async def _admitted(self, request: web.Request, source: str) -> Grant | Signed:
+        """Return what the sender may do, or, where a signature has to say so, what that still needs."""
+        try:
+            who = await self.gate.admit(request, source)
+        except UndecidedError as error:
+            raise RefusedError("keys", f"{error}; try again") from error
+        if isinstance(who, Denied):
+            raise _unknown(request)
         if is_foreign(request.headers.get("Sec-Fetch-Site")):
             raise RefusedError("cross_site", "webhooks are not taken from another site's page")
-        return grant, peer
+        if isinstance(who, Grant):
+            _check_grant(who, source)
+        return who
+
+    async def _signer(self, request: web.Request, source: str, signed: Signed, body: bytes) -> Grant:
+        """Return what the signer of a body may do."""
+        if envelope.is_large(body):
+            async with self._large:
+                said = await asyncio.to_thread(signed.settle, body)
+        else:
+            said = signed.settle(body)
+        who = self.gate.settle(request, said)
+        if isinstance(who, Denied):
+            raise _unknown(request)
+        _check_grant(who, source)
+        return who
+
+    def _holder(self, request: web.Request, who: Grant | Signed) -> str | None:
+        """Return whose share of the budget a body takes: the tenant's, where there are several and it is known."""
+        if isinstance(who, Grant) and self.gate.keyring.tenants > 1:
+            return who.tenant
+        return peer_of(request)
 
     async def _body(self, request: web.Request, hold: Hold) -> bytes:
         """Return the whole body; what the sender announced is held before anything is read."""
@@ -195,13 +216,6 @@ def routes(intake: Intake) -> list[web.RouteDef]:
     ]
 
 
-def peer_of(request: web.Request) -> str | None:
-    """Return the address of the other end of the connection; None if it has none."""
-    transport = request.transport
-    peer = transport.get_extra_info("peername") if transport is not None else None
-    return str(peer[0]) if isinstance(peer, tuple) else None
-
-
 def _source(request: web.Request) -> str:
     source = request.match_info.get("source", DEFAULT_SOURCE)
     if not _SOURCE_NAME(source):
@@ -211,6 +225,19 @@ def _source(request: web.Request) -> str:
     if source == OWN_SOURCE:
         raise RefusedError("source", f"the source {OWN_SOURCE} is Tocsin's own, choose another name")
     return source
+
+
+def _unknown(request: web.Request) -> RefusedError:
+    if peer_of(request) is None:  # gone before it was its turn: nobody knows who it was
+        return RefusedError("broken", "the connection was closed")
+    return RefusedError("credentials", "credentials are missing or not accepted")
+
+
+def _check_grant(grant: Grant, source: str) -> None:
+    if grant.role == "viewer":
+        raise RefusedError("role", "the role viewer may not send; take a token of the role sender")
+    if grant.source not in {None, source}:
+        raise RefusedError("role", "these credentials may not send as this source")
 
 
 def _check_types(request: web.Request) -> None:

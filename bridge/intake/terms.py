@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import Final, Literal, Protocol
 
+from bridge.auth import Denied, Grant
 from bridge.model import RowKind, Word
 
 #: Why a request was not answered 200. Those of the last line never reached the door: see `bridge.intake.serving`.
 Refusal = Literal[
     "source", "credentials", "role", "cross_site", "encoding", "content_type", "too_large", "payload",
-    "busy", "slow", "broken", "disk_full", "storage",
+    "keys", "busy", "slow", "broken", "disk_full", "storage",
     "path", "method", "malformed",
 ]  # fmt: skip
 STATUS: Final[dict[Refusal, int]] = {
     "source": 400, "credentials": 401, "role": 403, "cross_site": 403, "encoding": 415, "content_type": 415,
-    "too_large": 413, "payload": 400, "busy": 503, "slow": 503, "broken": 400, "disk_full": 503, "storage": 503,
+    "too_large": 413, "payload": 400, "keys": 503, "busy": 503, "slow": 503, "broken": 400, "disk_full": 503,
+    "storage": 503,
     "path": 404, "method": 405, "malformed": 400,
 }  # fmt: skip
 
@@ -45,6 +47,32 @@ class IntakeMeter(Protocol):
 
     def refused(self, reason: Refusal) -> None:
         """Hear of a request that was not answered 200."""
+
+
+class Witness(Protocol):
+    """Who remembers who was let in. Called on the event loop, per request: must be quick and never raise."""
+
+    def let_in(self, grant: Grant) -> None:
+        """Hear of a credential that was accepted."""
+
+    def turned_away(self, denied: Denied, peer: str | None) -> None:
+        """Hear of a request whose credential is missing or was not accepted."""
+
+    def undecided(self, place: str) -> None:
+        """Hear of a request that could not be decided, since the keys of `place` cannot be had."""
+
+
+class NoWitness:
+    """Remembers nothing."""
+
+    def let_in(self, grant: Grant) -> None:
+        """Hear of a credential that was accepted."""
+
+    def turned_away(self, denied: Denied, peer: str | None) -> None:
+        """Hear of a request whose credential is missing or was not accepted."""
+
+    def undecided(self, place: str) -> None:
+        """Hear of a request that could not be decided, since the keys of `place` cannot be had."""
 
 
 class NoMeter:

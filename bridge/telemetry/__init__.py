@@ -71,6 +71,19 @@ METRICS: tuple[Metric, ...] = (
         "answered 503 and come again.",
         ("reason",),
     ),
+    Metric(
+        "tocsin_admissions_total",
+        "counter",
+        "Requests by what their sender showed (none, loopback, token, password, jwt, signature, certificate): "
+        "accepted, refused, or undecided, since the keys of the issuer cannot be had. Why is in the log.",
+        ("shape", "result"),
+    ),
+    Metric(
+        "tocsin_key_sets_total",
+        "counter",
+        "Sets of public keys (`jwks_url`) that were asked for: read or failed.",
+        ("result",),
+    ),
     Metric("tocsin_connections", "gauge", "Connections that are open, idle ones included."),
     Metric(
         "tocsin_connections_closed_total",
@@ -415,6 +428,12 @@ EVENTS: dict[str, str] = {
     "inbox_behind": "inbox.db held less than was already read; its numbers go on above that.",
     "poll_failed": "An Alertmanager cannot be asked what is true now: one line when that begins.",
     "poll_recovered": "An Alertmanager answers again.",
+    "open_to_loopback": "No credentials are configured: this machine may do everything, nobody else anything.",
+    "turned_away": "Requests were turned away: one line a minute for each kind of credential, with the reason.",
+    "keys_unread": "The public keys of a token issuer cannot be had: one line when that begins.",
+    "keys_recovered": "The public keys of a token issuer can be had again.",
+    "certificate_changed": "A changed certificate is in force for new connections.",
+    "certificate_refused": "A changed certificate cannot be used; the old one stays.",
     "config_reloaded": "A changed configuration is in force.",
     "config_note": "The configuration allows something that is easily a mistake.",
     "config_refused": "A changed configuration is bad; the old one stays in force.",

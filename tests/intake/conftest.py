@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 import pytest
 from aiohttp import ClientSession, web
 from doors import Box, Counted, Door
 
 from bridge.auth import Keyring
-from bridge.intake import Intake, IntakeSettings, Runner, routes, strays
+from bridge.intake import Gate, Intake, IntakeSettings, Runner, routes, strays
 
 
 @pytest.fixture
@@ -15,19 +16,26 @@ async def doors():
     """Make a door; with an inbox in memory unless another is given."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def make(*, inbox=None, tokens=(), middlewares=(), **settings) -> Door:
+        async def make(
+            *, inbox=None, tokens=(), keyring=None, middlewares=(), ssl=None, fetch=None, **settings
+        ) -> Door:
             meter = Counted()
             inbox = Box() if inbox is None else inbox
-            intake = Intake(inbox, Keyring(tokens), IntakeSettings(**settings), meter)
+            gate = Gate(
+                Keyring(tokens) if keyring is None else keyring, wall=time.time, fetch=fetch, witness=meter
+            )
+            intake = Intake(inbox, gate, IntakeSettings(**settings), meter)
             application = web.Application(middlewares=[strays(meter), *middlewares])
             application.add_routes(routes(intake))
             # As the front runs it, which aiohttp's own test server does not.
             runner = Runner(application, meter)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=ssl).start()
             port = runner.addresses[0][1]
-            client = await stack.enter_async_context(ClientSession(f"http://127.0.0.1:{port}"))
+            client = await stack.enter_async_context(
+                ClientSession(f"http{'s' if ssl else ''}://127.0.0.1:{port}")
+            )
             return Door(client, port, runner, intake, meter)
 
         yield make

@@ -298,7 +298,7 @@ async def test_new_tokens_count_from_the_next_request_on(doors):
     door = await doors(tokens=TOKENS)
     headers = JSON | {"Authorization": "Bearer acme-token-0123456789"}
     assert (await door.post(body(alert()), headers=headers))[0] == 200
-    door.intake.keyring = Keyring([("a-new-token-0123456789", TOKENS[0][1])])
+    door.intake.gate.keyring = Keyring([("a-new-token-0123456789", TOKENS[0][1])])
     assert (await door.post(body(alert()), headers=headers))[0] == 401
 
 
@@ -357,7 +357,7 @@ async def test_the_recorder_comes_through_the_same_door(doors):
     assert (await door.post(text, RECORDER))[0] == 401
     viewer = JSON | {"Authorization": "Bearer secret-token-0123"}
     assert (await door.post(text, RECORDER, viewer))[0] == 403
-    door.intake.keyring = Keyring([("secret-token-0123", Grant(tenant="acme", role="sender"))])
+    door.intake.gate.keyring = Keyring([("secret-token-0123", Grant(tenant="acme", role="sender"))])
     assert (await door.post(text + b" " * 1000, RECORDER, viewer))[0] == 413
     door.inbox.error = StoreFullError("full")
     assert (await door.post(text, RECORDER, viewer))[0] == 503
