@@ -27,7 +27,7 @@ from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
 from bridge.errors import DamagedError, MisplacedError, StorageError
-from bridge.model import FRONT, InboxRow, RowKind, Word
+from bridge.model import FRONT, WEBHOOK_KINDS, InboxRow, Word
 
 State = TypeVar("State")
 State_contra = TypeVar("State_contra", contravariant=True)
@@ -365,5 +365,5 @@ def _begun(rows: Sequence[InboxRow]) -> Mapping[str, Any]:
         "from": rows[0].id,
         "to": rows[-1].id,
         "bytes": sum(len(row.body) for row in rows),
-        "alerts": sum(row.body.count(ALERT_MARK) for row in rows if row.kind is RowKind.WEBHOOK),
+        "alerts": sum(row.body.count(ALERT_MARK) for row in rows if row.kind in WEBHOOK_KINDS),
     }

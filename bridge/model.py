@@ -47,6 +47,7 @@ class RowKind(StrEnum):
     """What one inbox row holds. Everything that may change an incident is a row; nothing else is."""
 
     WEBHOOK = "webhook"  # the bytes of one webhook as received
+    GRAFANA = "grafana"  # the bytes of one webhook of Grafana Alerting as received
     REJECTED = "rejected"  # the bytes of a body that can never be good: goes to quarantine
     CLOCK = "clock"  # nothing but the time, appended by an idle front
     STARTED = "started"  # a front begins to listen; nothing was heard since the row before
@@ -63,6 +64,10 @@ class RowKind(StrEnum):
     RECORDED = "recorded"  # the bytes that Alertmanager's event recorder sent
     SAMPLES = "samples"  # values of a configured Prometheus series: `analysis.samples`
     REPLAYED = "replayed"  # an entry of the quarantine was sent again; changes nothing that is thought
+
+
+#: Rows whose bodies hold alerts as their sender sent them.
+WEBHOOK_KINDS = frozenset({RowKind.WEBHOOK, RowKind.GRAFANA})
 
 
 class InboxRow(Word, frozen=True, kw_only=True):

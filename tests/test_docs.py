@@ -72,7 +72,8 @@ def test_every_path_of_the_api_is_in_its_page_with_its_role():
         for each in choice[1].split("|") if choice else [""]:
             path = route.path.replace(choice[0], each) if choice else route.path
             assert f"{route.method} {path}" in told, f"{route.method} {path} is in no table"
-    assert {"POST /v1/alertmanager", "POST /v1/alertmanager/{source}"} <= set(told)
+    for sender in ("alertmanager", "grafana", "recorder"):
+        assert {f"POST /v1/{sender}", f"POST /v1/{sender}/{{source}}"} <= set(told)
 
 
 @pytest.mark.parametrize("name", ["incidents", "deliveries", "quarantine", "export"])

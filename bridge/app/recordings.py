@@ -33,7 +33,7 @@ import zstandard
 from typing_extensions import override
 
 from bridge.errors import PayloadError, StorageError
-from bridge.model import DEFAULT_SOURCE, RowKind, Word
+from bridge.model import DEFAULT_SOURCE, WEBHOOK_KINDS, RowKind, Word
 from bridge.webhooks import alertmanager, envelope
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def survey(name: str, *, tenant: str, spool: Path, progress: Callable[[int], Non
         first = min(first or previous, previous)
         last = max(last or previous, previous)
         lines, alerts = lines + 1, alerts + found.alerts
-        webhooks += found.kind is RowKind.WEBHOOK
+        webhooks += found.kind in WEBHOOK_KINDS
         kinds.add(found.kind)
         partial = partial or found.partial
         if found.kind is RowKind.VECTORS:
@@ -198,7 +198,7 @@ def _enveloped(line: _Line, tenant: str) -> Recorded | str:
     if not alertmanager.FIRST_YEAR <= line.received_at.year <= alertmanager.LAST_YEAR:
         return f"received_at is not in the years {alertmanager.FIRST_YEAR} to {alertmanager.LAST_YEAR}"
     content = bytes(line.body)
-    alerts = envelope.check(content) if line.kind is RowKind.WEBHOOK else 0
+    alerts = envelope.check(content) if line.kind in WEBHOOK_KINDS else 0
     return Recorded(
         received_at=line.received_at.astimezone(UTC),
         tenant=tenant if line.tenant is None else line.tenant,

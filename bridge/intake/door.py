@@ -1,6 +1,7 @@
 """HTTP in: who sends, may it come in, is it what it should be, is it on the disk, then 200.
 
-Two kinds of bodies come in, webhooks and what Alertmanager's event recorder sends; only the check differs.
+Three kinds of bodies come in: webhooks of Alertmanager and of Grafana, and what Alertmanager's event recorder sends.
+They differ in their check and in the kind of their rows.
 
 Rules: 200 only after the commit. 503 for everything that may be better in a moment (no room, no memory, a
 slow sender), because Alertmanager tries a 5xx again within seconds and a 4xx, 429 included, only at the
@@ -54,6 +55,7 @@ class Incoming(NamedTuple):
 
 
 WEBHOOKS: Final = Incoming(RowKind.WEBHOOK, envelope.check)
+GRAFANA: Final = Incoming(RowKind.GRAFANA, envelope.check)
 RECORDS: Final = Incoming(RowKind.RECORDED, check_record)
 
 
@@ -80,6 +82,10 @@ class Intake:
         """Answer one webhook."""
         return await self._receive(request, WEBHOOKS)
 
+    async def receive_grafana(self, request: web.Request) -> web.Response:
+        """Answer one webhook of Grafana Alerting."""
+        return await self._receive(request, GRAFANA)
+
     async def record(self, request: web.Request) -> web.Response:
         """Answer one request of Alertmanager's event recorder."""
         return await self._receive(request, RECORDS)
@@ -99,7 +105,7 @@ class Intake:
         finally:
             if hold is not None:
                 hold.release()
-        if what is WEBHOOKS:
+        if what is not RECORDS:
             self._meter.accepted(number, len(body))
         return web.Response(body=b'{"received":%d}' % number, headers=_JSON)
 
@@ -211,6 +217,10 @@ def routes(intake: Intake) -> list[web.RouteDef]:
     return [
         web.post("/v1/alertmanager", intake.receive),
         web.post("/v1/alertmanager/{source}", intake.receive),
+        web.post("/v1/grafana", intake.receive_grafana),
+        web.post("/v1/grafana/{source}", intake.receive_grafana),
+        web.put("/v1/grafana", intake.receive_grafana),
+        web.put("/v1/grafana/{source}", intake.receive_grafana),
         web.post("/v1/recorder", intake.record),
         web.post("/v1/recorder/{source}", intake.record),
     ]

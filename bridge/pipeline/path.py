@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 
 import msgspec
 
@@ -23,7 +24,7 @@ from bridge.analysis import topology
 from bridge.analysis.clustering import Index
 from bridge.analysis.settings import AnalysisSettings
 from bridge.errors import PayloadError
-from bridge.model import Fault, InboxRow, RowKind
+from bridge.model import Fault, InboxRow, Notification, RowKind
 from bridge.pipeline.aging import Aging
 from bridge.pipeline.alerts import Alerts
 from bridge.pipeline.counts import Counts
@@ -44,7 +45,7 @@ from bridge.pipeline.state import EPOCH, Outcome, State, Tenant, Timers, day_of,
 from bridge.pipeline.surges import Surges
 from bridge.pipeline.tidying import tidy
 from bridge.pipeline.unusual import Unusual
-from bridge.webhooks.alertmanager import parse
+from bridge.webhooks import alertmanager, grafana
 
 #: A restart within this time is none for those who send: Alertmanager tries again.
 DEAF_S = 60.0
@@ -75,7 +76,8 @@ class Path:
         self._fits = Fits(desk, self._gathering)
         self._reconciling = Reconciling(desk, self._alerts, self._gathering, self._heartbeats, self._step)
         self._rows: dict[RowKind, Callable[[InboxRow], None]] = {
-            RowKind.WEBHOOK: self._webhook,
+            RowKind.WEBHOOK: partial(self._webhook, alertmanager.parse),
+            RowKind.GRAFANA: partial(self._webhook, grafana.parse),
             RowKind.REJECTED: self._rejected,
             RowKind.CLOCK: lambda _row: None,  # time has run, that is all
             RowKind.STARTED: lambda _row: None,  # see `take`
@@ -152,7 +154,7 @@ class Path:
                 if not ignore(kind):
                     self._rings[kind](tenant, key)
 
-    def _webhook(self, row: InboxRow) -> None:
+    def _webhook(self, parse: Callable[..., Notification], row: InboxRow) -> None:
         try:
             notification = parse(row.body, tenant=row.tenant, source=row.source)
         except PayloadError as error:

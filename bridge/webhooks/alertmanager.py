@@ -22,6 +22,7 @@ groups could become one.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
@@ -75,12 +76,23 @@ def parse(body: bytes, *, tenant: str, source: str) -> Notification:
     Raises:
         PayloadError: The body can never be a webhook.
     """
+    return parse_with(read_alert, body, tenant=tenant, source=source)
+
+
+def parse_with(
+    read: Callable[[msgspec.Raw, str, str], Alert], body: bytes, *, tenant: str, source: str
+) -> Notification:
+    """Return the webhook in `body`, each alert as `read` makes it of its JSON, tenant and source.
+
+    Raises:
+        PayloadError: The body can never be a webhook.
+    """
     envelope = opened(body)
     alerts: list[Alert] = []
     faults: list[Fault] = []
     for raw in envelope.alerts:
         try:
-            alerts.append(_alert(raw, tenant, source))
+            alerts.append(read(raw, tenant, source))
         except (msgspec.MsgspecError, UnusableError, UnicodeDecodeError) as error:
             if len(faults) < MAX_FAULTS:
                 faults.append(Fault(reason=f"unusable alert: {error}", body=bytes(raw)))
@@ -119,7 +131,12 @@ def fingerprint_of(labels: dict[str, str]) -> str:
     return f"{state:016x}"
 
 
-def _alert(raw: msgspec.Raw, tenant: str, source: str) -> Alert:
+def read_alert(raw: msgspec.Raw, tenant: str, source: str) -> Alert:
+    """Return one alert as it was sent.
+
+    Raises:
+        UnusableError: It cannot be used; MsgspecError or UnicodeDecodeError where it is not even of the form.
+    """
     sent = _alert_decoder.decode(raw)
     firing = sent.status == "firing"
     if not firing and sent.status != "resolved":

@@ -58,6 +58,7 @@ def test_each_credential_does_what_it_may_and_a_rotated_one_does_not(
     assert [send("grafana", signed), send("eu", signed), send("eu", robot), send("eu", stranger)] == [
         200, 401, 403, 401,
     ]  # fmt: skip
+    assert sidecar.ask("PUT", "/v1/grafana/grafana", body, signed)[0] == 200
     assert sidecar.ask("GET", "/api/v1/incidents", headers=robot)[0] == 200
     assert sidecar.ask("GET", "/api/v1/incidents", headers=stranger)[0] == 401
     assert sidecar.ask("POST", "/-/reload", b"", robot)[0] == 403

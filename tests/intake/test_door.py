@@ -321,6 +321,30 @@ async def test_what_was_not_committed_is_asked_for_again(doors, error, reason):
     assert door.intake.budget.held_bytes == 0
 
 
+# ---- Grafana -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+@pytest.mark.parametrize(("path", "source"), [("/v1/grafana", "default"), ("/v1/grafana/prod", "prod")])
+async def test_what_grafana_sends_is_taken_in_as_it_is(doors, method, path, source):
+    door = await doors()
+    text = body(alert(values={"A": 1.5}, valueString="x"), orgId=1, state="alerting", version="1")
+    async with door.client.request(method, path, data=text, headers=JSON) as answer:
+        assert (answer.status, await answer.json()) == (200, {"received": 1})
+    assert door.inbox.rows == [("default", source, RowKind.GRAFANA, text)]
+    assert (door.meter.webhooks, door.meter.alerts) == (1, 1)
+
+
+@pytest.mark.parametrize("name", HOPELESS)
+async def test_what_can_never_be_grafanas_is_refused_and_set_aside(doors, name):
+    door = await doors()
+    text, says = HOPELESS[name]
+    status, answer = await door.post(text, "/v1/grafana")
+    assert status == 400
+    assert says in answer["error"]
+    assert [row[2] for row in door.inbox.rows] == [RowKind.REJECTED]
+
+
 # ---- the event recorder ----------------------------------------------------------------------------------
 
 RECORDER = "/v1/recorder"

@@ -288,11 +288,13 @@ def test_a_tenant_gets_the_topology_of_all_and_its_own(path: Path, since: dateti
 def test_what_was_found_and_recorded_goes_out_with_its_source_and_comes_in_again(path: Path) -> None:
     found = row(1, START, b'{"asked":1}', kind=RowKind.FOUND)
     recorded = row(2, START, b'[{"data":{}}]', kind=RowKind.RECORDED)
-    fill(path, [msgspec.structs.replace(each, source="prod") for each in (found, recorded)])
+    grafana = row(3, START, b'{"alerts":[]}', kind=RowKind.GRAFANA)
+    fill(path, [msgspec.structs.replace(each, source="prod") for each in (found, recorded, grafana)])
     back = [understand(line, tenant="other") for line in StateReader(path).history_lines(None).lines]
     assert [(each.kind, each.source, each.body) for each in back] == [
         (RowKind.FOUND, "prod", b'{"asked":1}'),
         (RowKind.RECORDED, "prod", b'[{"data":{}}]'),
+        (RowKind.GRAFANA, "prod", b'{"alerts":[]}'),
     ]
 
 

@@ -17,7 +17,7 @@ import zstandard
 
 from bridge.analysis.reports import Record, line_of
 from bridge.analysis.settings import AnalysisSettings
-from bridge.model import RowKind
+from bridge.model import WEBHOOK_KINDS, RowKind
 from bridge.storage.in_force import IN_FORCE
 from bridge.storage.reading.pages import Cursor, Lines, all_of
 from bridge.storage.times import microseconds, moment_of
@@ -28,7 +28,7 @@ _COLUMNS = "seq, received_at, tenant, source, kind, body"
 _Row = Sequence[Any]
 #: What a tenant may read: its own, and what was everyone's.
 _THEIRS = "(tenant = ? OR kind IN ('settings', 'mode', 'started') OR (kind = 'topology' AND tenant = ''))"
-_OF_A_SOURCE = {RowKind.WEBHOOK, RowKind.FOUND, RowKind.RECORDED, RowKind.SAMPLES}
+_OF_A_SOURCE = {*WEBHOOK_KINDS, RowKind.FOUND, RowKind.RECORDED, RowKind.SAMPLES}
 
 
 def lines(
