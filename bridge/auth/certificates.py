@@ -32,17 +32,42 @@ class CertificateRule(Word, frozen=True, kw_only=True):
     subject: tuple[tuple[str, str], ...] = ()  # attribute, as in `ATTRIBUTES` or OpenSSL's name, and value
 
 
-def granted(certificate: Mapping[str, Any], rules: Iterable[CertificateRule]) -> Grant | None:
-    """Return what the first rule that fits grants; None if none does."""
-    sans = {_plain(kind, str(name)) for kind, name in certificate.get("subjectAltName", ())}
-    subject = {(str(name), str(value)) for part in certificate.get("subject", ()) for name, value in part}
-    for rule in rules:
-        if rule.san is None and not rule.subject:
-            continue
-        asked = {(ATTRIBUTES.get(name, name), value) for name, value in rule.subject}
-        if asked <= subject and (rule.san is None or rule.san in sans or rule.san.lower() in sans):
-            return rule.grant
-    return None
+class CertificateRules:
+    """Rules, found by one name that each of them asks for, so that many cost no more than few."""
+
+    def __init__(self, rules: Iterable[CertificateRule]) -> None:
+        self.rules = tuple(rules)
+        self._by_name: dict[tuple[str, str], list[CertificateRule]] = {}
+        for rule in self.rules:
+            for name in _anchors(rule):
+                self._by_name.setdefault(name, []).append(rule)
+
+    def granted(self, certificate: Mapping[str, Any]) -> Grant | None:
+        """Return what the first rule that fits grants, those with an alternative name first; None if none does."""
+        sans = {("", _plain(kind, str(name))) for kind, name in certificate.get("subjectAltName", ())}
+        subject = {(str(name), str(value)) for part in certificate.get("subject", ()) for name, value in part}
+        names = sans | subject
+        for name in (*sorted(sans), *sorted(subject)):
+            for rule in self._by_name.get(name, ()):
+                if _subject(rule) <= subject and (rule.san is None or not names.isdisjoint(_spelt(rule.san))):
+                    return rule.grant
+        return None
+
+
+def _anchors(rule: CertificateRule) -> Iterable[tuple[str, str]]:
+    """Return the names of which a certificate has one if it fits."""
+    if rule.san is not None:
+        return _spelt(rule.san)
+    return sorted(_subject(rule))[:1]
+
+
+def _spelt(san: str) -> set[tuple[str, str]]:
+    """Return how an alternative name may stand in a certificate, once host names are in lower case."""
+    return {("", san), ("", san.lower())}
+
+
+def _subject(rule: CertificateRule) -> set[tuple[str, str]]:
+    return {(ATTRIBUTES.get(name, name), value) for name, value in rule.subject}
 
 
 def _plain(kind: str, name: str) -> str:
