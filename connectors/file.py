@@ -21,7 +21,7 @@ from connectors.common import first_that_fit, fit, judge_unreached
 from connectors.credentials import KIND, DestinationSettings
 
 #: What Tocsin itself keeps in its storage directory; SQLite puts its journals beside its files.
-OWN_NAMES = frozenset({"troubles.json"})
+OWN_NAMES = frozenset({"troubles.json", "token.key", "tokens.jsonl"})
 OWN_ENDS = frozenset({".db", ".db-wal", ".db-shm", ".db-journal", ".lock"})
 
 

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from bridge.app.admissions import Admissions
 from bridge.app.changing import key_places, keyring_of
+from bridge.app.minting import MintedTokens
 from bridge.auth import Grant
 from bridge.config import Settings
 from bridge.intake import Gate
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from bridge.auth.jwts import Keys
 
 logger = logging.getLogger(__name__)
+
+#: How often it is looked whether a token was minted or revoked.
+LOOK_S = 1.0
 
 
 class Admitting:
@@ -43,8 +47,10 @@ class Admitting:
         self._clock = clock
         self._key_sets: KeySets | None = None
         self._has_sets = asyncio.Event()
+        self._tenants = frozenset(settings.tenants)
+        self._minted = MintedTokens(settings.data_dir, lambda: self._tenants, self._forget)
         self.gate = Gate(
-            keyring_of(settings, self._keys(settings)),
+            keyring_of(settings, self._keys(settings), self._minted),
             wall=wall,
             fetch=self._fetch,
             witness=Admissions(telemetry, clock),
@@ -52,7 +58,8 @@ class Admitting:
 
     def change(self, settings: Settings) -> None:
         """Put other credentials in force."""
-        self.gate.keyring = keyring_of(settings, self._keys(settings))
+        self._tenants = frozenset(settings.tenants)
+        self.gate.keyring = keyring_of(settings, self._keys(settings), self._minted)
 
     def say_who(self) -> None:
         """Say it loudly where nobody has to show anything."""
@@ -64,7 +71,14 @@ class Admitting:
             )
 
     async def run(self) -> None:
-        """Keep the keys of issuers fresh, for ever."""
+        """Keep the keys of issuers fresh and hear of revoked tokens, for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_fresh())
+            while True:
+                self._minted.look()
+                await asyncio.sleep(LOOK_S)
+
+    async def _keep_fresh(self) -> None:
         await self._has_sets.wait()
         if self._key_sets is not None:
             await self._key_sets.run()

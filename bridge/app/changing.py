@@ -56,8 +56,11 @@ def key_places(settings: Settings) -> dict[str, str]:
     return {each.jwks_url: each.ca_file for each in settings.credentials.jwt if each.jwks_url is not None}
 
 
-def keyring_of(settings: Settings, fetched: Mapping[str, Keys] | None = None) -> Keyring:
-    """Return the credentials that are accepted; `fetched` has the keys of each of `key_places`."""
+def keyring_of(settings: Settings, fetched: Mapping[str, Keys], minted: Verifier) -> Keyring:
+    """Return the credentials that are accepted.
+
+    `fetched` has the keys of each of `key_places`, `minted` knows the tokens that Tocsin made.
+    """
     given = settings.credentials
     return Keyring(
         ((each.secret.get_secret_value(), _grant(each, "token")) for each in given.tokens),
@@ -65,7 +68,7 @@ def keyring_of(settings: Settings, fetched: Mapping[str, Keys] | None = None) ->
             (each.username, each.secret.get_secret_value(), _grant(each, "password"))
             for each in given.passwords
         ),
-        verifiers=[_issuer(each, fetched or {}) for each in given.jwt],
+        verifiers=[_issuer(each, fetched) for each in given.jwt],
         signers=[
             Signer(
                 each.secret.get_secret_value().encode(),
@@ -82,6 +85,7 @@ def keyring_of(settings: Settings, fetched: Mapping[str, Keys] | None = None) ->
             )
             for each in given.certificates
         ],
+        minted=minted,
         key=secrets.token_bytes(32),
     )
 

@@ -150,6 +150,22 @@ def incident_table(items: Sequence[Mapping[str, Any]]) -> str:
     )  # fmt: skip
 
 
+def token_table(tokens: Sequence[Mapping[str, Any]]) -> str:
+    """Return minted tokens, one a line."""
+    if not tokens:
+        return "No tokens."
+    return table(
+        ("minted", "tenant", "role", "until", "state", "by", "id"),
+        [
+            (
+                when(each["minted_at"]), each["tenant"], each["role"], when(each["expires_at"]), each["state"],
+                each["by"], each["id"],
+            )
+            for each in tokens
+        ],
+    )  # fmt: skip
+
+
 def incident_page(found: Mapping[str, Any]) -> str:
     """Return one incident whole: what, since when, why, which alerts, what was said where."""
     since, until = when(found["opened_at"]), found["closed_at"]

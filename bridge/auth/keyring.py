@@ -43,6 +43,7 @@ class Keyring:
         verifiers: Iterable[Verifier] = (),
         signers: Iterable[Signer] = (),
         certificates: Iterable[CertificateRule] = (),
+        minted: Verifier | None = None,
         key: bytes = b"",
     ) -> None:
         """Take the credentials, secrets in clear.
@@ -53,6 +54,7 @@ class Keyring:
             verifiers: Those who know signed tokens.
             signers: Secrets with which bodies are signed.
             certificates: Which client certificates are whose.
+            minted: Who knows the tokens that Tocsin made itself; not counted among what is configured.
             key: 32 random bytes, new for each process.
         """
         self._key = key
@@ -60,17 +62,14 @@ class Keyring:
         self._passwords = {
             self._digest("basic", _bytes(f"{name}:{password}")): grant for name, password, grant in passwords
         }
-        self._verifiers = tuple(verifiers)
+        configured = tuple(verifiers)
+        self._verifiers = configured if minted is None else (minted, *configured)
         self._signers = Signers(signers)
         self._certificates = CertificateRules(certificates)
         self._remembered: dict[bytes, Verified] = {}
         #: Whether nothing is configured, so that this machine may do everything and nobody else anything.
         self.is_open = not (
-            self._bearers
-            or self._passwords
-            or self._verifiers
-            or self._signers.every
-            or self._certificates.rules
+            self._bearers or self._passwords or configured or self._signers.every or self._certificates.rules
         )
         known: Sequence[Grant] = (
             *self._bearers.values(),

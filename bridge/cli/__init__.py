@@ -3,10 +3,10 @@
 Rules: rooms are imported inside the command that needs them, so that `tocsin --help` is quick. Exit 0: good;
 1: the thing asked for is bad; 2: the command was written wrongly. What a person reads goes through `screen`,
 what a machine reads is JSON on stdout (`--json`); progress and faults go to stderr. A running sidecar is
-changed only through its API.
+changed only through its API, but for tokens: the first must come from somewhere.
 
 `group` is the command itself, `options` what several commands share, `running` the commands that run something
-here, `asking` those that ask a running sidecar.
+here, `asking` those that ask a running sidecar, `tokens` those that mint and revoke.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from bridge.cli.asking import deliveries, incidents, quarantine, status
 from bridge.cli.group import tocsin
 from bridge.cli.running import backtest, check, demo, export, replay, score, serve
+from bridge.cli.tokens import token
 
 __all__ = [
     "backtest",
@@ -28,4 +29,5 @@ __all__ = [
     "serve",
     "status",
     "tocsin",
+    "token",
 ]

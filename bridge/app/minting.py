@@ -1,0 +1,290 @@
+"""API tokens that Tocsin makes itself: `tocsin token` mints, lists and revokes, a running front believes.
+
+Rules: a token is a JWT, signed by PyJWT with a key that lies in the directory of the stores, readable to its owner
+only, made at first use. It ends, at the latest after a year. What was minted and revoked stands in a file that is only
+ever appended to; a token that does not stand there, with its tenant and role, is not believed, whoever signed it. The
+token itself is kept nowhere.
+
+Decision: the command works on the files and not through the API, unlike all that changes a running sidecar. The first
+token must come from somewhere, and whoever may write this directory may do anything. The front looks at the files every
+second: what was revoked is gone then, and what was minted is believed at once.
+
+Decision: HS256, one key for signing and verifying. Nobody else verifies these tokens, so that a public key would only
+be one more file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import getpass
+import os
+import secrets
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+
+from bridge import config
+from bridge.app.beginning import make_folder
+from bridge.app.kinds import known_kinds
+from bridge.auth import Denied, Grant, KeysNeeded, Role, Verified, Verifier
+from bridge.errors import RefusedError, StorageError
+from bridge.model import Word
+
+KEY, RECORD = "token.key", "tokens.jsonl"
+ISSUER = "tocsin"
+ROLES: tuple[Role, ...] = get_args(Role)
+_HEX = 64  # digits of a key: 256 bits
+
+
+class MintedToken(Word, frozen=True, kw_only=True):
+    """A token as it stands in the record."""
+
+    id: str
+    tenant: str
+    role: Role
+    minted_at: datetime
+    expires_at: datetime
+    by: str  # who minted it, as the operating system calls them
+    revoked_at: datetime | None = None
+
+
+class _Line(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One line of the record: a token that was minted, or the id of one that was revoked."""
+
+    at: datetime
+    by: str
+    minted: MintedToken | None = None
+    revoked: str | None = None
+
+
+_line_decoder = msgspec.json.Decoder(_Line)
+
+
+def mint(folder: Path, *, tenant: str, role: Role, now: datetime, until: datetime) -> tuple[str, MintedToken]:
+    """Return a new token and what the record says of it.
+
+    Raises:
+        StorageError: Key or record cannot be read or written.
+    """
+    import jwt  # noqa: PLC0415 - with `cryptography` behind it, dear
+
+    found = MintedToken(
+        id=secrets.token_hex(8),
+        tenant=tenant,
+        role=role,
+        minted_at=now,
+        expires_at=until,
+        by=_who(),
+    )
+    claims = {
+        "iss": ISSUER, "aud": ISSUER, "jti": found.id, "tenant": tenant, "role": role,
+        "iat": int(now.timestamp()), "exp": int(until.timestamp()),
+    }  # fmt: skip
+    token = jwt.encode(claims, _own_key(folder), "HS256")
+    _append(folder, _Line(at=now, by=found.by, minted=found))
+    return token, found
+
+
+def revoke(folder: Path, token: str, *, now: datetime) -> MintedToken:
+    """Revoke the token of this id and return it.
+
+    Raises:
+        RefusedError: There is none, or it is revoked already.
+        StorageError: The record cannot be read or written.
+    """
+    known = {each.id: each for each in minted(folder)}
+    if token not in known:
+        raise RefusedError(f"no token has the id {token}; `tocsin token list` lists them")
+    if known[token].revoked_at is not None:
+        raise RefusedError(f"the token {token} is revoked already")
+    _append(folder, _Line(at=now, by=_who(), revoked=token))
+    return msgspec.structs.replace(known[token], revoked_at=now)
+
+
+def minted(folder: Path) -> list[MintedToken]:
+    """Return every token that was minted, oldest first.
+
+    Raises:
+        StorageError: The record cannot be read.
+    """
+    try:
+        lines = (folder / RECORD).read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StorageError(f"{folder / RECORD} cannot be read: {error.strerror}") from error
+    found: dict[str, MintedToken] = {}
+    for text in filter(None, lines):
+        try:
+            line = _line_decoder.decode(text)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            continue  # half a line: its writer was killed, and never said that it was done
+        if line.minted is not None:
+            found[line.minted.id] = line.minted
+        elif line.revoked in found:
+            found[line.revoked] = msgspec.structs.replace(found[line.revoked], revoked_at=line.at)
+    return list(found.values())
+
+
+class MintedTokens:
+    """A `Verifier` of these tokens, for a front that runs."""
+
+    def __init__(
+        self, folder: Path, tenants: Callable[[], Collection[str]], changed: Callable[[], None]
+    ) -> None:
+        """Take the directory, the tenants that there are, and whom to tell when a token was minted or revoked."""
+        self._folder = folder
+        self._tenants = tenants
+        self._changed = changed
+        self._state: object = None
+        self._good: dict[str, MintedToken] = {}
+        self._issuer: Verifier | None = None
+
+    def look(self) -> None:
+        """Take over what was minted and revoked. Costs two looks at the file system where nothing has changed."""
+        state = tuple(_mark(self._folder / name) for name in (KEY, RECORD))
+        if state == self._state:
+            return
+        self._state, self._issuer = state, None
+        try:
+            self._good = {each.id: each for each in minted(self._folder) if each.revoked_at is None}
+        except StorageError:  # what cannot be read is believed by nobody
+            self._good = {}
+        self._changed()
+
+    def verify(self, token: str) -> Verified | Denied | KeysNeeded:
+        """Return what a token grants."""
+        self.look()
+        if self._issuer is None and self._good:
+            self._issuer = self._made()
+        if self._issuer is None:
+            return Denied(shape="jwt", why="no token was minted here, or its key cannot be read")
+        return self._issuer.verify(token)
+
+    def _made(self) -> Verifier | None:
+        # With `cryptography` behind it this is dear, and many mint no tokens.
+        from bridge.auth.jwts import Issuer  # noqa: PLC0415
+
+        try:
+            key = _read_key(self._folder)
+        except (OSError, StorageError):
+            return None
+        return Issuer(
+            issuer=ISSUER, audience=ISSUER, algorithms=("HS256",), keys=None, secret=key, leeway_s=0.0,
+            grant_of=self._grant_of,
+        )  # fmt: skip
+
+    def _grant_of(self, claims: Mapping[str, Any]) -> Grant | None:
+        token = claims.get("jti")
+        known = self._good.get(token) if isinstance(token, str) else None
+        if known is None or (known.tenant, known.role) != (claims.get("tenant"), claims.get("role")):
+            return None
+        if known.tenant not in self._tenants():
+            return None
+        return Grant(tenant=known.tenant, role=known.role, shape="jwt", actor=f"token {known.id}")
+
+
+def _own_key(folder: Path) -> str:
+    """Return the key, made if there is none."""
+    path = folder / KEY
+    try:
+        if not path.exists():
+            fresh = folder / f"{KEY}.{secrets.token_hex(4)}"
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(secrets.token_hex(_HEX // 2))
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(fresh, path)  # whoever is first: two keys would make half of the tokens worthless
+            except FileExistsError:
+                pass
+            finally:
+                fresh.unlink()
+            _sync(folder)
+        return _read_key(folder)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read or made: {error.strerror}") from error
+
+
+def _read_key(folder: Path) -> str:
+    key = (folder / KEY).read_text(encoding="ascii").strip()
+    if len(key) != _HEX:
+        raise StorageError(f"{folder / KEY} holds no key; delete it, and mint all tokens anew")
+    return key
+
+
+def _append(folder: Path, line: _Line) -> None:
+    path = folder / RECORD
+    try:
+        is_new = not path.exists()
+        with os.fdopen(
+            os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+b", buffering=0
+        ) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            size = file.seek(0, os.SEEK_END)
+            is_torn = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
+            file.write(b"\n" * is_torn + msgspec.json.encode(line) + b"\n")
+            os.fsync(file.fileno())
+        if is_new:
+            _sync(folder)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _sync(folder: Path) -> None:
+    """Bring the names of a directory to the disk."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _mark(path: Path) -> tuple[int, int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0, 0)
+    return (found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def now() -> datetime:
+    """Return the time, in whole seconds as tokens have it."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def role_of(name: str) -> Role:
+    """Return the role of this name; ValueError if there is none."""
+    return ROLES[ROLES.index(name)]
+
+
+def record(token: MintedToken) -> dict[str, Any]:
+    """Return a token for a machine: times as RFC 3339, `state` is good, expired or revoked."""
+    state = "revoked" if token.revoked_at is not None else "expired" if token.expires_at <= now() else "good"
+    return {**msgspec.to_builtins(token), "state": state}
+
+
+def folder_of(path: Path | None, data: Path | None, tenant: str | None) -> Path:
+    """Return the directory of the stores, made if it is not there.
+
+    Raises:
+        ConfigError: The configuration at `path` has faults.
+        RefusedError: It has no such tenant.
+        StorageError: The directory cannot be made.
+    """
+    settings = config.load(path, known_kinds(), os.environ, data_dir=data)
+    if path is not None and tenant is not None and tenant not in settings.tenants:
+        raise RefusedError(f"there is no tenant {tenant}; there are: {', '.join(settings.tenants)}")
+    make_folder(settings.data_dir)
+    return settings.data_dir
+
+
+def _who() -> str:
+    """Return who runs this."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return str(os.getuid())
