@@ -22,6 +22,7 @@ from connectors.credentials import KIND, DestinationSettings
 
 #: What Tocsin itself keeps in its storage directory; SQLite puts its journals beside its files.
 OWN_NAMES = frozenset({"troubles.json", "token.key", "tokens.jsonl"})
+OWN_MONTHS = "audit-*.jsonl"
 OWN_ENDS = frozenset({".db", ".db-wal", ".db-shm", ".db-journal", ".lock"})
 
 
@@ -39,7 +40,9 @@ class FileSettings(DestinationSettings):
         if self.path.endswith("/") or path.is_dir():
             return {"path": "is a directory; write the path of a file in it"}
         is_beside = path.resolve().parent == data_dir.resolve()
-        if is_beside and (path.name in OWN_NAMES or OWN_ENDS.intersection(path.suffixes)):
+        if is_beside and (
+            path.name in OWN_NAMES or OWN_ENDS.intersection(path.suffixes) or path.match(OWN_MONTHS)
+        ):
             return {
                 "path": "is one of Tocsin's own stores; choose another path, such as ./data/incidents.jsonl"
             }

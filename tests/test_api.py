@@ -33,6 +33,7 @@ from bridge.api import (
     explain,
 )
 from bridge.api.waiting import explained
+from bridge.app.auditing import AuditLog
 from bridge.auth import Grant, Keyring, Shown
 from bridge.delivery import OutboxRow
 from bridge.errors import StorageError, StoreFullError
@@ -91,6 +92,7 @@ class World:
             check=check_usable,
             newest_row=lambda: 7,
             ready=self.ready,
+            audit=AuditLog(self.path.parent, wall=lambda: 1_767_582_000.0, keep_s=lambda: 86400.0),
             reload=self.reload,
             health=lambda _tenant: self.health,
             metrics=lambda: b"tocsin_ready 1.0\n",
@@ -608,7 +610,7 @@ async def test_a_wrong_method_is_told_the_right_ones(
 async def test_the_root_points_at_what_there_is(world: World) -> None:
     page = await (await world.client.get("/")).text()
     for link in re.findall(r'href="([^"]+)"', page):
-        assert (await world.ask(link)).status == 200
+        assert (await world.ask(link, "admin")).status == 200
     assert "/v1/alertmanager" in page
 
 

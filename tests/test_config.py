@@ -244,6 +244,8 @@ def test_a_destination_without_a_route_is_noted_and_not_a_fault(tmp_path):
         ("data/inbox.db-wal", "Tocsin's own stores"),
         ("./data/../data/front.lock", "Tocsin's own stores"),
         ("./data/troubles.json", "Tocsin's own stores"),
+        ("./data/token.key", "Tocsin's own stores"),
+        ("./data/audit-2026-01.jsonl", "Tocsin's own stores"),
         ("./data", "is a directory"),
         ("./elsewhere/", "is a directory"),
         ("./data/incidents.jsonl", None),

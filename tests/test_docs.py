@@ -76,7 +76,7 @@ def test_every_path_of_the_api_is_in_its_page_with_its_role():
         assert {f"POST /v1/{sender}", f"POST /v1/{sender}/{{source}}"} <= set(told)
 
 
-@pytest.mark.parametrize("name", ["incidents", "deliveries", "quarantine", "export"])
+@pytest.mark.parametrize("name", ["incidents", "deliveries", "quarantine", "audit", "export"])
 def test_every_parameter_of_the_api_is_in_its_page(name):
     source = inspect.getsource(getattr(Api, name))
     known = set(re.findall(r'"(\w+)"', re.search(r"Asked\(request, \{([^}]*)\}", source)[1]))

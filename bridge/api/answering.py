@@ -17,6 +17,7 @@ from aiohttp import web
 from bridge.api.asking import Asked, problem, refuse
 from bridge.api.correcting import Correcting
 from bridge.api.elsewhere import welcome
+from bridge.api.recording import recorded
 from bridge.api.surroundings import Credential, Deliveries, Entry, Listed, Part, Reading, Surroundings
 from bridge.api.waiting import explained
 from bridge.auth import ROLE_RANK, is_foreign
@@ -76,6 +77,7 @@ class Api:
             web.get("/api/v1/topology", self._for("viewer", self.topology)),
             web.get("/api/v1/stats", self._for("viewer", self.stats)),
             web.get("/api/v1/export", self._for("viewer", self.export)),
+            web.get("/api/v1/audit", self._for("admin", self.audit)),
             web.post("/-/reload", self._for("admin", self.reload)),
             web.get("/-/healthy", self.healthy),
             web.get("/-/ready", self.ready),
@@ -185,6 +187,12 @@ class Api:
             }
         )
 
+    async def audit(self, request: web.Request, who: Credential) -> web.StreamResponse:
+        """Answer GET /api/v1/audit: who changed what, newest first."""
+        asked = Asked(request, {"limit", "cursor"})
+        page = partial(self._around.audit.page, who.tenant, limit=asked.limit(), cursor=asked.text("cursor"))
+        return await self._list(page)
+
     async def export(self, request: web.Request, who: Credential) -> web.StreamResponse:
         """Answer GET /api/v1/export: JSON lines as long as there are any."""
         asked = Asked(request, {"format", "since"})
@@ -217,10 +225,14 @@ class Api:
         """Answer POST /api/v1/deliveries/{id}/retry and /drop."""
         delivery, action = request.match_info["id"], request.match_info["action"]
         act = self._deliveries.retry if action == "retry" else self._deliveries.drop
-        if not await act(who.tenant, delivery):
-            raise problem(
-                404, f"no delivery of this id that one can {action}; GET /api/v1/deliveries lists them"
-            )
+        async with recorded(
+            self._around.audit, request, who, f"delivery_{action}", target=delivery
+        ) as change:
+            if not await act(who.tenant, delivery):
+                raise problem(
+                    404, f"no delivery of this id that one can {action}; GET /api/v1/deliveries lists them"
+                )
+            change.after = {"state": "waiting" if action == "retry" else "dropped"}
         return _json({"id": delivery}, status=202)
 
     async def replay(self, request: web.Request, who: Credential) -> web.StreamResponse:
@@ -231,15 +243,22 @@ class Api:
             await self._read(partial(self._around.check, body))
         except PayloadError as error:
             raise problem(409, f"it still cannot be used: {error}") from error
-        row = await self._around.put(who.tenant, entry.source, RowKind.WEBHOOK, body)
-        with suppress(StorageError):  # it was sent again all the same
-            mark = msgspec.json.encode({"id": entry.id})
-            await self._around.put(who.tenant, entry.source, RowKind.REPLAYED, mark)
+        before = {"what": entry.what, "source": entry.source}
+        async with recorded(
+            self._around.audit, request, who, "quarantine_replay", target=str(entry.id), before=before
+        ) as change:
+            row = await self._around.put(who.tenant, entry.source, RowKind.WEBHOOK, body)
+            with suppress(StorageError):  # it was sent again all the same
+                mark = msgspec.json.encode({"id": entry.id})
+                await self._around.put(who.tenant, entry.source, RowKind.REPLAYED, mark)
+            change.after = {"row": row}
         return _json({"id": row}, status=202)
 
-    async def reload(self, request: web.Request, who: Credential) -> web.StreamResponse:  # noqa: ARG002
+    async def reload(self, request: web.Request, who: Credential) -> web.StreamResponse:
         """Answer POST /-/reload: 200, or 400 with every fault, and then the old configuration stays."""
-        told = await self._around.reload()
+        async with recorded(self._around.audit, request, who, "reload") as change:
+            told = await self._around.reload()
+            change.after = {"faults": len(told.faults), "later": list(told.later)}
         if told.faults:
             detail = "the new configuration has faults; the old one stays"
             raise problem(400, detail, faults=list(told.faults))

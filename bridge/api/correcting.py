@@ -20,6 +20,7 @@ from aiohttp import web
 
 from bridge.analysis.feedback import MAX_AUTHOR, MAX_NAMED, MAX_TEXT, EpisodeRef, Feedback, FeedbackKind
 from bridge.api.asking import problem
+from bridge.api.recording import recorded
 from bridge.api.surroundings import ActionStanding, Credential, Kept, Standing, Surroundings
 from bridge.model import IncidentState, RowKind, Word
 
@@ -86,7 +87,9 @@ class Correcting:
             if told.into == incident:
                 raise problem(409, "an incident cannot be put into itself")
             _check_target(told.into, here, await self._standing(who, told.into))
-        return await self._write(who, told)
+        return await self._write(
+            request, who, told, {"state": here.state.value, "merged_into": here.merged_into}
+        )
 
     async def undo(self, request: web.Request, who: Credential) -> web.StreamResponse:
         """Answer POST /api/v1/actions/{id}/undo."""
@@ -102,7 +105,7 @@ class Correcting:
         told = Feedback(
             action=_new_id(), kind=FeedbackKind.UNDO, undoes=action, text=said.text, author=said.author
         )
-        return await self._write(who, told)
+        return await self._write(request, who, told, {"kind": found.kind.value, "state": found.state})
 
     async def _standing(self, who: Credential, incident: str) -> Standing:
         found: Standing | None = await self._read(partial(self._kept.standing, who.tenant, incident))
@@ -110,8 +113,15 @@ class Correcting:
             raise problem(404, f"no incident {incident!r}; GET /api/v1/incidents lists them")
         return found
 
-    async def _write(self, who: Credential, told: Feedback) -> web.Response:
-        await self._around.put(who.tenant, "", RowKind.FEEDBACK, msgspec.json.encode(told))
+    async def _write(
+        self, request: web.Request, who: Credential, told: Feedback, before: dict[str, Any]
+    ) -> web.Response:
+        target, asked = told.incident or told.undoes, msgspec.to_builtins(told)
+        async with recorded(
+            self._around.audit, request, who, told.kind.value, target=target, asked=asked, before=before
+        ) as change:
+            await self._around.put(who.tenant, "", RowKind.FEEDBACK, msgspec.json.encode(told))
+            change.after = {"action": told.action}
         body = msgspec.json.encode({"id": told.action})
         return web.Response(body=body, status=202, content_type="application/json")
 

@@ -23,6 +23,23 @@ class Credential(Protocol):
     def role(self) -> str:
         """One of `bridge.auth.ROLE_RANK`."""
 
+    @property
+    def actor(self) -> str:
+        """Who that is: the credential's name, never the credential."""
+
+
+class Audit(Protocol):
+    """The log of who changed what."""
+
+    async def begin(self, entry: dict[str, Any]) -> str:
+        """Write down a change that is about to be made; StorageError if it must not be."""
+
+    async def end(self, entry: str, *, tenant: str, done: bool, after: object) -> None:
+        """Write down what came of it."""
+
+    def page(self, tenant: str, *, limit: int, cursor: str | None) -> Listed:
+        """Return part of a tenant's entries, newest first; blocks. ValueError for a foreign cursor."""
+
 
 class Listed(Protocol):
     """Part of a list and where the next part begins."""
@@ -227,6 +244,7 @@ class Surroundings(Word, frozen=True, kw_only=True):
     ]  # raises PayloadError if no alert of a body can be used; may take seconds
     newest_row: Callable[[], int]  # of the inbox, from memory
     ready: Callable[[], Awaitable[str]]  # "" when intake can commit, else why not
+    audit: Audit
     reload: Callable[[], Awaitable[Reloaded]]
     health: Callable[[str], Health]  # as a tenant may see it
     metrics: Callable[[], bytes]  # in Prometheus' text format

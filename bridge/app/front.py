@@ -28,6 +28,7 @@ from datetime import UTC, datetime
 from bridge.api import Api, Reloaded, Surroundings
 from bridge.app.address import point_at
 from bridge.app.admitting import Admitting
+from bridge.app.auditing import AuditLog
 from bridge.app.beginning import make_folder, start_inbox
 from bridge.app.changing import in_force, later
 from bridge.app.chores import Chores, clock_us
@@ -260,6 +261,7 @@ class Front:
             check=check_usable,
             newest_row=lambda: self.inbox.newest_id,
             ready=self._why_not_ready,
+            audit=AuditLog(self.settings.data_dir, wall=time.time, keep_s=lambda: self.settings.audit_s),
             reload=self.reload,
             health=lambda tenant: health_of(tenant, self.settings, self.telemetry, self.troubles),
             metrics=self.telemetry.render,

@@ -15,10 +15,10 @@ be one more file.
 
 from __future__ import annotations
 
-import fcntl
 import getpass
 import os
 import secrets
+import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,8 @@ from typing import Any, get_args
 import msgspec
 
 from bridge import config
+from bridge.app.appending import append, hand_over, sync_folder
+from bridge.app.auditing import AuditLog
 from bridge.app.beginning import make_folder
 from bridge.app.kinds import known_kinds
 from bridge.auth import Denied, Grant, KeysNeeded, Role, Verified, Verifier
@@ -36,6 +38,8 @@ from bridge.model import Word
 KEY, RECORD = "token.key", "tokens.jsonl"
 ISSUER = "tocsin"
 ROLES: tuple[Role, ...] = get_args(Role)
+#: A command does not know how long the audit log is kept, and deletes nothing of it.
+LONGEST_S = 10 * 365 * 86_400.0
 _HEX = 64  # digits of a key: 256 bits
 
 
@@ -84,7 +88,7 @@ def mint(folder: Path, *, tenant: str, role: Role, now: datetime, until: datetim
         "iat": int(now.timestamp()), "exp": int(until.timestamp()),
     }  # fmt: skip
     token = jwt.encode(claims, _own_key(folder), "HS256")
-    _append(folder, _Line(at=now, by=found.by, minted=found))
+    _append(folder, _Line(at=now, by=found.by, minted=found), "token_minted", found)
     return token, found
 
 
@@ -100,7 +104,7 @@ def revoke(folder: Path, token: str, *, now: datetime) -> MintedToken:
         raise RefusedError(f"no token has the id {token}; `tocsin token list` lists them")
     if known[token].revoked_at is not None:
         raise RefusedError(f"the token {token} is revoked already")
-    _append(folder, _Line(at=now, by=_who(), revoked=token))
+    _append(folder, _Line(at=now, by=_who(), revoked=token), "token_revoked", known[token])
     return msgspec.structs.replace(known[token], revoked_at=now)
 
 
@@ -203,7 +207,8 @@ def _own_key(folder: Path) -> str:
                 pass
             finally:
                 fresh.unlink()
-            _sync(folder)
+            hand_over(path)
+            sync_folder(folder)
         return _read_key(folder)
     except OSError as error:
         raise StorageError(f"{path} cannot be read or made: {error.strerror}") from error
@@ -216,31 +221,18 @@ def _read_key(folder: Path) -> str:
     return key
 
 
-def _append(folder: Path, line: _Line) -> None:
-    path = folder / RECORD
+def _append(folder: Path, line: _Line, action: str, token: MintedToken) -> None:
+    """Write a line of the record, and before that what is done in the audit log."""
+    log = AuditLog(folder, wall=time.time, keep_s=lambda: LONGEST_S)
+    after = {"role": token.role, "expires_at": token.expires_at}
+    log.write(
+        {"tenant": token.tenant, "actor": f"user {line.by}", "role": None, "peer": None, "action": action,
+         "target": token.id, "asked": None, "before": None, "done": True, "after": after}
+    )  # fmt: skip
     try:
-        is_new = not path.exists()
-        with os.fdopen(
-            os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+b", buffering=0
-        ) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            size = file.seek(0, os.SEEK_END)
-            is_torn = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
-            file.write(b"\n" * is_torn + msgspec.json.encode(line) + b"\n")
-            os.fsync(file.fileno())
-        if is_new:
-            _sync(folder)
+        append(folder / RECORD, msgspec.json.encode(line))
     except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def _sync(folder: Path) -> None:
-    """Bring the names of a directory to the disk."""
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+        raise StorageError(f"{folder / RECORD} cannot be written: {error.strerror}") from error
 
 
 def _mark(path: Path) -> tuple[int, int, int]:

@@ -191,6 +191,7 @@ def _settings(
         history_s=retention.history_s,
         incidents_s=retention.incidents_s,
         quarantine_s=retention.quarantine_s,
+        audit_s=retention.audit_s,
         log_level=parts.section("log", Log).level,
         notes=checks.notes(kinds) + topology.notes,
     )

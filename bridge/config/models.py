@@ -354,6 +354,11 @@ class Retention(Section):
         alias="quarantine",
         description="Alerts and bodies that could not be used.",
     )
+    audit_s: LongerDuration = Field(
+        default=365 * 86400.0,
+        alias="audit",
+        description="Who changed what; a month is deleted once all of it is older.",
+    )
 
 
 class Log(Section):

@@ -187,6 +187,7 @@ class Settings:
     history_s: float
     incidents_s: float
     quarantine_s: float
+    audit_s: float
     log_level: LogLevel
     notes: tuple[str, ...] = ()  # what is allowed and still looks like a mistake, with its place
 
