@@ -227,7 +227,7 @@ def test_a_bad_value_of_the_tests_own_variable_is_one_line(tmp_path: Path):
     assert "TOCSIN_TEST_SILENCE_S: must be a whole number of seconds" in done.stderr
 
 
-def test_the_front_loads_no_model_library_and_no_numpy():
+def test_the_front_loads_no_model_library_no_numpy_and_no_cryptography():
     code = "import sys, bridge.app.running as r, bridge.jobs; r.known_kinds(); print(sorted({n.partition('.')[0] for n in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     heavy = {
@@ -237,6 +237,8 @@ def test_the_front_loads_no_model_library_and_no_numpy():
         "sentence_transformers",
         "transformers",
         "numpy",
+        "jwt",
+        "cryptography",
         "scipy",
         "pandas",
     }
