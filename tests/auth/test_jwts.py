@@ -53,7 +53,7 @@ def test_a_token_of_the_issuer_is_good(algorithm):
     "bad",
     [
         {"lasts_s": -31},  # expired, past the leeway
-        {"nbf": int(time.time()) + 600},
+        {"nbf": 9_999_999_999},
         {"exp": None},
         {"exp": "soon"},
         {"iss": None},
