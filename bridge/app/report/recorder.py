@@ -24,7 +24,7 @@ from bridge.analysis.forecast.targets import Target
 from bridge.analysis.forecast.trust import Trust
 from bridge.analysis.watching import Alarm
 from bridge.app.recordings import Recorded
-from bridge.model import Event, EventKind, RowKind
+from bridge.model import WEBHOOK_KINDS, Event, EventKind
 from bridge.pipeline import Outcome, Sampled
 
 HOUR_S = 3600
@@ -158,7 +158,7 @@ class Recorder:
         for line in lines:
             if line.tenant:
                 self.tenants.add(line.tenant)
-            if line.kind is RowKind.WEBHOOK:
+            if line.kind in WEBHOOK_KINDS:
                 hour = hour_of(line.received_at)
                 self.webhooks[hour] += 1
                 self.alerts[hour] += line.alerts
