@@ -63,6 +63,7 @@ class RowKind(StrEnum):
     FOUND = "found"  # what all Alertmanagers of a source list, asked through their API
     RECORDED = "recorded"  # the bytes that Alertmanager's event recorder sent
     SAMPLES = "samples"  # values of a configured Prometheus series: `analysis.samples`
+    REVIEWS = "reviews"  # which detectors speak for series from here on: `analysis.reviewing`
     REPLAYED = "replayed"  # an entry of the quarantine was sent again; changes nothing that is thought
 
 

@@ -43,4 +43,4 @@ def test_a_forest_speaks_from_its_first_fit_on() -> None:
 def test_a_review_changes_who_speaks_by_what_was_seen() -> None:
     scorer = Reviewed(1, with_trials=False)
     play(scorer, np.random.default_rng(3).poisson(0.1, ROWS).astype(float))
-    assert scorer.bank.model(0) == "counts"
+    assert scorer.standings[0].model == "counts"

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import reviewed
 import timeline
 from hypothesis import strategies as st
 from linkers import LINKERS
@@ -97,6 +98,22 @@ PAUSES = (0.0, 0.0, 0.0, 0.0, 0.001, 1.0, 1.0, 1.0, 2.5, 2.5, 2.5, 5.0, 5.0, 5.0
 #: startsAt of a firing, from when it is received; None is the beginning, which never changes.
 STARTS = (0.0, 0.0, -10.0, -600.0, 60.0, None, None)
 ENDS = (0.0, 0.0, -20.0, -3600.0, 45.0)
+
+
+#: Reviews of series that may be there, as they are or not any more, and of one that never was.
+REVIEWS = tuple(
+    reviewed.told(
+        *(
+            reviewed.review(name, model, lived=lived, tick=int(timeline.START.timestamp()) + 120, is_new=is_new)
+            for name in ('load{service="shop"}', 'load{service="pay"}', "none")
+        ),
+        fit=fit,
+    )
+    for fit, (model, lived, is_new) in enumerate(
+        (("shape", 1, True), ("isolation-forest", 2, True), ("isolation-forest", 2, False), ("counts", 3, True),
+         ("spot", 4, True), ("autoencoder", 1, False), ("isolation-forest", 0, True)), 1,
+    )
+)  # fmt: skip
 
 
 def _alert(
@@ -193,6 +210,7 @@ _kinds: dict[str, st.SearchStrategy[tuple[Any, ...]]] = {
     "topology": st.tuples(st.just(RowKind.TOPOLOGY), st.sampled_from(CHARTS)),
     "linker": st.tuples(st.just(RowKind.LINKER), st.sampled_from(LINKERS)),
     "samples": _samples,
+    "reviews": st.tuples(st.just(RowKind.REVIEWS), st.sampled_from(REVIEWS)),
 }
 _steps = st.tuples(
     st.sampled_from(PAUSES),
@@ -204,6 +222,7 @@ _steps = st.tuples(
         + ("found",) * 5
         + ("settings",) * 3
         + ("linker",) * 3
+        + ("reviews",) * 3
         + ("topology", "samples", "samples")
         + tuple(_kinds)
     ).flatmap(_kinds.__getitem__),
@@ -275,7 +294,7 @@ def _body(at: datetime, kind: RowKind, *given: Any) -> bytes:
             return json.dumps({"model_free": given[0]}).encode()
         case RowKind.SETTINGS | RowKind.TOPOLOGY:
             return msgspec.json.encode(given[0])
-        case RowKind.LINKER | RowKind.CLOCK:
+        case RowKind.LINKER | RowKind.REVIEWS | RowKind.CLOCK:
             return given[0] if given else b""
 
 

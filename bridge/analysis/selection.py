@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from bridge.analysis.champions import Standing, word_against
 from bridge.analysis.characteristics import Characteristics
 from bridge.analysis.detectors.counts import CountsBank
 from bridge.analysis.detectors.shape import ShapeBank
@@ -44,8 +45,6 @@ CLEARLY = 0.1  # by which one autocorrelation is more than another
 SHAPE_STEPS = 24
 
 MARGIN, WINS = 0.25, 3
-#: What feedback can take off a worth at most, and how many words are assumed to have been good ones.
-WORST_WORD, PRIOR_WORDS = 0.3, 4.0
 
 
 class Choice(Word, frozen=True, kw_only=True):
@@ -53,20 +52,6 @@ class Choice(Word, frozen=True, kw_only=True):
 
     model: str
     reason: str
-
-
-class Standing(Word, frozen=True, kw_only=True):
-    """Who speaks for a series, and what is known of that."""
-
-    model: str
-    reason: str
-    since_tick: int
-    is_won: bool = False  # in trials; else it is what the class begins with
-    challenger: str = ""
-    wins: int = 0  # of the challenger, in a row
-    trials: int = 0
-    useful: int = 0  # what people said of this model's alarms on this series
-    false_alarms: int = 0
 
 
 def classed(series: Characteristics) -> Choice:
@@ -141,19 +126,6 @@ def found_words(trial: Trial, model: str) -> str:
     """Return what a model found in a trial, in words."""
     found = next((one.found for one in trial.tried if one.model == model), {})
     return "found " + ", ".join(f"{share:.0%} of {kind}s" for kind, share in found.items())
-
-
-def word_against(standing: Standing) -> float:
-    """Return what people's words take off the worth of the champion, 0..`WORST_WORD`."""
-    said = standing.useful + standing.false_alarms + PRIOR_WORDS
-    return WORST_WORD * standing.false_alarms / said
-
-
-def heard(standing: Standing, *, useful: bool) -> Standing:
-    """Return the standing after a person called an alarm of the champion useful, or false."""
-    if useful:
-        return replace(standing, useful=standing.useful + 1)
-    return replace(standing, false_alarms=standing.false_alarms + 1)
 
 
 def threshold(false_alarms_per_week: float, points_per_week: float, series: int = 1) -> float:

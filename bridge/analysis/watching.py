@@ -17,11 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from datetime import datetime
+from hashlib import blake2b
 
 import msgspec
 from msgspec.structs import replace
 
-from bridge.model import Word
+from bridge.analysis.champions import Standing
+from bridge.model import OWN_SOURCE, Word
 
 WEEK_S = 7 * 86_400.0
 
@@ -68,15 +70,20 @@ class Measured(Word, frozen=True, kw_only=True):
     last_alarm: Alarm | None = None  # the newest, as it was last seen
     last_alarm_s: float = 0.0  # when, in the time of samples
     score: float | None = None  # of the newest value; None while its detector warms up
-    zeros: int = 0  # of the values
-    whole: int = 0  # values that are whole numbers and not below 0
+    standing: Standing  # its detector, and why that one
     is_settled: bool = False  # enough was seen to choose its detector
-    model: str = ""  # its detector
-    reason: str = ""  # why that one
+    is_busy: bool = False  # among those whose detector is reviewed, for which much is remembered
+    reviewed_at: datetime | None = None  # when a review was asked for last
     #: When it was strange beyond the budget (epoch s) and how much, newest last: `often`.
     crossings: tuple[tuple[float, float], ...] = ()
-    #: What its detector has learned since what it knows was stored as a whole: when and what, oldest first.
-    learned: tuple[tuple[float, float], ...] = ()
+    #: What its detector has learned since what it knows was stored as a whole: when (epoch s), what, and whether it was
+    #: too strange to be learned from as it is; oldest first.
+    learned: tuple[tuple[float, float, bool], ...] = ()
+
+    @property
+    def has_history(self) -> bool:
+        """Whether its newest values are remembered: to choose its detector by, or to review it."""
+        return self.is_busy or not self.is_settled
 
 
 def is_far(alarm: Alarm, value: float) -> bool | None:
@@ -132,6 +139,11 @@ def said_of_chance(expected_a_week: float) -> str:
 def alarm_of(name: str) -> str:
     """Return the name under which a series of samples has its alarm."""
     return f"samples {name}"
+
+
+def alert_key(name: str) -> tuple[str, str]:
+    """Return the source and the fingerprint of the alert of what has its alarm under `name`."""
+    return OWN_SOURCE, blake2b(f"anomaly\n{name}".encode(), digest_size=8).hexdigest()
 
 
 def name_of(query: str, labels: Mapping[str, str]) -> str:

@@ -22,6 +22,7 @@ import msgspec
 from bridge import pipeline
 from bridge.analysis.families import EncodeAsk, FitAsk
 from bridge.analysis.gate import LinkAsk
+from bridge.analysis.reviewing import ReviewAsk
 from bridge.analysis.settings import WAYS
 from bridge.analysis.verdicts import in_force
 from bridge.app.models import GaveUp, ModelRow, ModelsProcess
@@ -135,6 +136,7 @@ class LateModels:
         self._given_up: set[str] = set()  # ids of templates
         self._given_up_fits: dict[str, int] = {}  # the newest of each tenant
         self._given_up_links: dict[str, int] = {}
+        self._given_up_reviews: dict[str, int] = {}
         self._up = False
         self.wanted = False
 
@@ -174,6 +176,10 @@ class LateModels:
                 pass
             case LinkAsk():
                 self._process.submit_link(ask)
+            case ReviewAsk() if ask.fit == self._given_up_reviews.get(ask.tenant):
+                pass
+            case ReviewAsk():
+                self._process.submit_review(ask)
 
     def answers(self) -> Iterator[ModelRow]:
         """Return what is finished; say when the models come up, die, or cannot be loaded."""
@@ -195,8 +201,8 @@ class LateModels:
     def _gave_up(self, result: GaveUp) -> None:
         self._given_up.update(result.templates)
         if result.fit is not None:
-            given_up = self._given_up_links if result.asked == "link" else self._given_up_fits
-            given_up[result.tenant] = result.fit
+            others = {"link": self._given_up_links, "review": self._given_up_reviews}
+            others.get(result.asked, self._given_up_fits)[result.tenant] = result.fit
         logger.warning(
             "The models gave something up: %s.",
             result.reason,

@@ -18,8 +18,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -32,13 +31,11 @@ import msgspec
 from bridge import encoder
 from bridge.analysis.families import FitAsk
 from bridge.analysis.gate import LinkAsk
+from bridge.analysis.reviewing import ReviewAsk
 from bridge.app import models_child as child
+from bridge.app.models_queue import CHUNK, Encode, Fit, Job, Link, Load, Predict, Queue, Review
 from bridge.model import RowKind, Template, Word
 
-Templates = tuple[Template, ...]
-
-#: Texts in one call of the child: at 10 to 25 ms each, vectors come every quarter of a second.
-CHUNK = 16
 #: Texts of one tenant that may wait; more are refused, so that a flood of texts cannot fill the memory.
 MAX_WAITING = 20_000
 #: Vectors younger than the last fit that are kept per tenant, to be placed in the next one.
@@ -46,7 +43,14 @@ MAX_FRESH = 5_000
 #: Deaths of the child after which the item it was busy with is given up on.
 MAX_DEATHS = 2
 #: How long the child may be busy with one job before it is taken for hung, seconds. It is niced: be patient.
-DEADLINES_S = {"load": 300.0, "encode": 120.0, "predict": 120.0, "fit": 1800.0, "link": 1800.0}
+DEADLINES_S = {
+    "load": 300.0,
+    "encode": 120.0,
+    "predict": 120.0,
+    "fit": 1800.0,
+    "link": 1800.0,
+    "review": 1800.0,
+}
 #: Pause before the child is started again after it failed to load, doubled each time, seconds.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 300.0
 
@@ -55,7 +59,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 300.0
 
 
 class ModelRow(Word, frozen=True, kw_only=True):
-    """A finished result, ready to become an inbox row of `kind` VECTORS, FAMILIES or LINKER with `body` (JSON)."""
+    """A finished result, ready to become an inbox row with `body` (JSON); `kind` is one that only models tell."""
 
     tenant: str
     kind: RowKind
@@ -66,113 +70,13 @@ class GaveUp(Word, frozen=True, kw_only=True):
     """Something that will not be done. After a failed "load" nothing works; it is tried again and again."""
 
     tenant: str
-    asked: Literal["load", "encode", "fit", "predict", "link"]
+    asked: Literal["load", "encode", "fit", "predict", "link", "review"]
     templates: tuple[str, ...]  # ids of those that were to be encoded or predicted
     reason: str
-    fit: int | None = None  # the number of a fit, or of a linker, that was asked for
+    fit: int | None = None  # the number of a fit, a linker or reviews that were asked for
 
 
 Result = ModelRow | GaveUp
-
-
-# ---- the queue -------------------------------------------------------------------------------------------
-
-
-class _Encode(Word, frozen=True, kw_only=True):
-    tenant: str
-    templates: Templates
-    deaths: int = 0
-    asked: Literal["encode"] = "encode"
-
-
-class _Predict(Word, frozen=True, kw_only=True):
-    tenant: str
-    templates: child.Vectors
-    deaths: int = 0
-    asked: Literal["predict"] = "predict"
-
-
-class _Fit(Word, frozen=True, kw_only=True):
-    tenant: str
-    ask: FitAsk
-    again: bool = False  # makes a lost model anew; its answer is known already
-    deaths: int = 0
-    asked: Literal["fit"] = "fit"
-
-
-class _Link(Word, frozen=True, kw_only=True):
-    tenant: str
-    ask: LinkAsk
-    deaths: int = 0
-    asked: Literal["link"] = "link"
-
-
-class _Load(Word, frozen=True, kw_only=True):
-    tenant: str = ""
-    deaths: int = 0
-    asked: Literal["load"] = "load"
-
-
-_Job = _Encode | _Predict | _Fit | _Link | _Load
-
-
-class _Queue:
-    """Jobs in order per tenant; tenants take turns."""
-
-    def __init__(self) -> None:
-        self._jobs: OrderedDict[str, deque[_Job]] = OrderedDict()
-
-    def texts(self, *tenants: str) -> int:
-        """Return how many texts of some tenants, or of all, wait to be encoded."""
-        queues = [self._jobs.get(tenant, deque()) for tenant in tenants] if tenants else self._jobs.values()
-        return sum(len(job.templates) for jobs in queues for job in jobs if isinstance(job, _Encode))
-
-    def __len__(self) -> int:
-        return sum(map(len, self._jobs.values()))
-
-    def put(self, job: _Job) -> None:
-        """Add a job behind the tenant's others; a fit takes the place of one of its kind that still waits."""
-        jobs = self._jobs.setdefault(job.tenant, deque())
-        if isinstance(job, _Fit):
-            jobs = self._jobs[job.tenant] = deque(
-                waiting for waiting in jobs if not isinstance(waiting, _Fit) or waiting.again
-            )
-        if isinstance(job, _Link):
-            jobs = self._jobs[job.tenant] = deque(w for w in jobs if not isinstance(w, _Link))
-        jobs.append(job)
-
-    def put_first(self, jobs: Sequence[_Job]) -> None:
-        """Add jobs of one tenant that come next of all, in this order."""
-        for job in reversed(jobs):
-            self._jobs.setdefault(job.tenant, deque()).appendleft(job)
-            self._jobs.move_to_end(job.tenant, last=False)
-
-    def take_open_chunk(self, tenant: str) -> Templates:
-        """Take back what waits last of `tenant` if it is a chunk of texts with room for more; else ()."""
-        jobs = self._jobs.get(tenant)
-        if (
-            not jobs
-            or not isinstance(jobs[-1], _Encode)
-            or len(jobs[-1].templates) >= CHUNK
-            or jobs[-1].deaths
-        ):
-            return ()
-        job = jobs.pop()
-        if not jobs:
-            del self._jobs[tenant]
-        return job.templates if isinstance(job, _Encode) else ()
-
-    def take(self, *, texts: bool = True) -> _Job | None:
-        """Return the next job and move its tenant behind the others; without `texts` none that encodes."""
-        ready = (tenant for tenant, jobs in self._jobs.items() if texts or not isinstance(jobs[0], _Encode))
-        tenant = next(ready, None)
-        if tenant is None:
-            return None
-        jobs = self._jobs.pop(tenant)
-        job = jobs.popleft()
-        if jobs:
-            self._jobs[tenant] = jobs
-        return job
 
 
 # ---- the owner -------------------------------------------------------------------------------------------
@@ -199,12 +103,12 @@ class ModelsProcess:
             load: Makes another encoder, in the child; must be picklable.
         """
         self._load: child.Loader = load or partial(encoder.load, folder)
-        self._queue = _Queue()
+        self._queue = Queue()
         self._asks: dict[str, FitAsk] = {}  # what the fit in force was made of
         self._fresh: dict[str, dict[str, bytes]] = {}  # vectors made since the last fit was asked for
         self._executor: ProcessPoolExecutor | None = None
         self._context = _Context()
-        self._running: tuple[_Job, Future[Any], float] | None = None
+        self._running: tuple[Job, Future[Any], float] | None = None
         self._model = ""
         self._failed_loads = 0
         self._start_at_s = 0.0  # on the monotonic clock
@@ -235,16 +139,20 @@ class ModelsProcess:
             return False
         asked = self._queue.take_open_chunk(tenant) + asked
         for start in range(0, len(asked), CHUNK):
-            self._queue.put(_Encode(tenant=tenant, templates=asked[start : start + CHUNK]))
+            self._queue.put(Encode(tenant=tenant, templates=asked[start : start + CHUNK]))
         return True
 
     def submit_fit(self, ask: FitAsk) -> None:
         """Ask for families. Replaces a fit of this tenant that has not begun."""
-        self._queue.put(_Fit(tenant=ask.tenant, ask=ask))
+        self._queue.put(Fit(tenant=ask.tenant, ask=ask))
 
     def submit_link(self, ask: LinkAsk) -> None:
         """Ask for a linker. Replaces one of this tenant that has not begun."""
-        self._queue.put(_Link(tenant=ask.tenant, ask=ask))
+        self._queue.put(Link(tenant=ask.tenant, ask=ask))
+
+    def submit_review(self, ask: ReviewAsk) -> None:
+        """Ask for reviews of detectors. Replaces those of this tenant that have not begun."""
+        self._queue.put(Review(tenant=ask.tenant, ask=ask))
 
     def poll(self) -> list[Result]:
         """Return what was finished since the last call, per tenant in the order asked; start what is next."""
@@ -288,30 +196,32 @@ class ModelsProcess:
             future.set_exception(error)
         self._running = (job, future, now_s + DEADLINES_S[job.asked])
 
-    def _next(self, now_s: float) -> _Job | None:
+    def _next(self, now_s: float) -> Job | None:
         """Return what is done next. The model is loaded once a text waits for it, or there is nothing else to do."""
         if self._model:
             return self._queue.take()
         if now_s >= self._start_at_s and (self._queue.texts() or not len(self._queue)):
-            return _Load()
+            return Load()
         return self._queue.take(texts=False)
 
-    def _call(self, job: _Job) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
+    def _call(self, job: Job) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
         """Return the child's function and its arguments; None where there is nothing to do any more."""
         match job:
-            case _Load():
+            case Load():
                 return child.load_encoder, (self._load,)
-            case _Encode():
+            case Encode():
                 return child.encode_texts, ([template.text for template in job.templates],)
-            case _Fit():
+            case Fit():
                 return child.fit_families, (job.ask,)
-            case _Link():
+            case Link():
                 return child.fit_linker, (job.ask,)
-            case _Predict():
+            case Review():
+                return child.review_detectors, (job.ask,)
+            case Predict():
                 ask = self._asks.get(job.tenant)
                 return None if ask is None else (child.predict_families, (job.tenant, ask.fit, job.templates))
 
-    def _settle(self, job: _Job, future: Future[Any]) -> list[Result]:
+    def _settle(self, job: Job, future: Future[Any]) -> list[Result]:
         try:
             answer = future.result()
         except BrokenProcessPool:
@@ -319,32 +229,34 @@ class ModelsProcess:
         except Exception as error:  # noqa: BLE001  (whatever a library raises over there)
             return self._after_error(job, f"{type(error).__name__}: {error}"[:300])
         match job:
-            case _Load():
+            case Load():
                 self._model, self._failed_loads = answer, 0
                 return []
-            case _Encode():
+            case Encode():
                 return [self._encoded(job, answer)]
-            case _Fit():
+            case Fit():
                 return self._fitted(job, answer)
-            case _Link():
+            case Link():
                 return [ModelRow(tenant=job.tenant, kind=RowKind.LINKER, body=answer.decode())]
-            case _Predict():
+            case Review():
+                return [ModelRow(tenant=job.tenant, kind=RowKind.REVIEWS, body=answer.decode())]
+            case Predict():
                 return self._predicted(job, answer)
 
     # -- when it went well
 
-    def _encoded(self, job: _Encode, vectors: list[bytes]) -> ModelRow:
+    def _encoded(self, job: Encode, vectors: list[bytes]) -> ModelRow:
         made = {template.id: vector for template, vector in zip(job.templates, vectors, strict=True)}
         fresh = self._fresh.setdefault(job.tenant, {})
         fresh.update(made)
         while len(fresh) > MAX_FRESH:
             del fresh[next(iter(fresh))]
         if job.tenant in self._asks:
-            self._queue.put_first([_Predict(tenant=job.tenant, templates=tuple(made.items()))])
+            self._queue.put_first([Predict(tenant=job.tenant, templates=tuple(made.items()))])
         told = {template_id: base64.b64encode(vector).decode() for template_id, vector in made.items()}
         return _row(job.tenant, RowKind.VECTORS, {"model": self._model, "vectors": told})
 
-    def _fitted(self, job: _Fit, assign: dict[str, str]) -> list[Result]:
+    def _fitted(self, job: Fit, assign: dict[str, str]) -> list[Result]:
         if job.again:
             return []
         self._asks[job.tenant] = job.ask
@@ -353,50 +265,50 @@ class ModelsProcess:
         self._fresh[job.tenant] = fresh
         left = tuple(fresh.items())
         parts = [left[start : start + CHUNK] for start in range(0, len(left), CHUNK)]
-        self._queue.put_first([_Predict(tenant=job.tenant, templates=part) for part in parts])
+        self._queue.put_first([Predict(tenant=job.tenant, templates=part) for part in parts])
         return [_row(job.tenant, RowKind.FAMILIES, {"fit": job.ask.fit, "assign": assign})]
 
-    def _predicted(self, job: _Predict, assign: dict[str, str] | None) -> list[Result]:
+    def _predicted(self, job: Predict, assign: dict[str, str] | None) -> list[Result]:
         ask = self._asks[job.tenant]
         if assign is None:  # a new child, or one that made room for other tenants
-            self._queue.put_first([_Fit(tenant=job.tenant, ask=ask, again=True), job])
+            self._queue.put_first([Fit(tenant=job.tenant, ask=ask, again=True), job])
             return []
         return [_row(job.tenant, RowKind.FAMILIES, {"fit": ask.fit, "assign": assign})]
 
     # -- when it did not
 
-    def _after_death(self, job: _Job) -> list[Result]:
+    def _after_death(self, job: Job) -> list[Result]:
         self.deaths += 1
         self._stop_child()
         job = msgspec.structs.replace(job, deaths=job.deaths + 1)
-        if isinstance(job, _Load) or job.deaths >= MAX_DEATHS:
+        if isinstance(job, Load) or job.deaths >= MAX_DEATHS:
             return self._give_up(job, f"the models' process died {job.deaths} times over it")
         self._queue.put_first(_single(job))
         return []
 
-    def _after_error(self, job: _Job, reason: str) -> list[Result]:
+    def _after_error(self, job: Job, reason: str) -> list[Result]:
         parts = _single(job)
         if len(parts) > 1:
             self._queue.put_first(parts)
             return []
         return self._give_up(job, reason)
 
-    def _give_up(self, job: _Job, reason: str) -> list[Result]:
+    def _give_up(self, job: Job, reason: str) -> list[Result]:
         ids: tuple[str, ...] = ()
         fit: int | None = None
         match job:
-            case _Load():
+            case Load():
                 pause_s = min(FIRST_PAUSE_S * 2**self._failed_loads, LONGEST_PAUSE_S)
                 self._start_at_s = time.monotonic() + pause_s
                 self._failed_loads += 1
                 self._stop_child()
-            case _Encode():
+            case Encode():
                 ids = tuple(template.id for template in job.templates)
-            case _Predict():
+            case Predict():
                 ids = tuple(template_id for template_id, _ in job.templates)
-            case _Fit() if job.again:
+            case Fit() if job.again:
                 self._asks.pop(job.tenant, None)  # there is no model to predict with until the next fit
-            case _Fit() | _Link():
+            case Fit() | Link() | Review():
                 fit = job.ask.fit
         return [GaveUp(tenant=job.tenant, asked=job.asked, templates=ids, reason=reason, fit=fit)]
 
@@ -417,9 +329,9 @@ class ModelsProcess:
         self._executor, self._context, self._model = None, _Context(), ""
 
 
-def _single(job: _Job) -> list[_Job]:
+def _single(job: Job) -> list[Job]:
     """Return one job per text, so that one bad text does not take others with it."""
-    if isinstance(job, _Encode | _Predict):
+    if isinstance(job, Encode | Predict):
         return [msgspec.structs.replace(job, templates=(template,)) for template in job.templates]
     return [job]
 

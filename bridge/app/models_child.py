@@ -17,9 +17,10 @@ from multiprocessing import parent_process
 from multiprocessing.connection import wait
 
 from bridge import encoder
-from bridge.analysis import families, gate
+from bridge.analysis import families, gate, reviewing
 from bridge.analysis.families import FitAsk
 from bridge.analysis.gate import LinkAsk, linker_row
+from bridge.analysis.reviewing import ReviewAsk
 from bridge.errors import ConfigError
 from bridge.ports import Encoder
 
@@ -90,6 +91,11 @@ def fit_families(ask: FitAsk) -> dict[str, str]:
 def fit_linker(ask: LinkAsk) -> bytes:
     """Learn to link and examine what was learned; return the body of the row that brings it."""
     return linker_row(gate.fit(ask))
+
+
+def review_detectors(ask: ReviewAsk) -> bytes:
+    """Review which detectors speak for series; return the body of the row that says so."""
+    return reviewing.told(reviewing.answered(ask))
 
 
 def predict_families(tenant: str, fit: int, templates: Vectors) -> dict[str, str] | None:

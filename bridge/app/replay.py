@@ -33,6 +33,7 @@ from bridge import pipeline
 from bridge.analysis.families import FitAsk
 from bridge.analysis.feedback import ActionState
 from bridge.analysis.gate import LinkAsk
+from bridge.analysis.reviewing import ReviewAsk
 from bridge.analysis.settings import AnalysisSettings
 from bridge.analysis.topology import Chart
 from bridge.app import feedback, report
@@ -51,7 +52,7 @@ from bridge.storage.seeding import seed
 from bridge.storage.state import StateStore
 
 #: What only somebody's live thinking tells.
-TOLD_KINDS = frozenset({RowKind.VECTORS, RowKind.FAMILIES, RowKind.LINKER, RowKind.MODE})
+TOLD_KINDS = frozenset({RowKind.VECTORS, RowKind.FAMILIES, RowKind.LINKER, RowKind.REVIEWS, RowKind.MODE})
 #: How many faults of one file, and how many rows set aside, are told one by one: a wrong file has thousands.
 FAULTS_TOLD = 10
 #: Unpacked, what a batch may hold; one line may be larger.
@@ -120,6 +121,7 @@ class Models:
         self._encoded = frozenset[str]().union(*(each.encoded for each in surveys))
         self._fitted = any(RowKind.FAMILIES in each.kinds for each in surveys)
         self._linked = any(RowKind.LINKER in each.kinds for each in surveys)
+        self._reviewed = any(RowKind.REVIEWS in each.kinds for each in surveys)
         self._process = ModelsProcess()
         self._failed = False
 
@@ -130,6 +132,9 @@ class Models:
             if isinstance(ask, LinkAsk):
                 if not self._linked:
                     self._process.submit_link(ask)
+            elif isinstance(ask, ReviewAsk):
+                if not self._reviewed:
+                    self._process.submit_review(ask)
             elif not isinstance(ask, FitAsk):
                 wanted = {each.id: each for each in ask.templates if each.id not in self._encoded}
                 templates.setdefault(ask.tenant, {}).update(wanted)

@@ -17,6 +17,7 @@ from bridge.pipeline.desk import Desk
 from bridge.pipeline.fits import fit_ask, ready_templates
 from bridge.pipeline.linkers import link_ask
 from bridge.pipeline.path import Path
+from bridge.pipeline.reviews import review_ask
 from bridge.pipeline.state import TICK_S, Ask, Common, Outcome, State, time_of
 from bridge.pipeline.trace import Sampled, Trace
 
@@ -107,4 +108,6 @@ def outstanding(state: State) -> list[Ask]:
             asks.append(fit_ask(tenant, ready_templates(tenant)))
         if tenant.record.link_asked > tenant.record.link_done:
             asks.append(link_ask(Desk(state, Outcome()), tenant))
+        if tenant.record.review_asked > tenant.record.review_done:
+            asks.append(review_ask(tenant))
     return asks

@@ -10,34 +10,19 @@ but its samples, so that both ways lead to the same bytes.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from bridge.analysis.detectors import Bank
-from bridge.analysis.detectors.counts import CountsBank
-from bridge.analysis.detectors.spot import SpotBank
-from bridge.analysis.watching import Measured
+from bridge.analysis.detectors.believed import Believed
+from bridge.analysis.reviewing import DETECTORS
+from bridge.pipeline.histories import Sample
 
-#: Every detector that a series of samples may have.
-MODELS: dict[str, type[Bank]] = {SpotBank.NAME: SpotBank, CountsBank.NAME: CountsBank}
 #: What is known of a series is stored as a whole once for so many samples.
 WHOLE_EVERY = 32
-#: The detector of a series for which nothing else was chosen, and why.
-USUAL, WHY_USUAL = SpotBank.NAME, "the usual one, until more was seen"
-#: After so many values a series is known well enough to choose; it is chosen for once.
-SETTLED = 200
-#: Zeros among whole numbers from which on a series is mostly silence.
-SPARSE = 0.8
-
-
-def choose(measured: Measured) -> tuple[str, str]:
-    """Return the detector of a series that has settled, and why."""
-    zeros = measured.zeros / measured.values
-    if measured.whole == measured.values and zeros >= SPARSE:
-        return CountsBank.NAME, f"counts, {zeros:.0%} of {measured.values} values zero"
-    return SpotBank.NAME, f"numbers on a scale, {zeros:.0%} of {measured.values} values zero"
 
 
 class Banks:
@@ -56,7 +41,7 @@ class Banks:
             known = None
         bank = self._banks.get(model)
         if bank is None:
-            bank = self._banks[model] = MODELS[model]()
+            bank = self._banks[model] = DETECTORS[model]()
         if known is None:
             free = self._free.setdefault(model, [])
             slot = free.pop() if free else len(bank)
@@ -70,8 +55,15 @@ class Banks:
         if known is not None:
             model, slot = known
             bank = self._banks[model]
-            bank.put(slot, MODELS[model](1).row(0))
+            bank.put(slot, DETECTORS[model](1).row(0))
             self._free.setdefault(model, []).append(slot)
+
+    def take(self, name: str, model: str, fit: bytes) -> None:
+        """Put a fit in force for a series; one of another release changes nothing."""
+        bank, slot = self.place(name, model)
+        if isinstance(bank, Believed):
+            with contextlib.suppress(ValueError):
+                bank.take(slot, fit)
 
     def row(self, name: str, model: str) -> bytes:
         """Return all that its detector knows of a series."""
@@ -99,7 +91,7 @@ class Banks:
                 scores[number] = None if math.isnan(score) else score
         return scores
 
-    def learn_again(self, series: Iterable[tuple[str, str, Sequence[tuple[float, float]]]]) -> None:
+    def learn_again(self, series: Iterable[tuple[str, str, Sequence[Sample]]]) -> None:
         """Learn from the samples that came after the rows of these series (name, model, samples)."""
         left = [each for each in series if each[2]]
         number = 0

@@ -29,6 +29,7 @@ from bridge.pipeline.aging import Aging
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.events import Events
 from bridge.pipeline.regrouping import Regrouping, refusal
+from bridge.pipeline.series import Series
 from bridge.pipeline.state import Tenant
 from bridge.pipeline.undoing import Undoing
 
@@ -63,6 +64,7 @@ class Corrections:
         self._events = events
         self._aging = aging
         self._regrouping = regrouping
+        self._series = Series(desk)
         self._undoing = Undoing(desk, events, aging, regrouping)
         self._kinds: dict[FeedbackKind, Callable[[Tenant, Feedback], Done]] = {
             FeedbackKind.ACK: self._ack,
@@ -150,6 +152,7 @@ class Corrections:
         verdict: Opinion = "useful" if is_useful else "false_alarm"
         groups = self._meant(tenant, told)
         for group in groups:
+            self._series.hear(tenant, group, group.head.verdict, verdict)
             group.head = replace(group.head, verdict=verdict)
             self._desk.touch(tenant, group)
         told_of = tuple(tuple(group.episodes.values()) for group in groups)

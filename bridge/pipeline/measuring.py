@@ -9,7 +9,7 @@ yesterday.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -17,8 +17,12 @@ import numpy as np
 from msgspec.structs import replace
 
 from bridge.analysis import samples
+from bridge.analysis.champions import Standing
+from bridge.analysis.characteristics import characteristics
+from bridge.analysis.detectors.spot import SpotBank
 from bridge.analysis.detectors.surprise import FLAGGED, tail_of
 from bridge.analysis.samples import Line, Samples
+from bridge.analysis.selection import begun
 from bridge.analysis.watching import (
     LONGEST_NAME,
     MAX_MEASURED,
@@ -33,13 +37,22 @@ from bridge.analysis.watching import (
     often,
 )
 from bridge.model import Fault, InboxRow
-from bridge.pipeline.banks import SETTLED, USUAL, WHOLE_EVERY, WHY_USUAL, choose
+from bridge.pipeline.banks import WHOLE_EVERY
 from bridge.pipeline.counts import SHARE, keys_of
 from bridge.pipeline.desk import Desk
-from bridge.pipeline.state import Tenant
+from bridge.pipeline.histories import History, Sample
+from bridge.pipeline.reviews import MAX_BUSY, Reviews
+from bridge.pipeline.series import Series
+from bridge.pipeline.state import Tenant, tick_at
 from bridge.pipeline.trace import Sampled
 from bridge.pipeline.unusual import Unusual, surprise_of
 
+#: The detector of a series of which nothing was seen, and why.
+USUAL, WHY_USUAL = SpotBank.NAME, "the usual one, until more was seen"
+#: After so many values a series is known well enough to choose its detector by what it is like.
+SETTLED = 200
+#: Newest values that a detector which is chosen then begins with.
+WARM = 256
 #: A sample is old that many steps, and that many seconds, after its time.
 OLD_STEPS, OLD_S = 5.0, 600.0
 #: An anomaly is over when nothing strange came for so many steps, and so many seconds.
@@ -66,9 +79,11 @@ class _Strange(NamedTuple):
 class Measuring:
     """Takes samples in."""
 
-    def __init__(self, desk: Desk, unusual: Unusual, step: Callable[[], None]) -> None:
+    def __init__(self, desk: Desk, unusual: Unusual, reviews: Reviews, step: Callable[[], None]) -> None:
         self._desk = desk
+        self._series = Series(desk)
         self._unusual = unusual
+        self._reviews = reviews
         self._step = step
 
     def samples(self, row: InboxRow) -> None:
@@ -87,11 +102,14 @@ class Measuring:
         for at_s, together in groupby(fresh, key=lambda sample: sample.at_s):
             self._step()
             self._take(tenant, at_s, list(together), strange)
-        for name in dict.fromkeys(sample.name for sample in fresh):
-            self._store(tenant, name)
+        names = list(dict.fromkeys(sample.name for sample in fresh))
+        settled = self._settle(tenant, names)
+        for name in names:
+            self._store(tenant, name, is_settled=name in settled)
         for name in sorted({sample.name for sample in fresh}):
             self._look(tenant, name, strange.get(name))
         self._evict(tenant)
+        self._reviews.plan(tenant)
 
     def _fresh(self, tenant: Tenant, told: Samples, line: Line) -> list[_Sample]:
         """Return what is new of a series, each of its times once; a series that is new begins with it."""
@@ -112,10 +130,13 @@ class Measuring:
         if fresh:
             now = self._desk.now
             if known is None:
+                watched = sum(len(each.measured) for each in self._desk.state.tenants.values())
                 known = Measured(
                     query=told.name, labels=line.labels, step_s=told.step_s, since=now, heard_at=now,
-                    newest_s=newest_s, model=USUAL, reason=WHY_USUAL,
+                    newest_s=newest_s, is_busy=watched < MAX_BUSY,
+                    standing=Standing(model=USUAL, reason=WHY_USUAL, since_tick=tick_at(now)),
                 )  # fmt: skip
+                tenant.histories[name] = History()
             tenant.measured[name] = replace(known, step_s=told.step_s, heard_at=now, newest_s=newest_s)
         self._desk.out.count("samples", len(fresh))
         return fresh
@@ -124,7 +145,7 @@ class Measuring:
         self, tenant: Tenant, at_s: float, together: list[_Sample], strange: dict[str, _Strange]
     ) -> None:
         """Ask about samples of one time, and learn from them."""
-        asked = [(sample.name, tenant.measured[sample.name].model) for sample in together]
+        asked = [(sample.name, tenant.measured[sample.name].standing.model) for sample in together]
         scores = tenant.banks.learn(asked, [at_s] * len(asked), [sample.value for sample in together])
         for sample, score in zip(together, scores, strict=True):
             if self._desk.out.trace is not None:
@@ -146,9 +167,11 @@ class Measuring:
             known = replace(known, last_alarm=alarm, last_alarm_s=sample.at_s)
         elif not is_strange:
             lately += LATELY * (max(-1e150, min(1e150, sample.value)) - lately)
-        learned, is_whole = known.learned, sample.value >= 0 and sample.value == math.floor(sample.value)
+        learned = known.learned
         if len(learned) < WHOLE_EVERY:  # from there on it is stored as a whole
-            learned = (*learned, (sample.at_s, sample.value))
+            learned = (*learned, (sample.at_s, sample.value, is_strange))
+        if sample.name in tenant.histories:
+            tenant.histories[sample.name].open.append((sample.at_s, sample.value, is_strange))
         tenant.measured[sample.name] = replace(
             known,
             values=known.values + 1,
@@ -156,8 +179,6 @@ class Measuring:
             score=score,
             lately=lately,
             learned=learned,
-            zeros=known.zeros + (sample.value == 0),
-            whole=known.whole + is_whole,
         )
 
     def _is_news(self, tenant: Tenant, sample: _Sample) -> bool:
@@ -189,7 +210,7 @@ class Measuring:
         known = tenant.measured[name]
         if alarm_of(name) not in tenant.alarms:
             before = often(known, surprise, now.timestamp())
-            self._keep(tenant, name, crossed(known, surprise, now.timestamp()))
+            self._series.keep(tenant, name, crossed(known, surprise, now.timestamp()))
             if before > budget:
                 self._desk.out.count("anomaly:often")
                 return
@@ -204,20 +225,38 @@ class Measuring:
 
     # ---- keeping -------------------------------------------------------------------------------------------
 
-    def _store(self, tenant: Tenant, name: str) -> None:
+    def _store(self, tenant: Tenant, name: str, *, is_settled: bool) -> None:
         """Have a series stored: what its detector knows now and then, else what it learned since."""
         known = tenant.measured[name]
-        if not known.is_settled and known.values >= SETTLED:
-            model, reason = choose(known)
-            known = replace(known, is_settled=True, model=model, reason=reason)
-            tenant.banks.place(name, model)  # another one begins anew
-        if len(known.learned) >= WHOLE_EVERY or known.model != tenant.measured[name].model:
-            known = replace(known, learned=())
-            self._desk.out.bank_rows[tenant.name, name] = tenant.banks.row(name, known.model)
-        self._keep(tenant, name, known)
+        if is_settled or len(known.learned) >= WHOLE_EVERY:
+            self._series.whole(tenant, name, known)
+        else:
+            self._series.keep(tenant, name, known)
 
-    def _keep(self, tenant: Tenant, name: str, known: Measured) -> None:
-        tenant.measured[name] = self._desk.out.measured[tenant.name, name] = known
+    def _settle(self, tenant: Tenant, names: Sequence[str]) -> set[str]:
+        """Let what series are like choose their detectors, once they have enough values; return which have now.
+
+        Another one begins with the newest `WARM` values.
+        """
+        settled: set[str] = set()
+        anew: list[tuple[str, str, list[Sample]]] = []
+        for name in names:
+            known = tenant.measured[name]
+            if known.is_settled or known.values < SETTLED:
+                continue
+            times_s, values, marks = tenant.histories[name].read()
+            standing = begun(characteristics(times_s, values), tick_at(self._desk.now))
+            if standing.model == known.standing.model:
+                standing = replace(known.standing, reason=standing.reason)
+            else:
+                newest = zip(
+                    times_s[-WARM:].tolist(), values[-WARM:].tolist(), marks[-WARM:].tolist(), strict=True
+                )
+                anew.append((name, standing.model, list(newest)))
+            tenant.measured[name] = replace(known, is_settled=True, standing=standing)
+            settled.add(name)
+        tenant.banks.learn_again(anew)
+        return settled
 
     def _evict(self, tenant: Tenant) -> None:
         """Let go of the series that were measured least lately, if there are too many."""
@@ -225,10 +264,7 @@ class Measuring:
         if surplus > 0:
             by_use = sorted(tenant.measured.items(), key=lambda item: (item[1].heard_at, item[0]))
             for name, _ in by_use[:surplus]:
-                del tenant.measured[name]
-                tenant.banks.drop(name)
-                self._desk.out.measured[tenant.name, name] = None
-                self._desk.out.bank_rows[tenant.name, name] = None
+                self._series.drop(tenant, name)
 
     def _refuse(self, why: str, number: int) -> None:
         if number:

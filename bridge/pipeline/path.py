@@ -41,6 +41,7 @@ from bridge.pipeline.measuring import Measuring
 from bridge.pipeline.reclustering import Reclustering
 from bridge.pipeline.reconciling import Reconciling
 from bridge.pipeline.regrouping import Regrouping
+from bridge.pipeline.reviews import Reviews
 from bridge.pipeline.state import EPOCH, Outcome, State, Tenant, Timers, day_of, time_of
 from bridge.pipeline.surges import Surges
 from bridge.pipeline.tidying import tidy
@@ -74,6 +75,7 @@ class Path:
         self._alerts = Alerts(desk, self._gathering, surges, self._linkers, self._counts)
         self._heartbeats = Heartbeats(desk, self._gathering)
         self._fits = Fits(desk, self._gathering)
+        self._reviews = Reviews(desk)
         self._reconciling = Reconciling(desk, self._alerts, self._gathering, self._heartbeats, self._step)
         self._rows: dict[RowKind, Callable[[InboxRow], None]] = {
             RowKind.WEBHOOK: partial(self._webhook, alertmanager.parse),
@@ -90,7 +92,8 @@ class Path:
             RowKind.FEEDBACK: self._feedback,
             RowKind.FOUND: self._reconciling.found,
             RowKind.RECORDED: self._reconciling.recorded,
-            RowKind.SAMPLES: Measuring(desk, self._unusual, self._step).samples,
+            RowKind.SAMPLES: Measuring(desk, self._unusual, self._reviews, self._step).samples,
+            RowKind.REVIEWS: self._reviews.take,
             RowKind.REPLAYED: lambda _row: None,  # the store marks the entry
         }
         self._rings: dict[str, Callable[[Tenant, tuple[str, ...]], None]] = {
@@ -108,6 +111,7 @@ class Path:
             "forecast": self._forecasts.tick,
             "learn": self._linkers.learn,
             "count": self._counts.tick,
+            "review": self._reviews.review,
             "calm": self._unusual.calm,
             "regroup": Reclustering(desk, self._links, regrouping).regroup,
         }
@@ -123,6 +127,7 @@ class Path:
         if day_of(self._desk.now) != day_of(before):
             for tenant in self._desk.tenants():
                 tidy(self._desk, tenant)
+            self._reviews.choose()
         self._rows[row.kind](row)
         self._events.make()
 
@@ -224,3 +229,4 @@ class Path:
         self._links.rearm(tenant)
         self._linkers.rearm(tenant)
         self._forecasts.rearm(tenant)
+        self._reviews.rearm(tenant)

@@ -37,6 +37,7 @@ from bridge.analysis.lessons import Lesson
 from bridge.analysis.precedence import Onset, Order, Pair
 from bridge.analysis.precedents import Precedent
 from bridge.analysis.rarity import Rarity
+from bridge.analysis.reviewing import ReviewAsk
 from bridge.analysis.routing import Router
 from bridge.analysis.settings import AnalysisSettings
 from bridge.analysis.text import TemplateCache
@@ -45,12 +46,13 @@ from bridge.analysis.watching import Alarm, Measured
 from bridge.model import Episode, Event, Suppression, Word
 from bridge.pipeline.arrivals import Arrivals
 from bridge.pipeline.banks import Banks
+from bridge.pipeline.histories import History
 from bridge.pipeline.trace import Trace
 from bridge.pipeline.window import Window
 
 TICK_S = 5
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-Ask = EncodeAsk | FitAsk | LinkAsk
+Ask = EncodeAsk | FitAsk | LinkAsk | ReviewAsk
 #: Labels but for the one that tells the severity.
 Rungs = tuple[tuple[str, str], ...]
 
@@ -108,6 +110,11 @@ class TenantRecord(Word, frozen=True, kw_only=True):
     linked_lessons: tuple[str, ...] = ()  # actions whose lessons it was to learn from
     learn_at: datetime | None = None  # when the next one is asked for
     forecast_at: datetime | None = None  # when the next forecast is made
+    review_at: datetime | None = None  # when it is next looked whose detectors are to be reviewed
+    review_asked: int = 0  # number of the newest reviews that were asked for
+    review_done: int = 0
+    review_since: datetime | None = None  # when they were
+    reviewing: tuple[str, ...] = ()  # the series that they are about
     announced: dict[str, Announced] = msgspec.field(default_factory=dict)  # by aim and name
     advised: dict[str, Advised] = msgspec.field(default_factory=dict)  # by aim and name
     regroup_at: datetime | None = None  # when the open window is clustered anew
@@ -195,6 +202,9 @@ class Outcome:
         self.orders: dict[tuple[str, str, str], Order | None] = {}
         self.measured: dict[tuple[str, str], Measured | None] = {}
         self.bank_rows: dict[tuple[str, str], bytes | None] = {}  # tenant, series: all that a detector knows
+        self.histories: dict[
+            tuple[str, str, int], bytes | None
+        ] = {}  # tenant, series, first sample of a block
         self.counted: dict[tuple[str, str, str], Counted | None] = {}
         self.pending: dict[tuple[str, str, str], Pending | None] = {}  # as it is when it is stored
         self.alarms: dict[tuple[str, str], Alarm | None] = {}
@@ -302,6 +312,7 @@ class Tenant:
         self.rarity = Rarity()
         self.measured: dict[str, Measured] = {}  # series of samples by their names
         self.banks = Banks()  # what detectors know of them
+        self.histories: dict[str, History] = {}  # newest samples of those that are remembered
         self.counted: dict[CountKey, Counted] = {}
         self.pending: dict[CountKey, Pending] = {}
         self.alarms: dict[str, Alarm] = {}  # by the name of what is watched
@@ -332,12 +343,20 @@ class Tenant:
             )
         return self._known_orders[1]
 
-    def adopt_series(self, measured: Mapping[str, Measured], rows: Mapping[str, bytes]) -> None:
-        """Take in the series of samples that were loaded, with what their detectors knew."""
+    def adopt_series(
+        self,
+        measured: Mapping[str, Measured],
+        rows: Mapping[str, bytes],
+        blocks: Mapping[str, Mapping[int, bytes]],
+    ) -> None:
+        """Take in the series of samples that were loaded, with what their detectors knew and their histories."""
         self.measured.update(measured)
         for name, row in rows.items():
-            self.banks.put(name, measured[name].model, row)
-        self.banks.learn_again((name, each.model, each.learned) for name, each in measured.items())
+            self.banks.put(name, measured[name].standing.model, row)
+        self.banks.learn_again((name, each.standing.model, each.learned) for name, each in measured.items())
+        for name, each in measured.items():
+            if each.has_history:
+                self.histories[name] = History(blocks.get(name), each.learned)
 
     def adopt(self, group: Group) -> None:
         """Take in a group that was loaded, with what its episodes are found by."""
@@ -513,8 +532,11 @@ class State:
                 "habits": _listed(tenant.habits),
                 "orders": _listed(tenant.orders),
                 "measured": [
-                    (name, measured, blake2b(tenant.banks.row(name, measured.model)).hexdigest())
+                    (name, measured, blake2b(tenant.banks.row(name, measured.standing.model)).hexdigest())
                     for name, measured in _listed(tenant.measured)
+                ],
+                "histories": [
+                    (name, blake2b(past.stored()).hexdigest()) for name, past in _listed(tenant.histories)
                 ],
                 "counted": _listed(tenant.counted),
                 "pending": _listed(tenant.pending),

@@ -19,6 +19,7 @@ from bridge.pipeline.aging import Aging
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.events import Events
 from bridge.pipeline.regrouping import Regrouping, refusal
+from bridge.pipeline.series import Series
 from bridge.pipeline.state import Tenant
 
 _GROUPING = frozenset({FeedbackKind.MERGE, FeedbackKind.SPLIT, FeedbackKind.MOVE})
@@ -36,6 +37,7 @@ class Undoing:
         self._events = events
         self._aging = aging
         self._regrouping = regrouping
+        self._series = Series(desk)
         self._kinds: dict[FeedbackKind, Callable[[Tenant, Action, Said], Sequence[str]]] = {
             FeedbackKind.ACK: self._acknowledged,
             FeedbackKind.CLOSE: self._closed,
@@ -101,6 +103,7 @@ class Undoing:
         for group in _there(tenant, action):
             others = (each.kind for each in newest_first(tenant.actions, group.head.id))
             verdict: Opinion = next((_VERDICTS[kind] for kind in others if kind in _VERDICTS), "")
+            self._series.hear(tenant, group, group.head.verdict, verdict)
             group.head = replace(group.head, verdict=verdict)
             self._desk.touch(tenant, group)
         return []

@@ -14,16 +14,14 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
-from hashlib import blake2b
 
 from msgspec.structs import replace
 
 from bridge.analysis import entities, linking
 from bridge.analysis.clustering import Newcomer
 from bridge.analysis.families import own_family
-from bridge.analysis.incidents import AlertKey
-from bridge.analysis.watching import ACCEPTED_AFTER_S, Alarm, is_about, said_of_chance
-from bridge.model import OWN_SOURCE, Alert, Episode, IncidentState, Score
+from bridge.analysis.watching import ACCEPTED_AFTER_S, Alarm, alert_key, is_about, said_of_chance
+from bridge.model import Alert, Episode, IncidentState, Score
 from bridge.pipeline.desk import Desk
 from bridge.pipeline.events import Events
 from bridge.pipeline.gathering import Gathering
@@ -80,7 +78,7 @@ class Unusual:
             return
         del tenant.alarms[key[0]]
         self._desk.out.alarms[tenant.name, key[0]] = None
-        self._gathering.end(tenant, _key(key[0]), self._desk.now, why="usual again")
+        self._gathering.end(tenant, alert_key(key[0]), self._desk.now, why="usual again")
 
     def rearm(self, tenant: Tenant) -> None:
         """Arm the end of each anomaly."""
@@ -95,7 +93,7 @@ class Unusual:
         self._desk.arm(tenant, "calm", (name,), alarm.last_at + timedelta(seconds=alarm.hold_s))
 
     def _open(self, tenant: Tenant, name: str, alarm: Alarm) -> None:
-        now, key = self._desk.now, _key(name)
+        now, key = self._desk.now, alert_key(name)
         alert = Alert(
             tenant=tenant.name, source=key[0], fingerprint=key[1], labels=alarm.labels,
             annotations={"summary": f"{alarm.why}: {said_of_chance(alarm.by_chance)}"},
@@ -115,7 +113,7 @@ class Unusual:
 
     def _tell(self, tenant: Tenant, name: str, alarm: Alarm) -> None:
         """Let the incident of an anomaly say how strange it is."""
-        running = tenant.firing.get(_key(name))
+        running = tenant.firing.get(alert_key(name))
         if running is None:
             return
         group = tenant.groups[running[0]]
@@ -134,8 +132,3 @@ class Unusual:
 def surprise_of(tail: float) -> float:
     """Return -log10 of a tail probability, 0 to `MOST_SURPRISE`."""
     return min(MOST_SURPRISE, max(0.0, -math.log10(max(tail, 1e-300))))
-
-
-def _key(name: str) -> AlertKey:
-    """Return what identifies the alert of what is watched under `name`."""
-    return OWN_SOURCE, blake2b(f"anomaly\n{name}".encode(), digest_size=8).hexdigest()

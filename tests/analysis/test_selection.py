@@ -8,19 +8,16 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from bridge.analysis.champions import WORST_WORD, Standing, heard, word_against
 from bridge.analysis.characteristics import UNSEEN, Characteristics, characteristics
 from bridge.analysis.selection import (
     MARGIN,
     WINS,
-    WORST_WORD,
-    Standing,
     begun,
     classed,
-    heard,
     judged,
     refreshed,
     threshold,
-    word_against,
 )
 from bridge.analysis.trials import Trial, Tried
 

@@ -17,12 +17,17 @@ from typing import Any
 
 import encoders
 import msgspec
+import numpy as np
 import pytest
 from thinking import Thinking
 
+from bridge.analysis import reviewing
+from bridge.analysis.champions import Standing
+from bridge.analysis.detectors.fitted import ask_of
 from bridge.analysis.families import FitAsk
 from bridge.analysis.gate import LinkAsk
 from bridge.analysis.learning import Sighting
+from bridge.analysis.reviewing import ReviewAsk, SeriesAsk
 from bridge.app import models
 from bridge.app.models import CHUNK, GaveUp, ModelRow, ModelsProcess, Result
 from bridge.model import RowKind, Template
@@ -88,6 +93,45 @@ def gone(pid: int) -> bool:
     except ProcessLookupError:
         return True
     return "State:\tZ" in Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+
+
+# ---- reviews ---------------------------------------------------------------------------------------------
+
+
+def detectors(tenant: str, fit: int, points: int = 440) -> ReviewAsk:
+    """Return the ask for a review of one series of counts that are mostly zero."""
+    values = np.random.default_rng(fit).poisson(0.1, points).astype(float)
+    snapshot = ask_of(tenant, "s", fit, (1.7e9 + 300.0 * np.arange(points), values))
+    standing = Standing(model="spot", reason="the usual one", since_tick=0)
+    return ReviewAsk(
+        tenant=tenant, fit=fit, series=(SeriesAsk(snapshot=snapshot, standing=standing, lived=points),)
+    )
+
+
+def test_detectors_are_reviewed_when_nothing_else_waits_and_the_newest_ask_of_a_tenant_counts(
+    start: Start,
+) -> None:
+    process = start()
+    for asked in (detectors("t", 1), detectors("t", 2), detectors("other", 1)):
+        process.submit_review(asked)
+    process.submit_encode("t", templates("text"))
+    results = all_done(process)
+    kinds = [result.kind for result in results if isinstance(result, ModelRow)]
+    assert kinds == [RowKind.VECTORS, RowKind.REVIEWS, RowKind.REVIEWS]
+    told = [reviewing.read(each.body.encode()) for each in results[1:] if isinstance(each, ModelRow)]
+    assert told == [reviewing.answered(detectors("t", 2)), reviewing.answered(detectors("other", 1))]
+    assert told[0].reviews[0].standing.model == "counts"
+
+
+def test_a_review_that_cannot_be_made_is_given_up_on(start: Start) -> None:
+    process = start()
+    good = detectors("t", 5)
+    torn = msgspec.structs.replace(good.series[0].snapshot, flagged=b"")
+    process.submit_review(
+        msgspec.structs.replace(good, series=(msgspec.structs.replace(good.series[0], snapshot=torn),))
+    )
+    (lost,) = gave_up(until(process, lambda found: bool(gave_up(found))))
+    assert (lost.asked, lost.fit, lost.tenant) == ("review", 5, "t")
 
 
 # ---- vectors ---------------------------------------------------------------------------------------------

@@ -155,7 +155,8 @@ def test_a_recording_warms_up_what_is_watched(tmp_path: Path) -> None:
     known, lived = (state.tenants["default"].measured for state in (warm, live))
     assert known == lived
     banks = [state.tenants["default"].banks for state in (warm, live)]
-    assert len({bank.row('load{service="shop"}', "spot") for bank in banks}) == 1
+    assert known['load{service="shop"}'].standing.model == "shape"
+    assert len({bank.row('load{service="shop"}', "shape") for bank in banks}) == 1
     strange = row(10_000, START + timedelta(minutes=202), samples(201, 5_000.0), kind=RowKind.SAMPLES)
     [event] = advance(warm, [strange]).events
     assert event.incident.origin == "anomaly"

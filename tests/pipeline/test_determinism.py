@@ -42,12 +42,14 @@ def little_is_enough() -> Iterator[None]:
         "window.MAX_PARTNERS": 5, "window.FORGOTTEN": 3, "reclustering.MOST_NODES": 6, "counts.STRANGE": 1.0,
         "counts.SHARE": 1e9, "measuring.SHARE": 1e9, "measuring.MAX_MEASURED": 3, "counts.MAX_COUNTED": 12,
         "unusual.MAX_ALARMS": 4, "measuring.WHOLE_EVERY": 2, "measuring.SETTLED": 3, "measuring.FLAGGED": 0.05,
+        "reviews.PORTION": 2, "reviews.LEAST": 2, "reviews.MAX_BUSY": 2, "measuring.MAX_BUSY": 2, "measuring.WARM": 2,
+        "reviews.AGAIN_S": 3600.0, "reviews.LATE": 4, "histories.HISTORY": 5, "histories.BLOCK": 3,
         "forecasts.LEAST_EVENTS": 2, "forecasts.MAX_HAPPENED": 4, "forecasts.MAX_NEW": 1,
     }  # fmt: skip
     near = {
         "clustering.MERGE_EVIDENCE": 1, "clustering.BRIDGE_AT": 0.5, "bursts.LEAST_SURGE": 2, "bursts.SURPRISE": 0.3,
         "bursts.SURGE_REST_S": 10.0, "counting.LEAST_WINDOWS": 1.0, "extent.LEAST": 1.0,
-        "detectors.spot.WARM_UP": 2.0, "detectors.surprise.FLAGGED": 0.05,
+        "selection.SHORT": 2, "detectors.shape.WARM_UP": 2.0, "detectors.spot.WARM_UP": 2.0, "detectors.surprise.FLAGGED": 0.05,
         "forecast.outlooks.LEAST_EVENTS": 2, "forecast.forecaster.FIRST_FIT_S": 3600.0,
         "forecast.forecaster.LEAST_HAPPENED": 0.2, "forecast.forecaster.DAY_S": 7200.0, "forecast.trust.EARNED": 1.0,
         "forecast.outlooks.MOST_STEP_S": 21_600.0, "announcing.WORTH": 0.9,
@@ -227,7 +229,8 @@ def _forget(things: str) -> Callable[[State], object]:
 CHANGES: dict[str, Callable[[State], object]] = {
     **{f"common.{field.name}": partial(_unset, field.name) for field in msgspec.structs.fields(Common)},
     **{things: _forget(things) for things in ("watches", "beats", "templates", "habits", "groups", "actions", "lessons",
-                                        "sightings", "measured", "counted", "pending", "alarms", "happened", "pasts",
+                                        "sightings", "measured", "histories", "counted", "pending", "alarms", "happened",
+                                        "pasts",
                                         "outlooks")},
     "record": lambda state: setattr(state.tenants["default"], "record", TenantRecord()),
     "link_fit": lambda state: setattr(state.tenants["default"], "link_fit", fitted(fit=7)),

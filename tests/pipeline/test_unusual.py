@@ -79,7 +79,7 @@ def thinking(past: Past) -> Thinking:
 def test_nothing_is_told_of_what_is_usual(past: Past):
     assert past.thinking.told() == []
     [series] = past.thinking.tenant.measured.values()
-    assert (series.values, series.model) == (PAST, "spot")
+    assert (series.values, series.standing.model) == (PAST, "spot")
     assert series.score is not None
     assert 9.0 < (series.lately or 0.0) < 11.0
 
@@ -217,9 +217,10 @@ def test_a_series_whose_way_it_is_to_be_strange_soon_tells_nothing():
 @pytest.mark.parametrize(
     ("value", "model", "why"),
     [
-        (lambda minute: float(minute % 20 == 0), "counts", "counts, 95% of 200 values zero"),
-        (lambda minute: float(minute % 2), "spot", "numbers on a scale, 50% of 200 values zero"),
-        (lambda minute: 0.5 * (minute % 20 == 0), "spot", "numbers on a scale, 95% of 200 values zero"),
+        (lambda minute: float(minute % 20 == 0), "counts", "counts, 95% of them zero"),
+        (lambda minute: float(minute % 4 == 0) + 0.01 * usual(minute), "shape", "the same shape every 4 min"),
+        (lambda minute: 0.5 * (minute % 20 == 0), "spot", "one value 95% of the time"),
+        (usual, "spot", "its level holds"),
     ],
 )
 def test_a_series_that_is_known_well_enough_gets_the_detector_for_its_kind(
@@ -227,7 +228,7 @@ def test_a_series_that_is_known_well_enough_gets_the_detector_for_its_kind(
 ):
     thinking = Thinking(SETTINGS)
     measured(thinking, range(199), value)
-    assert thinking.tenant.measured['load{service="shop"}'].model == "spot"
+    assert thinking.tenant.measured['load{service="shop"}'].standing.model == "spot"
     with closing(StateStore(tmp_path / "state.db")) as store:
         rows, state = thinking.rows, State(Common(settings=SETTINGS))
         store.commit(advance(state, rows), front="front-1", rows=rows)
@@ -235,7 +236,9 @@ def test_a_series_that_is_known_well_enough_gets_the_detector_for_its_kind(
         store.commit(advance(state, thinking.rows[199:]), front="front-1", rows=thinking.rows[199:])
         assert store.load().picture() == state.picture() == thinking.state.picture()
     series = thinking.tenant.measured['load{service="shop"}']
-    assert (series.model, series.reason) == (model, why)
+    assert series.standing.model == model
+    assert why in series.standing.reason
+    assert series.score is not None, "it was warm from its first value on"
 
 
 def test_incidents_of_anomalies_are_bounded(monkeypatch: pytest.MonkeyPatch):

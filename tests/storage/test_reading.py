@@ -400,10 +400,16 @@ def test_series_are_told_with_their_detectors_bounded_and_the_newest_first(
     assert (other["series"], other["values"], other["score"], other["unusual_since"]) == (
         'other{service="shop"}', 1, None, None,
     )  # fmt: skip
-    assert (load["name"], load["series"], load["model"]) == ("series", 'load{service="shop"}', "spot")
+    assert (load["name"], load["series"], load["model"]) == ("series", 'load{service="shop"}', "shape")
     assert (load["values"], load["newest"], load["unusual_since"]) == (301, 1e9, after("22m"))
     assert 0.5 < load["score"] <= 1.0
-    assert load["reason"]
+    assert "the same shape every 2 min" in load["reason"]
+    assert (load["trials"], load["challenger"], load["reviewed_at"], load["false_alarms"]) == (
+        0,
+        None,
+        None,
+        0,
+    )
     assert reader.measured_until() == {
         ("default", "load"): after("22m").timestamp(), ("default", "other"): after("23m").timestamp(),
     }  # fmt: skip

@@ -85,8 +85,13 @@ def _load_watched(db: sqlite3.Connection, state: State) -> None:
     rows: dict[str, dict[str, bytes]] = {}
     for name, series, body in db.execute("select tenant, name, body from bank_row order by 1, 2"):
         rows.setdefault(name, {})[series] = _decode(body, type=bytes)
+    blocks: dict[str, dict[str, dict[int, bytes]]] = {}
+    for name, series, first, body in db.execute(
+        "select tenant, name, first, body from sample_block order by 1, 2, 3"
+    ):
+        blocks.setdefault(name, {}).setdefault(series, {})[first] = _decode(body, type=bytes)
     for name, mine in measured.items():
-        state.tenant(name).adopt_series(mine, rows.get(name, {}))
+        state.tenant(name).adopt_series(mine, rows.get(name, {}), blocks.get(name, {}))
     for name, sort, which, body in db.execute(
         "select tenant, sort, which, body from counted order by 1, 2, 3"
     ):

@@ -87,6 +87,10 @@ create table service_order (
 ) without rowid;
 create table measured (tenant text not null, name text not null, body blob not null, primary key (tenant, name));
 create table bank_row (tenant text not null, name text not null, body blob not null, primary key (tenant, name));
+create table sample_block (
+    tenant text not null, name text not null, first integer not null, body blob not null,
+    primary key (tenant, name, first)
+);
 create table counted (tenant text not null, sort text not null, which text not null, body blob not null,
 primary key (tenant, sort, which)) without rowid;
 create table pending (tenant text not null, sort text not null, which text not null, body blob not null,

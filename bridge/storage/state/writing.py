@@ -64,6 +64,7 @@ class Writing:
         self._keyed("habit", outcome.habits.items(), "tenant", "family")
         self._keyed("measured", outcome.measured.items(), "tenant", "name")
         self._keyed("bank_row", outcome.bank_rows.items(), "tenant", "name")
+        self._keyed("sample_block", outcome.histories.items(), "tenant", "name", "first")
         self._keyed("counted", outcome.counted.items(), "tenant", "sort", "which")
         self._keyed("pending", outcome.pending.items(), "tenant", "sort", "which")
         self._keyed("alarm", outcome.alarms.items(), "tenant", "name")

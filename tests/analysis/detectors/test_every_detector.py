@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.analysis.detectors import Bank
+from bridge.analysis.detectors.believed import BelievedCounts
 from bridge.analysis.detectors.counts import CountsBank
 from bridge.analysis.detectors.shape import ShapeBank
 from bridge.analysis.detectors.spot import SpotBank
 from bridge.analysis.detectors.surprise import is_flagged, threshold_for
 
-LEARNERS: list[type[Bank]] = [CountsBank, SpotBank, ShapeBank]
+LEARNERS: list[type[Bank]] = [CountsBank, SpotBank, ShapeBank, BelievedCounts]
 #: A fitted detector takes a new level for usual with its next fit: see `test_fitted`.
 DETECTORS = [*LEARNERS, ReadyForest, ReadyAutoencoder]
 
@@ -25,12 +26,12 @@ STEP_S = 300.0
 ROWS = 360
 
 
-@pytest.fixture(params=LEARNERS, ids=lambda detector: detector.NAME)
+@pytest.fixture(params=LEARNERS, ids=lambda detector: detector.__name__)
 def learner(request) -> type[Bank]:
     return request.param
 
 
-@pytest.fixture(params=DETECTORS, ids=lambda detector: detector.NAME)
+@pytest.fixture(params=DETECTORS, ids=lambda detector: detector.__name__)
 def detector(request) -> type[Bank]:
     return request.param
 
