@@ -18,11 +18,10 @@ learned. One configuration for all series; all of them run side by side in one b
 * `us`: CPU time a value to score and learn. NAB's series end at different lengths, so most of the time few run side by
   side; `in 1,000` is what a value costs in a bank of a thousand series.
 
-* `selection`: for each series one detector speaks, chosen by what the series was like up to then, again after each day
-  of rows. `--trials` adds a row that refines this by trials on injected anomalies (`bridge.analysis.trials`) and takes
-  many minutes. What is fitted by the clock (`isolation-forest`, `autoencoder`) is so between two rows, unmeasured.
-
-`by rule` is what `tocsin score` does: `counts` where whole numbers are mostly zero, else `spot`.
+* `selection`: for each series one detector speaks, chosen by what the series was like up to then, after 60 and 200 rows
+  and after each day of rows, as `tocsin score` does. `--trials` adds a row that refines this by trials on injected
+  anomalies (`bridge.analysis.trials`) and takes many minutes. What is fitted by the clock (`isolation-forest`,
+  `autoencoder`) is so between two rows, unmeasured.
 
 What the figures are not: `counts` is no detector for what is not counts, its alarms there mean nothing. NAB's windows
 are a tenth of a series, so a detector that rings at random is not at 0; and its series are short, two weeks mostly, so
@@ -53,7 +52,6 @@ from bridge.analysis.detectors.holding import HoldOff
 from bridge.analysis.detectors.shape import ShapeBank
 from bridge.analysis.detectors.spot import SpotBank
 from bridge.analysis.detectors.surprise import threshold_for
-from bridge.app.scoring import ByRule
 
 Floats = NDArray[np.float64]
 
@@ -84,7 +82,6 @@ ROWS: dict[str, Callable[[int], Scorer]] = {
     Forest.NAME: partial(Refitted, Forest),
     Autoencoder.NAME: partial(Refitted, Autoencoder),
     "selection": partial(Reviewed, with_trials=False),
-    "by rule": ByRule,
 }
 TRIALS: dict[str, Callable[[int], Scorer]] = {"selection, trials": partial(Reviewed, with_trials=True)}
 #: What all candidates learn along in is for a bank of thousands, and is measured in one.

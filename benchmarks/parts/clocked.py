@@ -18,6 +18,7 @@ from bridge.analysis.detectors.fitted import FittedBank, ask_of
 from bridge.analysis.detectors.spot import SpotBank
 from bridge.analysis.detectors.surprise import is_flagged
 from bridge.analysis.reviewing import HISTORY, SeriesAsk, reviewed
+from bridge.app.scoring import is_look
 from bridge.pipeline.banks import Banks
 
 Floats = NDArray[np.float64]
@@ -99,7 +100,8 @@ class Reviewed:
         return found[0][0], np.array([slot for _, slot in found])
 
     def tick(self, series: Ints, row: int) -> None:
-        if (row + 1) % (TRIAL_ROWS if self._with_trials else DAY_ROWS):
+        is_due = (row + 1) % TRIAL_ROWS == 0 if self._with_trials else is_look(row + 1)
+        if not is_due:
             return
         asks = []
         for slot in series.tolist():

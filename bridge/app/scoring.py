@@ -7,8 +7,13 @@ has an empty score; what is no row of this format ends the file's scoring with i
 Files of a directory are scored side by side, as a running sidecar scores its series. A file alone, and what is left
 when all but the longest few have ended, is scored in plain numbers, with the same scores in a seventh of the time of a
 bank that small (`bridge.analysis.detectors.spot_alone`). A score is held off (`bridge.analysis.detectors.holding`), so
-that one anomaly is one high score. Which detector speaks is a rule: whole numbers that are mostly zero are counts,
-anything else is a number on a scale.
+that one anomaly is one high score.
+
+Which detector speaks follows from what the rows so far are like (`bridge.analysis.selection`): looked at after
+`FIRST_LOOKS` and then each `LOOK_EVERY` rows. Another one comes warm: it lives through the newest `HISTORY` values.
+
+Decision: no trials on injected anomalies here, which the sidecar refines this with. They cost 2 to 20 s of a processor
+for each look, and on the half of NAB's series that choices were made on they found less than the class alone.
 
 Decision: files are read before the first is scored, because a fault in the last line is a fault of the file. A million
 rows take about 200 MB; a directory is taken in portions of `PORTION_ROWS`.
@@ -17,7 +22,6 @@ rows take about 200 MB; a directory is taken in portions of `PORTION_ROWS`.
 from __future__ import annotations
 
 import csv
-import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,13 +32,16 @@ from typing import IO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.analysis.detectors.counts import CountsBank
+from bridge.analysis.champions import Standing
+from bridge.analysis.detectors.believed import Believed
+from bridge.analysis.detectors.fitted import ask_of
 from bridge.analysis.detectors.holding import HOLD, NEAR, REPEATED, HoldOff
-from bridge.analysis.detectors.slots import Ints
 from bridge.analysis.detectors.spot import SpotBank
 from bridge.analysis.detectors.spot_alone import SpotAlone
+from bridge.analysis.reviewing import DETECTORS, HISTORY, SeriesAsk, reviewed
 from bridge.errors import TocsinError
 from bridge.model import Word
+from bridge.pipeline.banks import Banks
 
 Floats = NDArray[np.float64]
 
@@ -42,10 +49,11 @@ HEADER = ["timestamp", "value"]
 HEADER_OUT = [*HEADER, "score", "model"]
 PORTION_ROWS = 4_000_000
 PORTION_FILES = 2048
-#: From this share of zeros on, whole numbers are counts.
-MOSTLY_ZERO = 0.8
-#: A series of whole numbers with a smaller share of zeros after `UNDECIDED` values is not going to be counts.
-PERHAPS, UNDECIDED = 0.5, 288
+#: Rows after which it is looked at what a series is like: before the first score, when a class can be told, and then
+#: after each day of five minutes.
+FIRST_LOOKS, LOOK_EVERY = (60, 200), 288
+#: Who may speak; first the one that begins.
+NAMES = tuple(DETECTORS)
 #: Up to so many series are scored one by one.
 FEW = 6
 TOLD_EVERY = 256  # rows of one series, between two steps of the progress bar
@@ -158,69 +166,77 @@ def _shown(found: object) -> str:
     return ascii(text) if text else "empty"
 
 
-class ByRule:
-    """The detector that each series' values so far ask for."""
+class Scored(Word, frozen=True, kw_only=True):
+    """What one file's rows got."""
 
-    def __init__(self, count: int) -> None:
-        self.spot, self.counts = SpotBank(count), CountsBank(count)
-        self.seen, self.zeros = np.zeros(count), np.zeros(count)
-        self.is_whole = np.ones(count, bool)
+    scores: Floats  # NaN: none
+    spoke: NDArray[np.uint8]  # whose they are, its place in `NAMES`
 
-    def score_many(self, series: Ints, times_s: Floats, values: Floats) -> Floats:
-        """Return scores, as a bank does."""
-        scores = np.full(len(series), np.nan)
-        is_counts = self.is_counts(series)
-        for bank, own in ((self.counts, is_counts), (self.spot, ~is_counts)):
-            if own.all():
-                return bank.score_many(series, times_s, values)
-            if own.any():
-                scores[own] = bank.score_many(series[own], times_s[own], values[own])
-        return scores
+    def models(self) -> Iterator[str]:
+        """Return the name of the detector that spoke, row by row."""
+        return (NAMES[each] for each in self.spoke.tolist())
 
-    def learn_many(self, series: Ints, times_s: Floats, values: Floats, scores: Floats) -> None:
-        """Learn, as a bank does; a detector that does not speak learns without being asked."""
-        self.spot.learn_many(series, times_s, values, scores)
-        known = np.isfinite(values)
-        self.seen[series] += known
-        self.zeros[series] += known & (values == 0.0)
-        self.is_whole[series] &= ~known | ((values >= 0.0) & (values == np.floor(values)))
-        may_be = self.is_whole[series] & (
-            (self.seen[series] < UNDECIDED) | (self.zeros[series] >= PERHAPS * self.seen[series])
-        )
-        if may_be.any():
-            self.counts.learn_many(series[may_be], times_s[may_be], values[may_be], scores[may_be])
 
-    def is_counts(self, series: Ints) -> NDArray[np.bool_]:
-        """Say which series are counts, by their values so far."""
-        return self.is_whole[series] & (
-            self.zeros[series] >= MOSTLY_ZERO * np.maximum(self.seen[series], 1.0)
-        )
+class _Series:
+    """One file on its way: who speaks for it, and what its rows got so far."""
+
+    def __init__(self, number: int, table: Table) -> None:
+        self.name, self.table = str(number), table
+        self.standing = Standing(model=NAMES[0], reason="nothing was seen", since_tick=0)
+        rows = len(table.values)
+        self.scored = Scored(scores=np.full(rows, np.nan), spoke=np.zeros(rows, np.uint8))
+
+    def look(self, rows: int) -> bytes:
+        """Let what the first `rows` rows are like choose who speaks; return all that a new one knows, or nothing."""
+        newest = slice(max(0, rows - 4 * HISTORY), rows)
+        times_s, values = self.table.times_s[newest], self.table.values[newest]
+        there = np.isfinite(values)
+        past = times_s[there][-HISTORY:], values[there][-HISTORY:]
+        if not len(past[1]):
+            return b""
+        ask = SeriesAsk(snapshot=ask_of("", self.name, rows, past), standing=self.standing, lived=rows)
+        (review,) = reviewed([ask], with_trials=False)
+        self.standing = review.standing
+        return review.row
+
+
+def is_look(rows: int) -> bool:
+    """Say whether it is looked at what a series is like after so many rows."""
+    return rows in FIRST_LOOKS or (rows > 0 and rows % LOOK_EVERY == 0)
+
+
+_ONLY = np.array([0])
 
 
 class Alone:
-    """One series of a `ByRule` and of its `HoldOff`, from where they are; they are not to be asked about it again."""
+    """One series, in plain numbers where its detector can be had so, from where a bank and a `HoldOff` are."""
 
-    def __init__(self, bank: ByRule, hold: HoldOff, slot: int) -> None:
-        self._counts, self._series = bank.counts, np.array([slot])
-        self._spot = SpotAlone(bank.spot, slot)
-        self._seen, self._zeros = float(bank.seen[slot]), float(bank.zeros[slot])
-        self._is_whole = bool(bank.is_whole[slot])
+    def __init__(self, series: _Series, row: bytes, hold: HoldOff, slot: int) -> None:
+        self._series = series
+        self._put(row)
         self._told, self._quiet = float(hold.told[slot]), float(hold.quiet[slot])
 
-    def step(self, time_s: float, value: float) -> tuple[float, bool]:
-        """Return the score that is told of the next value and whether it is one of counts; learn the value."""
-        is_counts = self._is_whole and self._zeros >= MOSTLY_ZERO * max(self._seen, 1.0)
-        asked = self._series, np.array([time_s]), np.array([value])
-        score = self._spot.step(time_s, value)
-        if is_counts:
-            score = float(self._counts.score_many(*asked)[0])
-        if math.isfinite(value):
-            self._seen += 1.0
-            self._zeros += value == 0.0
-            self._is_whole = self._is_whole and value >= 0.0 and value.is_integer()
-        if self._is_whole and (self._seen < UNDECIDED or self._zeros >= PERHAPS * self._seen):
-            self._counts.learn_many(*asked, np.array([score]))
-        return self._held_off(score), is_counts
+    def _put(self, row: bytes) -> None:
+        self._bank = DETECTORS[self._series.standing.model](1)
+        self._bank.put(0, row)
+        self._spot = SpotAlone(self._bank, 0) if isinstance(self._bank, SpotBank) else None
+
+    def look(self, rows: int) -> None:
+        """Let another detector go on, if what the series is like says so."""
+        row = self._series.look(rows)
+        if row:
+            self._put(row)
+
+    def step(self, time_s: float, value: float) -> float:
+        """Return the score that is told of the next value, and learn the value."""
+        if self._spot is not None:
+            return self._held_off(self._spot.step(time_s, value))
+        if isinstance(self._bank, Believed):
+            told = self._bank.taken_in(_ONLY, np.array([time_s]), np.array([value]))
+            return self._held_off(float(told[0]))
+        score = self._bank.score_one(0, time_s, value)
+        self._bank.learn_one(0, time_s, value, score)
+        return self._held_off(score)
 
     def _held_off(self, score: float) -> float:
         """Return what a `HoldOff` does."""
@@ -231,58 +247,61 @@ class Alone:
         return score if is_news else REPEATED * score
 
 
-class Scored(Word, frozen=True, kw_only=True):
-    """What one file's rows got."""
-
-    scores: Floats  # NaN: none
-    is_counts: NDArray[np.bool_]
-
-    def models(self) -> Iterator[str]:
-        """Return the name of the detector that spoke, row by row."""
-        return (CountsBank.NAME if each else SpotBank.NAME for each in self.is_counts.tolist())
-
-
 def score(tables: Sequence[Table], progress: Callable[[int], None]) -> list[Scored]:
     """Return what each table's rows get; `progress` is told of rows."""
-    order = sorted(range(len(tables)), key=lambda place: -len(tables[place].values))
-    lengths = np.array([len(tables[place].values) for place in order])
+    all_of_them = [_Series(number, table) for number, table in enumerate(tables)]
+    order = sorted(all_of_them, key=lambda each: -len(each.table.values))
+    lengths = np.array([len(each.table.values) for each in order])
     if not order:
         return []
-    bank, hold = ByRule(len(order)), HoldOff(len(order))
-    found = [
-        Scored(scores=np.full(len(each.values), np.nan), is_counts=np.zeros(len(each.values), bool))
-        for each in tables
-    ]
     together = int(lengths[FEW]) if len(order) > FEW else 0
+    banks, hold = Banks(), HoldOff(len(order))
     for row in range(together):
-        series = np.arange(int((lengths > row).sum()))
-        when = np.array([tables[order[slot]].times_s[row] for slot in series])
-        what = np.array([tables[order[slot]].values[row] for slot in series])
-        is_counts = bank.is_counts(series)
-        scores = bank.score_many(series, when, what)
-        bank.learn_many(series, when, what, scores)
-        told = hold.score_many(series, scores)
-        hold.learn_many(series, scores)
-        for slot in series:
-            own = found[order[slot]]
-            own.scores[row], own.is_counts[row] = told[slot], is_counts[slot]
-        progress(len(series))
-    for number, place in enumerate(order[: int((lengths > together).sum())]):
-        _score_alone(Alone(bank, hold, number), tables[place], found[place], together, progress)
-    return found
+        _score_together(order[: int((lengths > row).sum())], row, banks, hold)
+        progress(int((lengths > row).sum()))
+    for slot, series in enumerate(order[: int((lengths > together).sum())]):
+        alone = Alone(series, banks.row(series.name, series.standing.model), hold, slot)
+        _score_alone(alone, series, together, progress)
+    return [each.scored for each in all_of_them]
 
 
-def _score_alone(
-    alone: Alone, table: Table, found: Scored, first: int, progress: Callable[[int], None]
-) -> None:
+def _score_together(side_by_side: Sequence[_Series], row: int, banks: Banks, hold: HoldOff) -> None:
+    """Score one row of each of some series."""
+    for each in side_by_side if is_look(row) else ():
+        if known := each.look(row):
+            banks.put(each.name, each.standing.model, known)
+    found = banks.learn(
+        [(each.name, each.standing.model) for each in side_by_side],
+        [float(each.table.times_s[row]) for each in side_by_side],
+        [float(each.table.values[row]) for each in side_by_side],
+    )
+    scores, slots = (
+        np.array([np.nan if each is None else each for each in found]),
+        np.arange(len(side_by_side)),
+    )
+    told = hold.score_many(slots, scores)
+    hold.learn_many(slots, scores)
+    for each, told_of_it in zip(side_by_side, told.tolist(), strict=True):
+        each.scored.scores[row], each.scored.spoke[row] = told_of_it, NAMES.index(each.standing.model)
+
+
+def _score_alone(alone: Alone, series: _Series, first: int, progress: Callable[[int], None]) -> None:
     """Score the rows of a table from `first` on."""
-    for since in range(first, len(table.values), TOLD_EVERY):
-        rows = slice(since, since + TOLD_EVERY)
+    table, found, since = series.table, series.scored, first
+    while since < len(table.values):
+        if is_look(since):
+            alone.look(since)
+        until = since + 1
+        while until < len(table.values) and until - since < TOLD_EVERY and not is_look(until):
+            until += 1
+        rows = slice(since, until)
+        found.spoke[rows] = NAMES.index(series.standing.model)
         for row, (time_s, value) in enumerate(
             zip(table.times_s[rows].tolist(), table.values[rows].tolist(), strict=True), since
         ):
-            found.scores[row], found.is_counts[row] = alone.step(time_s, value)
-        progress(len(table.values[rows]))
+            found.scores[row] = alone.step(time_s, value)
+        progress(until - since)
+        since = until
 
 
 def run(

@@ -154,6 +154,7 @@ def score(path: Path, out: Path | None) -> None:
 
     Out comes `timestamp,value,score,model`: a score between 0 and 1, higher is stranger, empty while there is too
     little history or where the value is no number. Timestamps are epoch seconds or ISO 8601, UTC if they name no zone.
+    What the rows so far are like chooses the detector, again each 288 rows; a million rows take some minutes.
     """
     from bridge.app import scoring
     from bridge.app.screen import Progress

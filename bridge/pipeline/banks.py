@@ -85,8 +85,11 @@ class Banks:
             places = [self.place(series[number][0], model) for number in numbers]
             bank, slots = places[0][0], np.array([slot for _, slot in places])
             when, what = np.array(times_s)[numbers], np.array(values)[numbers]
-            found = bank.score_many(slots, when, what)
-            bank.learn_many(slots, when, what, found)
+            if isinstance(bank, Believed):
+                found = bank.taken_in(slots, when, what)
+            else:
+                found = bank.score_many(slots, when, what)
+                bank.learn_many(slots, when, what, found)
             for number, score in zip(numbers, found.tolist(), strict=True):
                 scores[number] = None if math.isnan(score) else score
         return scores

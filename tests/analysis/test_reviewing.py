@@ -101,15 +101,18 @@ def test_reviews_come_back_from_the_row_that_brings_them() -> None:
 
 def test_what_is_believed_is_what_a_score_meant_so_far_and_the_detector_learns_as_alone() -> None:
     believed, alone, check, slot = BelievedCounts(1), CountsBank(1), Checked(1), np.array([0])
+    at_once = BelievedCounts(1)
     for number, value in enumerate(counts(400, 0.2)):
         time_s = 1.7e9 + 300.0 * number
         raw = alone.score_one(0, time_s, value * (1 + number % 9))
         told = believed.score_one(0, time_s, value * (1 + number % 9))
         assert np.array_equal(told, check.score_many(slot, np.array([raw]))[0], equal_nan=True)
         believed.learn_one(0, time_s, value * (1 + number % 9), told)
+        once = at_once.taken_in(slot, np.array([time_s]), np.array([value * (1 + number % 9)]))
+        assert np.array_equal(once[0], told, equal_nan=True)
         alone.learn_one(0, time_s, value * (1 + number % 9), raw)
         check.learn_many(slot, np.array([raw]))
-    assert believed.row(0) == alone.row(0) + check.row(0)
+    assert believed.row(0) == at_once.row(0) == alone.row(0) + check.row(0)
     with pytest.raises(ValueError, match="not fitted"):
         believed.take(0, b"")
     with pytest.raises(ValueError, match="bytes"):

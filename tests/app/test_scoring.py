@@ -64,6 +64,17 @@ def test_a_row_is_scored_by_the_rows_before_it_alone(tmp_path):
     assert part == whole[:201]
 
 
+def test_a_shape_that_comes_again_and_again_has_a_model_of_its_own_from_the_first_look_on(tmp_path):
+    values = 50 + 10 * np.sin(np.arange(400) * np.pi / 6) + np.random.default_rng(3).normal(0, 1, 400)
+    values[300:312] = 50.0
+    rows = [(str(1_700_000_000 + 300 * row), f"{value:.3f}") for row, value in enumerate(values)]
+    found = rows_of(run(written(tmp_path / "a.csv", rows)).stdout)
+    assert [each["model"] for each in found] == ["spot"] * 200 + ["shape"] * 200
+    assert found[200]["score"] != "", "it comes warm"
+    strangest = max(range(400), key=lambda row: float(found[row]["score"] or 0))
+    assert 300 <= strangest < 312 + 24, "while the last 24 values hold some of it"
+
+
 def test_counts_that_are_mostly_zero_have_a_model_of_their_own(tmp_path):
     values = np.random.default_rng(1).poisson(0.05, 300)
     rows = [(str(1_700_000_000 + 300 * row), str(value)) for row, value in enumerate(values)]
@@ -259,14 +270,16 @@ def test_progress_hears_of_every_row(tmp_path):
 
     score(tables, progress)
     assert total == [630]
-    assert next(heard) == 4
+    assert next(heard) == 7
     assert score([], nothing) == []
 
 
-@pytest.mark.parametrize("kind", ["numbers", "counts", "counts that turn into numbers"])
+@pytest.mark.parametrize("kind", ["numbers", "counts", "counts that turn into numbers", "a shape"])
 def test_a_file_that_outlasts_the_others_goes_on_with_the_same_scores(tmp_path, kind):
     dice = np.random.default_rng(2)
     values = dice.normal(50, 2, 700) if kind == "numbers" else dice.poisson(0.05, 700).astype(float)
+    if kind == "a shape":
+        values = values + 10.0 * np.sin(np.arange(700) * np.pi / 6)
     if kind.startswith("counts that"):
         values[400:] += 3.0
     values[[320, 650]] += 60.0
@@ -282,4 +295,4 @@ def test_a_file_that_outlasts_the_others_goes_on_with_the_same_scores(tmp_path, 
     )
     for other in (left, beside):
         assert np.array_equal(other.scores, alone.scores, equal_nan=True)
-        assert np.array_equal(other.is_counts, alone.is_counts)
+        assert np.array_equal(other.spoke, alone.spoke)
