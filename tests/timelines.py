@@ -210,7 +210,7 @@ _kinds: dict[str, st.SearchStrategy[tuple[Any, ...]]] = {
     "topology": st.tuples(st.just(RowKind.TOPOLOGY), st.sampled_from(CHARTS)),
     "linker": st.tuples(st.just(RowKind.LINKER), st.sampled_from(LINKERS)),
     "samples": _samples,
-    "reviews": st.tuples(st.just(RowKind.REVIEWS), st.sampled_from(REVIEWS)),
+    "reviews": st.tuples(st.just(RowKind.REVIEWS), st.sampled_from(range(len(REVIEWS)))),
 }
 _steps = st.tuples(
     st.sampled_from(PAUSES),
@@ -295,7 +295,8 @@ def _body(at: datetime, kind: RowKind, *given: Any) -> bytes:
         case RowKind.SETTINGS | RowKind.TOPOLOGY:
             return msgspec.json.encode(given[0])
         case RowKind.LINKER | RowKind.REVIEWS | RowKind.CLOCK:
-            return given[0] if given else b""
+            found: Any = given[0] if given else b""
+            return REVIEWS[found] if kind is RowKind.REVIEWS else found
 
 
 def _round(
