@@ -1,10 +1,10 @@
 """Reviews: whose detectors are reviewed, when, and what becomes of the answer.
 
 Rules: a review is asked for at a tick, with the histories as they stand at that tick, and acts from the row on that
-brings it (`analysis.reviewing`). It comes once a night for each series of the busiest `MAX_BUSY` of all tenants: a portion
-every `SLOT_S` from midnight UTC on for `NIGHT_S`, those first whose last review was asked for longest ago, and no
-portion while the one before is being reviewed. So a night is bounded: 72 portions of 32 series for each tenant, an hour
-of one processor for 2,000 series, in a niced process.
+brings it (`analysis.reviewing`). It comes once a night for each series of the busiest `MAX_BUSY` of all tenants: a
+portion every `SLOT_S` from midnight UTC on for `NIGHT_S`, those first whose last review was asked for longest ago, and
+no portion while the one before is being reviewed. So a night is bounded: 72 portions of 32 series for each tenant, an
+hour of one processor for 2,000 series, in a niced process.
 
 Decision: the night is that of UTC, as all hours here are: nobody says where people sleep, and nothing waits for it.
 
