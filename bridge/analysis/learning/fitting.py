@@ -170,13 +170,23 @@ def _logs(values: NDArray[np.float64]) -> bytes:
 
 
 def spoken_of(taught: Sequence[Taught]) -> dict[Key, tuple[int, int]]:
-    """Return the newest correction that names each episode, and in which of its groups: their numbers."""
-    return {
-        key: (lesson, number)
-        for lesson, each in enumerate(taught)
-        for number, group in enumerate(each.groups)
-        for key in group
-    }
+    """Return the newest correction that names each episode, and in which of its groups: their numbers.
+
+    What an older correction put together with something that a newer one names goes along with that, into the newer
+    one's group: else one incident that was corrected again and again would look like several. Where the newer ones took
+    it to different places, nothing is known of the rest.
+    """
+    said: dict[Key, tuple[int, int]] = {}
+    for lesson in reversed(range(len(taught))):
+        labels: list[tuple[tuple[Key, ...], tuple[int, int]]] = []
+        for number, group in enumerate(taught[lesson].groups):
+            newer = {said[key] for key in group if key in said}
+            if len(newer) <= 1:
+                labels.append((group, newer.pop() if newer else (lesson, number)))
+        for group, label in labels:
+            for key in group:
+                said.setdefault(key, label)
+    return said
 
 
 def _labelled(
