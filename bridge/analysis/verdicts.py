@@ -14,7 +14,7 @@ from bridge.model import Word
 Undisputed = Literal["isolated bursts", "confirmed incidents"]
 FALLBACK: Way = "bursts"
 LEAST_SIGHTINGS = 300  # alerts that a tenant must have had before a linker is learned
-#: Without confirmed incidents. Isolated bursts would choose less: what by chance came with one counts as part of it.
+#: Before there was an exam to choose it.
 UNCONFIRMED_SHIFT = 1.5
 
 

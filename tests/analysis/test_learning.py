@@ -303,11 +303,39 @@ def test_the_newest_word_about_an_episode_counts() -> None:
     assert spoken_of([first, second]) == {one: (1, 0), other: (1, 1)}
 
 
+def test_what_was_put_together_with_something_goes_along_when_a_newer_word_names_that() -> None:
+    """One incident that was corrected twice is one; what newer words took to two places says nothing of the rest."""
+    one, other, third = DB.key, SHOP.key, MAIL.key
+    together = Taught(incident="inc-1", groups=((one, other),))
+    again = Taught(incident="inc-2", groups=((other, third),))
+    assert spoken_of([together, again]) == dict.fromkeys((one, other, third), (1, 0))
+    apart = Taught(incident="inc-2", groups=((one,), (other,)))
+    all_of_them = Taught(incident="inc-1", groups=((one, other, third),))
+    assert spoken_of([all_of_them, apart]) == {one: (1, 0), other: (1, 1)}
+
+
+def test_what_comes_into_a_burst_by_chance_is_no_part_of_the_truth() -> None:
+    """Six alerts of one service within seconds, and each minute after that a stranger: three minutes in all."""
+    dice = random.Random(5)
+    seen = []
+    for number in range(60):
+        at = 7200.0 * number + dice.uniform(0, 5000)
+        seen += [sighting(at + place, f"Kind{place}", service="shop", cluster="x") for place in range(6)]
+        seen += [
+            sighting(
+                at + 60.0 * place, f"Mail{dice.randrange(900)}", host=f"m-{dice.randrange(900)}", cluster="x"
+            )
+            for place in (1, 2, 3)
+        ]
+    linker = next(each for each in fit(asked(seen)).verdict.evidence if each.way == "linker")
+    assert linker.recall > 0.95, "the strangers need not be found"
+
+
 def test_a_way_that_is_hardly_better_does_not_act() -> None:
     def evidence(way: str, f1: float) -> Evidence:
         return Evidence(way=way, f1=f1, precision=f1, recall=f1)  # type: ignore[arg-type]
 
-    close = [evidence("entities", 0.5), evidence("bursts", 0.80), evidence("linker", 0.84)]
+    close = [evidence("entities", 0.5), evidence("bursts", 0.80), evidence("linker", 0.89)]
     assert _decided(close, units=40, examined=16, of="isolated bursts").way == "bursts"
-    clear = [evidence("entities", 0.5), evidence("bursts", 0.80), evidence("linker", 0.86)]
+    clear = [evidence("entities", 0.5), evidence("bursts", 0.80), evidence("linker", 0.91)]
     assert _decided(clear, units=40, examined=16, of="isolated bursts").way == "linker"
