@@ -16,6 +16,8 @@ import pytest
 from sidecars import PATIENCE_S, ROOT, Sidecar, until
 from timeline import alert, webhook
 
+from bridge.model import RowKind
+from bridge.storage.inbox import InboxReader
 from bridge.storage.state import StateStore
 
 CONFIGURATION = "analysis: {close_after: 1s}\n"
@@ -61,6 +63,10 @@ def test_an_export_of_what_was_lived_through_replays_to_the_same_bytes(
         assert sidecar.ask("POST", "/v1/alertmanager", body)[0] == 200
     until(lambda: "closed" in {event["kind"] for event in sidecar.events()}, "an end")
     sidecar.send("AfterTheStorm")
+    with closing(
+        InboxReader(sidecar.data / "inbox.db")
+    ) as rows:  # those asked before the kill may have been lost
+        until(lambda: rows.newest_body(RowKind.VECTORS) is not None, "vectors")
     until(lambda: stats(sidecar)["inbox_backlog"] == 0, "all is understood")
     assert sidecar.metric('tocsin_analyst_restarts_total{reason="killed"}') == 1
     assert sidecar.end() == 0
