@@ -16,6 +16,7 @@ import logging
 import ssl
 from pathlib import Path
 
+from bridge.app.marks import Mark, mark_of
 from bridge.config import TlsSettings
 
 logger = logging.getLogger(__name__)
@@ -93,16 +94,10 @@ def _no_password() -> str:
     raise OSError("the private key is encrypted")
 
 
-def _state(settings: TlsSettings) -> tuple[tuple[int, int, int], ...]:
+def _state(settings: TlsSettings) -> tuple[Mark, ...]:
     """Return what tells files from those that were there before."""
     return tuple(
-        _mark(Path(name)) for name in (settings.cert_file, settings.key_file, settings.client_ca_file) if name
+        mark_of(Path(name))
+        for name in (settings.cert_file, settings.key_file, settings.client_ca_file)
+        if name
     )
-
-
-def _mark(path: Path) -> tuple[int, int, int]:
-    try:
-        found = path.stat()
-    except OSError:
-        return (0, 0, 0)
-    return (found.st_ino, found.st_size, found.st_mtime_ns)

@@ -31,6 +31,7 @@ from bridge.app.appending import append, hand_over, sync_folder
 from bridge.app.auditing import AuditLog
 from bridge.app.beginning import make_folder
 from bridge.app.kinds import known_kinds
+from bridge.app.marks import mark_of
 from bridge.auth import Denied, Grant, KeysNeeded, Role, Verified, Verifier
 from bridge.errors import RefusedError, StorageError
 from bridge.model import Word
@@ -149,7 +150,7 @@ class MintedTokens:
 
     def look(self) -> None:
         """Take over what was minted and revoked. Costs two looks at the file system where nothing has changed."""
-        state = tuple(_mark(self._folder / name) for name in (KEY, RECORD))
+        state = tuple(mark_of(self._folder / name) for name in (KEY, RECORD))
         if state == self._state:
             return
         self._state, self._issuer = state, None
@@ -233,14 +234,6 @@ def _append(folder: Path, line: _Line, action: str, token: MintedToken) -> None:
         append(folder / RECORD, msgspec.json.encode(line))
     except OSError as error:
         raise StorageError(f"{folder / RECORD} cannot be written: {error.strerror}") from error
-
-
-def _mark(path: Path) -> tuple[int, int, int]:
-    try:
-        found = path.stat()
-    except OSError:
-        return (0, 0, 0)
-    return (found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def now() -> datetime:
