@@ -98,7 +98,8 @@ def webhook(serial: int, name: str = "Crash") -> bytes:
     """Return a webhook with one alert that carries `serial`."""
     alert = {
         "status": "firing",
-        "labels": {"alertname": name, "serial": str(serial)},
+        # Time alone makes an incident of each cluster.
+        "labels": {"alertname": name, "serial": str(serial), "cluster": f"c-{serial % 200}"},
         "annotations": {"summary": "x" * 500},
         "startsAt": "2026-11-23T19:06:13.436321123Z",
         "endsAt": "0001-01-01T00:00:00Z",
