@@ -254,6 +254,12 @@ class World:
         """Return the time."""
         return self.now
 
+    def set_back(self, seconds: float) -> None:
+        """Set the clock back. Who waits waits no longer for it: a pause is so many seconds."""
+        back = timedelta(seconds=seconds)
+        self.now -= back
+        self._timers = [(until - back, timer) for until, timer in self._timers]
+
     async def pause(self, signal: asyncio.Event, until: datetime) -> None:
         """Wait until the signal or the time."""
         timer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -262,7 +268,7 @@ class World:
         try:
             await asyncio.wait({signalled, timer}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._timers.remove((until, timer))
+            self._timers = [each for each in self._timers if each[1] is not timer]
             timer.cancel()
             signalled.cancel()
 

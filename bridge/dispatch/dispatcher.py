@@ -34,8 +34,15 @@ _LOG = logging.getLogger(__name__)
 Asked = TypeVar("Asked")
 
 
+#: A clock that is set back by more than this begins a new round of deliveries.
+SET_BACK = timedelta(seconds=5)
+
+
 class Dispatcher:
     """Brings every event to its destinations. `run` it in a TaskGroup; `stop` lets it end by itself.
+
+    It also ends by itself when the clock was set back, as if it had been told to stop: everything here waits for a
+    time, in memory and in the store, and a new one begins by moving what waits along (`Book.follow_clock`).
 
     Args:
         store: Where deliveries are kept; open as long as this runs.
@@ -101,6 +108,11 @@ class Dispatcher:
         for worker in self.workers.values():
             worker.stop()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was told to stop, or stops by itself."""
+        return self._stopped.is_set()
+
     async def run(self) -> None:
         """Deliver until stopped. A store that fails is waited for, here and later."""
         try:
@@ -123,6 +135,12 @@ class Dispatcher:
         marks = {name: self._around.settings.marks.get(name, "") for name in self.workers}
         while not self._stopped.is_set():
             try:
+                back_s = await self._around.book.follow_clock()
+                if back_s:
+                    _LOG.warning(
+                        "The clock was set back; what waits does not wait for longer.",
+                        extra={"event": "clock_set_back", "seconds": round(back_s, 3)},
+                    )
                 await self._around.book.recover()
                 await self._around.book.adopt(marks)
             except StorageError as error:
@@ -190,8 +208,13 @@ class Dispatcher:
     async def _look_after(self) -> None:
         settings = self._around.settings
         measure_at = tidy_at = self._around.clock()
+        latest = measure_at
         while not self._stopped.is_set():
             now = self._around.clock()
+            if now < latest - SET_BACK:
+                self.stop()
+                return
+            latest = now
             try:
                 if now >= measure_at:
                     measure_at = now + timedelta(seconds=settings.measure_every_s)

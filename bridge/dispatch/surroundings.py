@@ -58,6 +58,10 @@ class Outbox(Protocol):
 class Book(Protocol):
     """Where deliveries are kept. A call is one transaction; if it raises StorageError nothing was kept."""
 
+    async def follow_clock(self) -> float:
+        """Move what waits along with a clock that was set back; return by how many seconds, 0 if it was not."""
+        ...
+
     async def recover(self) -> int:
         """Make due what was under way when the last process ended."""
         ...

@@ -464,6 +464,7 @@ EVENTS: dict[str, str] = {
     "dispatch_bug": "A connector or sender broke its contract; the events concerned are given up or kept.",
     "dispatch_storage": "The outbox or the delivery store did not work; it is tried again.",
     "outbox_rewound": "The state was restored or begun anew; its outbox is read from the beginning.",
+    "clock_set_back": "The machine's clock was set back; what waits for a destination was moved along.",
     "trouble_untold": "An alert about a destination could not be put into the inbox; it stays owed.",
     # Jobs.
     "job_failed": "A periodic job failed; it runs again at its next time.",

@@ -325,6 +325,38 @@ async def test_an_outbox_that_was_begun_anew_is_read_from_its_beginning(make: Ma
     assert sorted(world.taken("siem")) == [("a", 1), ("b", 1), ("c", 1), ("d", 1)]
 
 
+async def test_a_clock_that_was_ahead_and_is_set_back_holds_nothing_up(make: Make) -> None:
+    """The dispatcher ends, and the next one moves along what waits: by a day here, not for one."""
+    world = make(siem=ONE, chat=CHAT)
+    world.answers["siem"] = lambda _: 503
+    world.emit("a", OPENED, "siem")
+    world.emit("b", OPENED, "chat", wait_s=30.0)
+    async with world.running():
+        await world.run(10)
+        world.set_back(86_400.0)
+        await world.run(2)
+        assert world.dispatcher.has_ended
+    del world.answers["siem"]
+    began_s = world.seconds
+    async with world.running():
+        await world.until(world.is_done, within_s=600.0)
+    assert world.seconds - began_s < 60.0
+    assert (world.taken("siem"), world.taken("chat")) == ([("a", 1)], [("b", 1)])
+
+
+async def test_a_clock_that_is_set_back_while_nothing_runs_holds_nothing_up(make: Make) -> None:
+    world = make(siem=ONE)
+    world.answers["siem"] = lambda _: 503
+    world.emit("a", OPENED)
+    async with world.running():
+        await world.run(10)
+    world.set_back(86_400.0)
+    del world.answers["siem"]
+    for _ in range(2):  # the second time there is nothing left to move
+        async with world.running():
+            await world.until(world.is_done, within_s=60.0)
+
+
 # ---- newest only -------------------------------------------------------------------------------------------
 
 

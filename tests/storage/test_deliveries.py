@@ -96,6 +96,21 @@ async def test_an_inbox_whose_clock_is_ahead_holds_nothing_back(
     assert (await due(store)).lines
 
 
+@pytest.mark.parametrize(("back_s", "moved_s"), [(0.0, 0.0), (4.0, 0.0), (3600.0, 3600.0)])
+async def test_what_waits_is_moved_along_with_a_clock_that_was_set_back(
+    store: DeliveryStore, clock: Clock, back_s: float, moved_s: float
+):
+    """The wait of 30 s stays one of 30 s; a clock that is off by seconds, as all are, moves nothing."""
+    await store.take_in([row(1, at=START, not_before=START + timedelta(seconds=30))])
+    clock.forward(-back_s)
+    assert await store.follow_clock() == moved_s
+    assert await store.follow_clock() == 0.0
+    clock.forward(29.0 + back_s - moved_s)
+    assert not (await due(store)).lines
+    clock.forward(1.0)
+    assert (await due(store)).lines
+
+
 def claim_of(*deliveries: Delivery, request: bytes = b"bytes") -> Claim:
     """Return a claim of a batch."""
     return Claim(

@@ -16,6 +16,9 @@ from bridge.storage.deliveries.lines import IN_LINE, members, one, refresh, refr
 from bridge.storage.deliveries.rows import COLUMNS, ERA, IS_OPEN, delivery_of
 from bridge.storage.times import microseconds
 
+#: Time servers set a clock back by less all the time.
+SET_BACK_S = 5.0
+
 # ---- taking in -------------------------------------------------------------------------------------------
 
 
@@ -104,6 +107,36 @@ def rewind(connection: sqlite3.Connection, outbox: str) -> None:
 
 
 # ---- the whole destination, the whole store --------------------------------------------------------------
+
+
+def follow_clock(connection: sqlite3.Connection, now: datetime) -> float:
+    """Move what waits along with a clock that was set back, and return by how many seconds it was; mostly 0.
+
+    The store's newest change tells what the time has been. Without this, what was to go again in a minute would wait
+    for as long as the clock had been ahead. Looks at every row: for a start.
+    """
+    now_us = microseconds(now)
+    newest = (
+        "SELECT max(changed_at) FROM (SELECT changed_at FROM delivery UNION ALL SELECT changed_at FROM line)"
+    )
+    latest = connection.execute(newest).fetchone()[0]
+    back_us = 0 if latest is None else latest - now_us
+    if back_us <= SET_BACK_S * 1e6:
+        return 0.0
+    for table, column in (("delivery", "next_at"), ("request", "due_at"), ("line", "due_at")):
+        connection.execute(
+            f"UPDATE {table} SET {column} = max({column} - ?, ?) WHERE {column} > ?",  # noqa: S608 - names of ours
+            (back_us, now_us, now_us),
+        )
+    for table, column in (
+        *((each, "changed_at") for each in ("delivery", "line")),
+        *(("delivery", each) for each in ("pending_since", "failing_since", "stuck_since", "asked_at")),
+    ):
+        connection.execute(
+            f"UPDATE {table} SET {column} = ? WHERE {column} > ?",  # noqa: S608 - as above
+            (now_us, now_us),
+        )
+    return back_us / 1e6
 
 
 def recover(connection: sqlite3.Connection, now: datetime) -> int:

@@ -33,7 +33,7 @@ from bridge.delivery import (
     Stuck,
     Tidied,
 )
-from bridge.errors import StorageError
+from bridge.errors import DamagedError, StorageError
 from bridge.model import Delivery
 from bridge.storage.deliveries import claiming, finding, moving, rows, tidying
 from bridge.storage.deliveries.committing import GroupCommit
@@ -48,14 +48,27 @@ Answer = TypeVar("Answer")
 class DeliveryStore(DeliveryReader):
     """`delivery.db`. Made in the event loop's thread; `close` when nothing awaits it any more."""
 
-    def __init__(self, path: Path, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], datetime],
+        on_damage: Callable[[str], None] | None = None,
+    ) -> None:
         """Open the store, and make it if it is not there.
 
+        Args:
+            path: The file.
+            clock: The time, aware UTC.
+            on_damage: Told why the file is taken to be broken, each time that it shows.
+
         Raises:
+            DamagedError: It is broken.
             StorageError: It cannot be opened, or a newer release wrote it.
         """
         super().__init__(path)
         self._clock = clock
+        self._on_damage = on_damage
         self._writer = GroupCommit(partial(open_writer, path, rows.SCHEMA), "delivery-writer")
         self._writer.start()
         self._reading = open_reader(path)
@@ -79,25 +92,29 @@ class DeliveryStore(DeliveryReader):
 
     # ---- what the dispatcher asks ------------------------------------------------------------------------
 
+    async def follow_clock(self) -> float:
+        """Move what waits along with a clock that was set back; return by how many seconds, 0 if it was not."""
+        return await self._write(partial(moving.follow_clock, now=self._clock()))
+
     async def recover(self) -> int:
         """Make due what was under way when the last process ended; return how many requests that were."""
-        return await self._writer.do(partial(moving.recover, now=self._clock()))
+        return await self._write(partial(moving.recover, now=self._clock()))
 
     async def adopt(self, marks: Mapping[str, str]) -> int:
         """Remember what each destination's settings look like; thaw what was frozen under others."""
-        return await self._writer.do(partial(claiming.adopt, marks=marks))
+        return await self._write(partial(claiming.adopt, marks=marks))
 
     async def cursor(self) -> OutboxPlace:
         """Return the last outbox row taken in."""
-        return await self._writer.do(moving.cursor)
+        return await self._write(moving.cursor)
 
     async def rewind(self, outbox: str) -> None:
         """Read `outbox` from its beginning: known events change nothing, new ones count anew."""
-        await self._writer.do(partial(moving.rewind, outbox=outbox))
+        await self._write(partial(moving.rewind, outbox=outbox))
 
     async def take_in(self, outbox_rows: Sequence[OutboxRow]) -> frozenset[str]:
         """Add outbox rows and move the cursor, at once; return the destinations that have new work."""
-        return await self._writer.do(partial(moving.take_in, rows=outbox_rows, now=self._clock()))
+        return await self._write(partial(moving.take_in, rows=outbox_rows, now=self._clock()))
 
     async def due(self, destination: str, room: Room) -> Due:
         """Return what a destination can start now; lines that are held by a request are not among it."""
@@ -108,28 +125,28 @@ class DeliveryStore(DeliveryReader):
     ) -> list[int | None]:
         """End `settled`, change `lines` and freeze `claims`; return their ids, None where a delivery was gone."""
         job = partial(claiming.claim, settled=settled, claims=claims, lines=lines, now=self._clock())
-        return await self._writer.do(job)
+        return await self._write(job)
 
     async def reclaim(self, request: int) -> bool:
         """Mark a frozen request as under way again; False if it is gone."""
-        return await self._writer.do(partial(claiming.reclaim, request=request, now=self._clock()))
+        return await self._write(partial(claiming.reclaim, request=request, now=self._clock()))
 
     async def unclaim(self, request: int, due_at: datetime) -> None:
         """Let a request whose attempt broke off here go again at `due_at`."""
         job = partial(claiming.unclaim, request=request, due_at=due_at, now=self._clock())
-        await self._writer.do(job)
+        await self._write(job)
 
     async def thaw(self, request: int) -> None:
         """Forget a frozen request; what is open of it is rendered anew."""
-        await self._writer.do(partial(claiming.thaw, request=request))
+        await self._write(partial(claiming.thaw, request=request))
 
     async def settle(self, settlement: Settlement) -> None:
         """Commit what became of a request, with what was told and memory."""
-        await self._writer.do(partial(claiming.settle, settlement=settlement, now=self._clock()))
+        await self._write(partial(claiming.settle, settlement=settlement, now=self._clock()))
 
     async def hasten(self, destination: str) -> None:
         """Make due what waits only because the whole destination was in trouble."""
-        await self._writer.do(partial(moving.hasten, destination=destination, now=self._clock()))
+        await self._write(partial(moving.hasten, destination=destination, now=self._clock()))
 
     async def backlog(self) -> dict[str, Backlog]:
         """Return what each destination does not have yet; those that lack nothing may be missing."""
@@ -141,7 +158,7 @@ class DeliveryStore(DeliveryReader):
 
     async def thaw_overtaken(self, destination: str) -> None:
         """Forget frozen requests that a newer event of the same incident waits behind."""
-        await self._writer.do(partial(claiming.thaw_overtaken, destination=destination))
+        await self._write(partial(claiming.thaw_overtaken, destination=destination))
 
     async def crowded(self, destination: str, limit: int) -> tuple[Line, ...]:
         """Return lines in which several deliveries wait, those with the most first."""
@@ -149,7 +166,7 @@ class DeliveryStore(DeliveryReader):
 
     async def give_up(self, destination: str, count: int, reason: str, retention: Retention) -> GivenUp:
         """Make dead letters of the oldest events that wait, at most so many; return what became of them."""
-        return await self._writer.do(
+        return await self._write(
             partial(
                 tidying.give_up, destination=destination, count=count, reason=reason, retention=retention,
                 now=self._clock(),
@@ -158,7 +175,7 @@ class DeliveryStore(DeliveryReader):
 
     async def tidy(self, retention: Retention) -> Tidied:
         """Delete what has ended long enough ago. Call again while there is `more`."""
-        return await self._writer.do(partial(tidying.tidy, retention=retention, now=self._clock()))
+        return await self._write(partial(tidying.tidy, retention=retention, now=self._clock()))
 
     # ---- what people ask ---------------------------------------------------------------------------------
 
@@ -175,7 +192,18 @@ class DeliveryStore(DeliveryReader):
         if number is None:
             return False
         job = partial(act, tenant=tenant, delivery_id=number, now=self._clock())
-        return await self._writer.do(job) is not None
+        return await self._write(job) is not None
+
+    async def _write(self, job: Callable[[sqlite3.Connection], Answer]) -> Answer:
+        try:
+            return await self._writer.do(job)
+        except DamagedError as error:
+            self._damaged(error)
+            raise
+
+    def _damaged(self, error: StorageError) -> None:
+        if isinstance(error, DamagedError) and self._on_damage is not None:
+            self._on_damage(str(error))
 
     async def _read(self, ask: Callable[[sqlite3.Connection], Answer]) -> Answer:
         return await self._in(self._thread, ask, self._reading)
@@ -193,7 +221,9 @@ class DeliveryStore(DeliveryReader):
         try:
             return await asyncio.get_running_loop().run_in_executor(thread, ask, connection)
         except sqlite3.Error as error:
-            raise storage_error(error, f"{self._path.name} cannot be read") from error
+            ours = storage_error(error, f"{self._path.name} cannot be read")
+            self._damaged(ours)
+            raise ours from error
         finally:
             self._asked -= 1
 
