@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
-from bridge.errors import DamagedError, MisplacedError, StorageError
+from bridge.errors import DamagedError, DamagedInboxError, MisplacedError, StorageError
 from bridge.model import FRONT, WEBHOOK_KINDS, InboxRow, Word
 
 State = TypeVar("State")
@@ -208,6 +208,10 @@ class Analyst(Generic[State]):
             return self._step()
         except (DamagedError, MisplacedError):  # the file: nothing here can mend it
             raise
+        except DamagedInboxError as error:  # its writer mends that, and starts another analyst
+            self._say({"say": "inbox_damaged", "reason": str(error)})
+            self._rest(str(error))
+            return False
         except StorageError as error:  # full or busy: it is not the rows
             self._rest(f"a store does not work: {error}")
             return False

@@ -9,7 +9,8 @@ TocsinError
 └── StorageError      a store that cannot be opened, is of a newer schema, or failed to commit
     ├── StoreFullError    there is no room on the disk (temporary: HTTP 503)
     ├── MisplacedError    its file was moved or deleted while it was open
-    └── DamagedError      its file is no database any more, or a broken one
+    ├── DamagedError      its file is no database any more, or a broken one
+    └── DamagedInboxError the same of the inbox, for those who only read it
 
 Rule: no secret and no URL query ever enters a message.
 """
@@ -59,3 +60,7 @@ class MisplacedError(StorageError):
 
 class DamagedError(StorageError):
     """What is in the file cannot be a store of ours; trying again will not help."""
+
+
+class DamagedInboxError(StorageError):
+    """The inbox is broken, and whoever says so only reads it: its writer has to know."""

@@ -7,7 +7,7 @@ front is dead; and with its parent, so that no stopped analyst outlives a killed
 terminal is the front's business.
 
 The pipe. From here: `ready`, `begin`, `alive`, `saving`, `committed`, `counted`, `gauges`, `failed`, `aside`, `row`,
-`models`, `state_lost`, `trouble`. To here: `wake` (there are new rows), `stop`.
+`models`, `state_lost`, `inbox_damaged`, `trouble`. To here: `wake` (there are new rows), `stop`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from bridge.app.mind import LateModels, Mind
 from bridge.app.models import ModelsProcess
 from bridge.errors import DamagedError, StorageError
 from bridge.model import RowKind
+from bridge.storage.damage import set_aside
 from bridge.storage.inbox import InboxReader
 from bridge.storage.state import StateStore
 from bridge.telemetry import set_up_logging
@@ -132,22 +133,6 @@ def check_inbox(newest_id: int, cursor: int) -> None:
             f"inbox.db ends at row {newest_id}, but up to row {cursor} was read: it was replaced while Tocsin ran. "
             "Start Tocsin again, and it goes on above that"
         )
-
-
-def set_aside(path: Path, now: datetime) -> Path:
-    """Move a broken store out of the way, with its log, and return where it is now.
-
-    Raises:
-        StorageError: It cannot be moved.
-    """
-    kept = path.with_name(f"{path.name}.damaged-{now:%Y%m%dT%H%M%S}")
-    try:
-        for part in ("", "-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                path.with_name(path.name + part).rename(kept.with_name(kept.name + part))
-    except OSError as error:
-        raise StorageError(f"cannot move {path.name} out of the way: {error.strerror}") from error
-    return kept
 
 
 def begin_anew(options: argparse.Namespace, pipe: Pipe, damage: DamagedError) -> None:

@@ -24,19 +24,20 @@ from asyncio.subprocess import Process
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 
 from bridge.api import Api, Reloaded, Surroundings
 from bridge.app.address import point_at
 from bridge.app.admitting import Admitting
 from bridge.app.auditing import AuditLog
-from bridge.app.beginning import make_folder, start_inbox
+from bridge.app.beginning import make_folder, open_deliveries, start_inbox
 from bridge.app.changing import in_force, later
 from bridge.app.chores import Chores, clock_us
 from bridge.app.destinations import connectors_of, dispatch_settings, senders
 from bridge.app.encryption import Encryption
 from bridge.app.ending import LIMIT_S, end_within
 from bridge.app.health import health_of
-from bridge.app.hearing import Hearing
+from bridge.app.hearing import Calls, Hearing
 from bridge.app.listening import Listening
 from bridge.app.locks import Lock
 from bridge.app.polling import Polling
@@ -49,9 +50,10 @@ from bridge.app.telling import Telling
 from bridge.app.troubles import Troubles
 from bridge.config import Settings
 from bridge.dispatch import Dispatcher
-from bridge.errors import ConfigError
+from bridge.errors import ConfigError, DamagedError
 from bridge.intake import Intake, IntakeSettings, routes
 from bridge.ports import Connector
+from bridge.storage.damage import suspect
 from bridge.storage.deliveries import DeliveryStore, OutboxReader
 from bridge.storage.inbox import InboxWriter
 from bridge.storage.reading import StateReader
@@ -96,7 +98,13 @@ class Front:
         self._reloading = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.url = ""  # where it listens, once it does
-        self.inbox = InboxWriter(data / "inbox.db", clock_us=clock_us, on_commit=self._on_commit)
+        self._damage = ""  # which store is broken, and why: the end of this front
+        self.inbox = InboxWriter(
+            data / "inbox.db",
+            clock_us=clock_us,
+            on_commit=self._on_commit,
+            on_damage=partial(self._on_damage, "inbox.db"),
+        )
         self.troubles = Troubles(
             put=self.inbox.put,
             tenant=settings.tenants[0],
@@ -115,9 +123,12 @@ class Front:
             self.telemetry,
             self.troubles,
             newest_id=lambda: self.inbox.newest_id,
-            on_events=self._on_events,
-            on_state_lost=self._on_state_lost,
-            on_doubt=self.polling.want,
+            calls=Calls(
+                events=self._on_events,
+                state_lost=self._on_state_lost,
+                inbox_damaged=partial(self._on_damage, "inbox.db"),
+                doubt=self.polling.want,
+            ),
             clock=time.monotonic,
             wall=time.time,
         )
@@ -177,6 +188,7 @@ class Front:
 
         Raises:
             StorageError: A store cannot be opened, or another process works on it.
+            DamagedError: A store broke. It is marked, and another front begins with a new one.
             ConfigError: A destination cannot be made.
             ListenError: The address cannot be listened on.
             ExceptionGroup: A worker died.
@@ -212,6 +224,8 @@ class Front:
                 await asyncio.wait([delivering, supervising])
                 for worker in others:
                     worker.cancel()
+        if self._damage:
+            raise DamagedError(self._damage)
         logger.info("Everything acknowledged is on the disk.", extra={"event": "front_stopped"})
 
     def stop(self) -> None:
@@ -245,12 +259,15 @@ class Front:
         lock = Lock(data / "front.lock")
         lock.take(wait_s=LOCK_S)
         opened.callback(lock.release)
-        read = start_inbox(self.inbox, data)
+        renewed = self.hearing.store_renewed
+        read = start_inbox(self.inbox, data, clock=_now, on_renewed=renewed)
         opened.callback(self.inbox.close)
         if lock.was_left:
             self._recovery.distrust(read, self.inbox.newest_id)
         self._connectors = connectors_of(self.settings.destinations)
-        deliveries = DeliveryStore(data / "delivery.db", clock=_now)
+        on_damage = partial(self._on_damage, "delivery.db")
+        path = data / "delivery.db"
+        deliveries = open_deliveries(path, clock=_now, on_damage=on_damage, on_renewed=renewed)
         opened.callback(deliveries.close)
         return deliveries
 
@@ -379,6 +396,22 @@ class Front:
     def _on_events(self) -> None:
         if self._dispatcher is not None:
             self._dispatcher.wake()
+
+    def _on_damage(self, store: str, reason: str) -> None:
+        """Hear, in any thread, that a store is broken: mark it, and end, so that another front begins anew."""
+        if self._damage or self._loop is None:
+            return
+        self._damage = f"{store}: {reason}"
+        suspect(self.settings.data_dir / store)
+        logger.critical(
+            "%s is broken and is begun anew: %s.",
+            store,
+            reason,
+            extra={"event": "store_damaged", "store": store},
+        )
+        with suppress(RuntimeError):  # the loop is closed: it ends anyway
+            # Not `_end`, whose last resort would strike the front that comes after this one.
+            self._loop.call_soon_threadsafe(self.stop)
 
     def _on_state_lost(self) -> None:
         self.telling.tell_anew()

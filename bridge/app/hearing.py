@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -34,6 +35,20 @@ DEATHS = 3
 ASIDE_S = 3600.0
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calls:
+    """Whom to tell what the analyst said: that there are events, that its state is lost, and so on."""
+
+    events: Callable[[], None]
+    state_lost: Callable[[], None]
+    inbox_damaged: Callable[[str], None]
+    doubt: Callable[[], None] = _nothing
+
+
 class Hearing:
     """Listens to one analyst after the other, as `bridge.app.supervision.Listener`."""
 
@@ -43,24 +58,21 @@ class Hearing:
         troubles: Troubles,
         *,
         newest_id: Callable[[], int],
-        on_events: Callable[[], None],
-        on_state_lost: Callable[[], None],
-        on_doubt: Callable[[], None] = lambda: None,
+        calls: Calls,
         clock: Callable[[], float],
         wall: Callable[[], float],
     ) -> None:
         self._telemetry = telemetry
         self._troubles = troubles
         self._newest_id = newest_id
-        self._on_events = on_events
-        self._on_state_lost = on_state_lost
-        self._on_doubt = on_doubt
+        self._calls = calls
         self._clock = clock
         self._wall = wall
         self._caught_up_at = clock()
         self._reached_at = 0.0  # received_at of the newest understood row, epoch s
         self.cursor = 0
         self._aside_at = self._lost_at = float("-inf")
+        self._renewed_at: dict[str, float] = {}
         self.timers = True  # until the analyst says otherwise
         telemetry.watch("tocsin_inbox_backlog_rows", lambda: float(self.backlog))
         telemetry.watch("tocsin_analyst_lag_seconds", self.lag_s)
@@ -82,6 +94,14 @@ class Hearing:
             self._troubles.is_well("TocsinRowSetAside")
         if self._clock() - self._lost_at > ASIDE_S:
             self._troubles.is_well("TocsinStateLost")
+        for store in [store for store, at in self._renewed_at.items() if self._clock() - at > ASIDE_S]:
+            del self._renewed_at[store]
+            self._troubles.is_well("TocsinStoreRenewed", store=store)
+
+    def store_renewed(self, store: str, reason: str) -> None:
+        """Note that a broken store was begun anew."""
+        self._renewed_at[store] = self._clock()
+        self._troubles.is_wrong("TocsinStoreRenewed", reason, store=store)
 
     def analyst_is(self, *, up: bool) -> None:
         """Note that it became ready, or ended."""
@@ -120,16 +140,22 @@ class Hearing:
                 self._aside(message)
             case "models":
                 self._models(up=bool(message["up"]))
-            case "state_lost":
-                self._lost_at = self._clock()
-                self._on_state_lost()
-                self._troubles.is_wrong("TocsinStateLost", f"{message['reason']}; kept as {message['kept']}")
+            case "state_lost" | "inbox_damaged":
+                self._broken(message)
             case "trouble":
                 logger.warning(
                     "The analyst cannot go on: %s.", message["reason"], extra={"event": "analyst_trouble"}
                 )
             case _:
                 pass
+
+    def _broken(self, message: Mapping[str, Any]) -> None:
+        if message["say"] == "inbox_damaged":
+            self._calls.inbox_damaged(message["reason"])
+            return
+        self._lost_at = self._clock()
+        self._calls.state_lost()
+        self._troubles.is_wrong("TocsinStateLost", f"{message['reason']}; kept as {message['kept']}")
 
     def _committed(self, message: Mapping[str, Any]) -> None:
         self._reached_at = datetime.fromisoformat(message["at"]).timestamp()
@@ -141,7 +167,7 @@ class Hearing:
     def _count(self, counters: Mapping[str, int]) -> None:
         count_outcome(self._telemetry, counters)
         if any(name.startswith("event:") for name in counters):
-            self._on_events()
+            self._calls.events()
 
     def _reach(self, cursor: int) -> None:
         self.cursor = cursor
@@ -151,7 +177,7 @@ class Hearing:
     def _gauges(self, gauges: Mapping[str, float]) -> None:
         self.timers = bool(gauges.get("due", 1))
         if gauges.get("disputed"):
-            self._on_doubt()
+            self._calls.doubt()
         for name, metric in GAUGES.items():
             if name in gauges:
                 self._telemetry.set(metric, gauges[name])

@@ -15,11 +15,13 @@ from bridge.app.front import Front
 from bridge.app.garbage import collect_seldom
 from bridge.app.kinds import known_kinds
 from bridge.app.recovery import Patience
-from bridge.errors import ConfigError, ListenError, StorageError
+from bridge.errors import ConfigError, DamagedError, ListenError, StorageError
 from bridge.telemetry import set_up_logging
 
 logger = logging.getLogger(__name__)
 
+#: So often a broken store is replaced without anybody starting Tocsin anew.
+MOST_BROKEN_STORES = 5
 #: For the tests of a silent analyst, which cannot wait for 15 s.
 SILENCE_VARIABLE = "TOCSIN_TEST_SILENCE_S"
 
@@ -47,9 +49,24 @@ def serve(path: Path | None, *, listen: str | None = None, data: Path | None = N
     settings = load()
     set_up_logging(level=settings.log_level.upper())
     collect_seldom()
+    for _ in range(MOST_BROKEN_STORES):
+        code = _one_front(settings, load_again)
+        if code is not None:
+            return code
+    logger.error(
+        "Tocsin cannot run: one store after the other breaks. Look at the disk.",
+        extra={"event": "front_failed"},
+    )
+    return 1
+
+
+def _one_front(settings: config.Settings, load_again: Callable[[], config.Settings]) -> int | None:
+    """Run a front to its end; return the exit code, or None where another one is to begin with a new store."""
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(settings, load_again))
+    except DamagedError:
+        return None  # it is said and marked
     except (ListenError, StorageError, OSError) as error:
         logger.error("Tocsin cannot run: %s", error, extra={"event": "front_failed"})  # noqa: TRY400 - the sentence says it all
         return 1

@@ -62,6 +62,7 @@ TROUBLES: dict[str, tuple[Severity, str]] = {
         "critical",
         "The analyst's state was broken and is begun anew from the last hour's webhooks: {reason}.",
     ),
+    "TocsinStoreRenewed": ("critical", "{store} was broken, and a new one is begun: {reason}."),
     "TocsinClockAhead": (
         "warning",
         "The machine's clock was set back: {reason}. Incidents keep the later time; deliveries do not wait.",

@@ -446,6 +446,8 @@ EVENTS: dict[str, str] = {
     "analyst_ended": "The analyst process ended without being asked to.",
     "analyst_trouble": "The analyst says that it cannot go on for now.",
     "analyst_stopped": "The analyst finished its batch and ended as asked.",
+    "store_damaged": "A store is broken. Tocsin begins anew with a new one, by itself.",
+    "store_renewed": "A broken store was moved aside and a new one begun; what could be read is in it.",
     "state_lost": "state.db was broken; it is kept aside and begun anew from what the inbox still has.",
     "analyst_unclear": "The analyst said something that is not understood.",
     "batch_failed": "A batch raised an error; it is tried again one row at a time.",

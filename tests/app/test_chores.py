@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bridge.app.chores import QUIET_LOOKS, WRONG_SENDER, Chores, clock_us
-from bridge.app.hearing import Hearing
+from bridge.app.hearing import Calls, Hearing
 from bridge.app.troubles import Troubles
 from bridge.storage.inbox import InboxWriter
 from bridge.telemetry import Telemetry
@@ -29,8 +29,7 @@ def chores_of(folder: Path) -> tuple[Chores, Telemetry]:
         telemetry,
         troubles,
         newest_id=lambda: 0,
-        on_events=lambda: None,
-        on_state_lost=lambda: None,
+        calls=Calls(events=lambda: None, state_lost=lambda: None, inbox_damaged=lambda _: None),
         clock=lambda: 0.0,
         wall=lambda: 0.0,
     )

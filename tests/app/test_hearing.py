@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bridge.app.hearing import ASIDE_S, DEATHS, Hearing
+from bridge.app.hearing import ASIDE_S, DEATHS, Calls, Hearing
 from bridge.app.troubles import Troubles
 from bridge.model import RowKind
 from bridge.telemetry import Telemetry
@@ -26,15 +26,22 @@ class Desk:
         self.events = self.doubts = 0
         self.states_lost = 0
         self.bodies: list[bytes] = []
+        self.damages: list[str] = []
         self.telemetry = Telemetry()
         self.troubles = Troubles(
             put=self.put, tenant="t", file=folder / "troubles.json", clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
             telemetry=self.telemetry,
         )  # fmt: skip
         self.hearing = Hearing(
-            self.telemetry, self.troubles, newest_id=lambda: self.newest, on_events=self.heard,
-            on_state_lost=self.lost, on_doubt=self.doubt, clock=lambda: self.now, wall=lambda: NOON_S + self.now,
-        )  # fmt: skip
+            self.telemetry,
+            self.troubles,
+            newest_id=lambda: self.newest,
+            calls=Calls(
+                events=self.heard, state_lost=self.lost, inbox_damaged=self.damages.append, doubt=self.doubt
+            ),
+            clock=lambda: self.now,
+            wall=lambda: NOON_S + self.now,
+        )
 
     async def put(self, _tenant: str, _source: str, _kind: RowKind, body: bytes) -> int:
         self.bodies.append(body)
@@ -202,3 +209,19 @@ def test_what_a_row_of_the_analysts_own_counted_is_counted_and_commits_nothing(d
     desk.hearing.analyst_says({"say": "counted", "counters": {"event:opened": 2}})
     assert desk.telemetry.value("tocsin_incident_events_total", kind="opened") == 2
     assert (desk.events, desk.hearing.backlog) == (1, 2)
+
+
+def test_an_inbox_that_the_analyst_cannot_read_is_told_to_its_writer(desk: Desk):
+    desk.hearing.analyst_says({"say": "inbox_damaged", "reason": "malformed"})
+    assert desk.damages == ["malformed"]
+
+
+def test_a_store_that_was_begun_anew_is_an_alert_for_an_hour(desk: Desk):
+    desk.hearing.store_renewed("inbox.db", "12 rows could be read")
+    assert desk.firing() == 1
+    desk.now += ASIDE_S - 1
+    desk.hearing.look()
+    assert desk.firing() == 1
+    desk.now += 2
+    desk.hearing.look()
+    assert desk.firing() == 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bridge.storage.inbox.file import Position
 from bridge.storage.inbox.reader import InboxReader
+from bridge.storage.inbox.rescue import Rescued, rescue
 from bridge.storage.inbox.writer import InboxWriter
 
-__all__ = ["InboxReader", "InboxWriter", "Position"]
+__all__ = ["InboxReader", "InboxWriter", "Position", "Rescued", "rescue"]

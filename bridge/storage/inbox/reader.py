@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from bridge.errors import StorageError
+from bridge.errors import DamagedError, DamagedInboxError, StorageError
 from bridge.model import InboxRow, RowKind
 from bridge.storage.sqlite import open_reader, storage_error
 from bridge.storage.times import moment_of
@@ -93,8 +93,9 @@ class InboxReader:
 
 
 def _unreadable(error: sqlite3.Error) -> StorageError:
+    ours = storage_error(error, "cannot read the inbox")
     # Never a DamagedError, by which the analyst would take its own file for the broken one.
-    return StorageError(str(storage_error(error, "cannot read the inbox")))
+    return DamagedInboxError(str(ours)) if isinstance(ours, DamagedError) else StorageError(str(ours))
 
 
 def _row(stored: tuple[Any, ...]) -> InboxRow:

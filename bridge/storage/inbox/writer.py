@@ -85,6 +85,7 @@ class InboxWriter:
         *,
         clock_us: Callable[[], int],
         on_commit: Callable[[float, int, int], None] | None = None,
+        on_damage: Callable[[str], None] | None = None,
     ) -> None:
         """Prepare; nothing is opened before `start`.
 
@@ -92,10 +93,12 @@ class InboxWriter:
             path: The file; created if it is not there.
             clock_us: The time, in microseconds since the epoch. Called in the writer thread.
             on_commit: Told seconds, rows and bytes of each commit, in the writer thread. Must not raise.
+            on_damage: Told why the file is taken to be broken, in the writer thread. Must not raise.
         """
         self._path = path
         self._clock_us = clock_us
         self._on_commit = _nobody if on_commit is None else on_commit
+        self._on_damage = on_damage
         self._queue: SimpleQueue[_Row | _Chore | None] = SimpleQueue()
         self._connection: sqlite3.Connection | None = None
         self._place: Place | None = None
@@ -164,7 +167,10 @@ class InboxWriter:
                 self._newest = Position(id=floor.id, at_us=max(floor.at_us, self._newest.at_us))
         except (sqlite3.Error, StorageError) as error:
             self._let_go()
-            raise self._told(error) from error
+            self._place = None
+            if isinstance(error, sqlite3.Error):
+                raise storage_error(error, f"cannot read {self._path.name}") from error
+            raise
         self._open = True
         self._writer.start()
         self._log.start()
@@ -364,18 +370,9 @@ class InboxWriter:
         ours = error if isinstance(error, StorageError) else StorageError(f"did not commit: {error!r}")
         if type(ours) in {StorageError, DamagedError}:
             self._let_go()
+        if isinstance(ours, DamagedError) and self._on_damage is not None:
+            self._on_damage(str(ours))
         return ours
-
-    def _told(self, error: sqlite3.Error | StorageError) -> StorageError:
-        """Return what is wrong at the start, and for a file that cannot be read what to do about it."""
-        if isinstance(error, sqlite3.Error):
-            error = storage_error(error, f"cannot read {self._path.name}")
-        if not isinstance(error, DamagedError):
-            return error
-        return DamagedError(
-            f"{error}. Move {self._path} and the files named like it out of the way and start again: Tocsin makes a "
-            "new one. Keep the old one, it may hold webhooks that were not understood yet"
-        )
 
     def _let_go(self) -> None:
         connection, self._connection = self._connection, None
