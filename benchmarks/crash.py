@@ -58,6 +58,16 @@ class Ledger:
     sent: Iterator[int] = field(default_factory=itertools.count)
     acknowledged: set[int] = field(default_factory=set)
     refused: Counter[int] = field(default_factory=Counter)  # answers other than 200, by status
+    silent: int = 0  # requests without an answer
+    acknowledged_at_s: float = 0.0  # of the newest, on the monotonic clock
+    longest_wait_s: float = 0.0  # between two that were acknowledged one after the other
+
+    def acknowledge(self, serial: int, now_s: float) -> None:
+        """Write down that the 200 of a webhook has arrived."""
+        if self.acknowledged_at_s:
+            self.longest_wait_s = max(self.longest_wait_s, now_s - self.acknowledged_at_s)
+        self.acknowledged_at_s = now_s
+        self.acknowledged.add(serial)
 
 
 @dataclass(frozen=True)
@@ -95,11 +105,10 @@ def sidecar(data: Path, port: int) -> list[str]:
 
 
 def webhook(serial: int, name: str = "Crash") -> bytes:
-    """Return a webhook with one alert that carries `serial`."""
+    """Return a webhook with one alert that carries `serial`; each name has a cluster of its own."""
     alert = {
         "status": "firing",
-        # Time alone makes an incident of each cluster.
-        "labels": {"alertname": name, "serial": str(serial), "cluster": f"c-{serial % 200}"},
+        "labels": {"alertname": name, "serial": str(serial), "cluster": name.lower()},
         "annotations": {"summary": "x" * 500},
         "startsAt": "2026-11-23T19:06:13.436321123Z",
         "endsAt": "0001-01-01T00:00:00Z",
@@ -113,7 +122,9 @@ def serial_of(body: bytes) -> int:
     return int(json.loads(body)["alerts"][0]["labels"]["serial"])
 
 
-def send(port: int, ledger: Ledger, until: threading.Event, body_of: Callable[[int], bytes]) -> None:
+def send(
+    port: int, ledger: Ledger, until: threading.Event, body_of: Callable[[int], bytes], pause_s: float
+) -> None:
     """Send webhooks one after the other, each with its own serial, until told to stop."""
     connection: http.client.HTTPConnection | None = None
     while not until.is_set():
@@ -126,10 +137,12 @@ def send(port: int, ledger: Ledger, until: threading.Event, body_of: Callable[[i
         except (OSError, http.client.HTTPException):
             connection.close()
             connection = None
+            ledger.silent += 1
             until.wait(0.02)
             continue
         if answer.status == http.client.OK:
-            ledger.acknowledged.add(serial)
+            ledger.acknowledge(serial, time.monotonic())
+            until.wait(pause_s)
         else:
             ledger.refused[answer.status] += 1
             until.wait(0.02)
@@ -138,10 +151,13 @@ def send(port: int, ledger: Ledger, until: threading.Event, body_of: Callable[[i
 
 
 @contextlib.contextmanager
-def load(port: int, ledger: Ledger, body_of: Callable[[int], bytes] = webhook) -> Iterator[None]:
-    """Send from several threads while the block runs."""
+def load(
+    port: int, ledger: Ledger, body_of: Callable[[int], bytes] = webhook, pause_s: float = 0.0
+) -> Iterator[None]:
+    """Send from several threads while the block runs; each waits so long after an answer."""
     until = threading.Event()
-    threads = [threading.Thread(target=send, args=(port, ledger, until, body_of)) for _ in range(SENDERS)]
+    given = (port, ledger, until, body_of, pause_s)
+    threads = [threading.Thread(target=send, args=given) for _ in range(SENDERS)]
     for thread in threads:
         thread.start()
     try:

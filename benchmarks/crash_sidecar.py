@@ -30,6 +30,7 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,12 @@ analysis: {{models: {models}}}
 destinations: [{{name: file, kind: file, path: {data}/incidents.jsonl}}]
 routes: [{{to: [file]}}]
 """
-DRAIN_S = 300.0
+DRAIN_S = 120.0
 
 
 def kinds(serial: int) -> bytes:
-    """Return a webhook; every twenty alerts are of a kind of their own, and so an incident."""
-    return webhook(serial, f"Crash{serial // 20}")
+    """Return a webhook. Of two hundred in a row ten at a time are an incident, so that some open all the time."""
+    return webhook(serial, f"Crash{serial // 200 * 20 + serial % 20}")
 
 
 def command(data: Path, port: int) -> list[str]:
@@ -136,6 +137,7 @@ def drain(port: int, idle_s: float) -> None:
     """Wait until everything is understood and delivered, the last update, too: nothing waits for `idle_s`."""
     until = time.monotonic() + DRAIN_S
     idle_since: float | None = None
+    said: dict[str, Any] = {}
     while (now := time.monotonic()) < until:
         with contextlib.suppress(OSError):
             said = stats(port)
@@ -146,11 +148,53 @@ def drain(port: int, idle_s: float) -> None:
             elif now - idle_since >= idle_s:
                 return
         time.sleep(0.2)
-    raise SystemExit(f"the sidecar did not finish within {DRAIN_S:.0f} s")
+    raise SystemExit(f"the sidecar did not finish within {DRAIN_S:.0f} s: {said}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What state and file hold against the ledger."""
+
+    acknowledged: int
+    episodes: int
+    incidents: int
+    lost: int
+    doubled: int
+    homeless: int
+    events: int
+    gaps: int
+    due: int
+    missing: int
+    repeated: int
+    integrity: str
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing was lost, nothing happened twice and nothing is broken."""
+        wrong = self.lost or self.doubled or self.homeless or self.gaps or self.missing
+        return bool(self.acknowledged) and not wrong and self.integrity == "ok"
 
 
 def judge(ledger: Ledger, data: Path) -> bool:
     """Hold state and file against the ledger, print what was found, say whether it is good."""
+    found = judged(ledger, data)
+    print(
+        f"  acknowledged {found.acknowledged:,}, episodes {found.episodes:,}, incidents {found.incidents:,}"
+    )
+    print(
+        f"  acknowledged and lost {found.lost}; effects that happened twice {found.doubled}; "
+        f"without incident {found.homeless}"
+    )
+    print(f"  events {found.events:,}, incidents with a gap in their numbers {found.gaps}")
+    print(
+        f"  file: {found.due:,} events due, {found.missing} missing, {found.repeated} written again under the same id"
+    )
+    print(f"  integrity of state.db: {found.integrity}")
+    return found.good
+
+
+def judged(ledger: Ledger, data: Path) -> Judgement:
+    """Hold state and file against the ledger."""
     with contextlib.closing(sqlite3.connect(data / "state.db")) as db:
         bodies = db.execute("select body, incident from episode").fetchall()
         incidents = {incident for (incident,) in db.execute("select id from incident")}
@@ -173,19 +217,19 @@ def judge(ledger: Ledger, data: Path) -> bool:
     written = Counter(lines)
     missing = named - set(written)
     repeated = sum(times - 1 for times in written.values())
-    print(
-        f"  acknowledged {len(ledger.acknowledged):,}, episodes {len(serials):,}, incidents {len(incidents):,}"
-    )
-    print(
-        f"  acknowledged and lost {len(lost)}; effects that happened twice {doubled}; without incident {homeless}"
-    )
-    print(f"  events {len(events):,}, incidents with a gap in their numbers {gaps}")
-    print(
-        f"  file: {len(named):,} events due, {len(missing)} missing, {repeated} written again under the same id"
-    )
-    print(f"  integrity of state.db: {sound}")
-    return (
-        bool(ledger.acknowledged) and not (lost or doubled or homeless or gaps or missing) and sound == "ok"
+    return Judgement(
+        acknowledged=len(ledger.acknowledged),
+        episodes=len(serials),
+        incidents=len(incidents),
+        lost=len(lost),
+        doubled=doubled,
+        homeless=homeless,
+        events=len(events),
+        gaps=gaps,
+        due=len(named),
+        missing=len(missing),
+        repeated=repeated,
+        integrity=str(sound),
     )
 
 
