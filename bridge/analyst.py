@@ -139,6 +139,9 @@ class Thinking(Protocol[State_contra]):
     def prune(self, state: State_contra, now: datetime) -> bool:
         """Delete stored rows that are older than the settings in force allow; return whether more may be."""
 
+    def erase(self, state: State_contra, *, progress: Callable[[], None]) -> bool:
+        """Go on with what people asked to be erased; return whether to come back at once."""
+
 
 class Work(Word, frozen=True, kw_only=True):
     """How one analyst works."""
@@ -222,9 +225,10 @@ class Analyst(Generic[State]):
         rows = self._rows()
         self._put_own(rows[0] if rows else None)
         self._prune()
+        erases = self._state is not None and self._thinking.erase(self._state, progress=self._alive)
         if not rows:
             self._tell_gauges()
-            return False
+            return erases
         self._say(_begun(rows))
         if rows[0].id in self._work.skips:
             self._set_aside(rows[0], "an analyst died of it again and again")

@@ -65,6 +65,7 @@ class RowKind(StrEnum):
     SAMPLES = "samples"  # values of a configured Prometheus series: `analysis.samples`
     REVIEWS = "reviews"  # which detectors speak for series from here on: `analysis.reviewing`
     REPLAYED = "replayed"  # an entry of the quarantine was sent again; changes nothing that is thought
+    ERASE = "erase"  # what was known of a label, an alert or a tenant goes: `analysis.erasing`
 
 
 #: Rows whose bodies hold alerts as their sender sent them.

@@ -25,7 +25,7 @@ TABLES = (
     "common", "cursor", "tenant_state", "incident", "episode", "event", "outbox", "quarantine", "history",
     "watch", "beat", "template", "habit", "rarity", "chart", "service_order", "action", "action_on", "lesson",
     "sighting", "link_fit", "measured", "bank_row", "sample_block", "counted", "pending", "alarm", "happened", "past",
-    "outlook",
+    "outlook", "erasure",
 )  # fmt: skip
 SETTINGS = AnalysisSettings(
     grouping="entities",  # the labels say which alerts are in one incident

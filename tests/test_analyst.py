@@ -47,7 +47,7 @@ class Bench:
         self.at = 0
         self.loads = 0
         self.pruned: list[datetime] = []
-        self.too_old = 0  # calls of `prune` that leave something over
+        self.too_old = self.to_erase = 0  # calls of `prune` that leave something over
         self.up = False
         self.mode: bool | None = False  # whether thinking goes with models; None: nobody asks
         self.modes: list[tuple[int, bool]] = []  # after how many rows which mode began
@@ -116,6 +116,11 @@ class Bench:
         self.pruned.append(now)
         self.too_old -= 1
         return self.too_old >= 0
+
+    def erase(self, state: list[int], *, progress: Callable[[], None]) -> bool:
+        progress()
+        self.to_erase -= 1
+        return self.to_erase >= 0
 
     def gauges(self, state: list[int]) -> Mapping[str, float]:
         return {"taken": len(state)}

@@ -18,6 +18,7 @@ import timeline
 from hypothesis import strategies as st
 from linkers import LINKERS
 
+from bridge.analysis.erasing import Erase, Label
 from bridge.analysis.feedback import EpisodeRef, Feedback, FeedbackKind
 from bridge.analysis.rounds import Content, Found, Standing
 from bridge.analysis.samples import Line, Samples
@@ -91,6 +92,18 @@ CHARTS = (
         calls=(Call(0, 1, "12 requests"),),
     ),
     Chart(origin="prometheus", services=(Service(name="shop"),), calls=(Call(0, 7),)),
+)
+#: What may be erased: a team, a service, a host, an alert, a tenant, what came in the first minutes, and what is done.
+ERASES = (
+    Erase(id="era-1", label=Label(name="team", value="db")),
+    Erase(id="era-2", label=Label(name="service", value="shop")),
+    Erase(id="era-3", label=Label(name="instance", value="db-1:9100")),
+    Erase(id="era-4", label=Label(name="severity", value="warning")),
+    Erase(id="era-5", fingerprint=fingerprint_of(POOL[3]), fingerprints=(fingerprint_of(POOL[4]),)),
+    Erase(id="era-6"),
+    Erase(id="era-7", before=timeline.START + timedelta(seconds=30)),
+    Erase(id="era-8", label=Label(name="alertname", value="Watchdog")),
+    Erase(id="era-9", label=Label(name="nobody", value="has"), sealed=True),
 )
 #: Seconds between rows.
 PAUSES = (0.0, 0.0, 0.0, 0.0, 0.001, 1.0, 1.0, 1.0, 2.5, 2.5, 2.5, 5.0, 5.0, 5.0, 7.0, 7.0, 7.0, 20.0, 20.0, 30.0,
@@ -211,6 +224,7 @@ _kinds: dict[str, st.SearchStrategy[tuple[Any, ...]]] = {
     "linker": st.tuples(st.just(RowKind.LINKER), st.sampled_from(LINKERS)),
     "samples": _samples,
     "reviews": st.tuples(st.just(RowKind.REVIEWS), st.sampled_from(range(len(REVIEWS)))),
+    "erase": st.tuples(st.just(RowKind.ERASE), st.sampled_from(ERASES)),
 }
 _steps = st.tuples(
     st.sampled_from(PAUSES),
@@ -223,6 +237,7 @@ _steps = st.tuples(
         + ("settings",) * 3
         + ("linker",) * 3
         + ("reviews",) * 3
+        + ("erase",) * 2
         + ("topology", "samples", "samples")
         + tuple(_kinds)
     ).flatmap(_kinds.__getitem__),
@@ -292,7 +307,7 @@ def _body(at: datetime, kind: RowKind, *given: Any) -> bytes:
             return json.dumps({"fit": 1, "assign": given[0]}).encode()
         case RowKind.MODE:
             return json.dumps({"model_free": given[0]}).encode()
-        case RowKind.SETTINGS | RowKind.TOPOLOGY:
+        case RowKind.SETTINGS | RowKind.TOPOLOGY | RowKind.ERASE:
             return msgspec.json.encode(given[0])
         case RowKind.LINKER | RowKind.REVIEWS | RowKind.CLOCK:
             found: Any = given[0] if given else b""

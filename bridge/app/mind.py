@@ -118,6 +118,13 @@ class Mind:
         """Delete what is too old; return whether there may be more."""
         return self._store.prune(now, state.common).more
 
+    def erase(self, state: pipeline.State, *, progress: Callable[[], None]) -> bool:
+        """Go on with what people asked to be erased; return whether to come back at once."""
+        return self._store.erase_some(
+            lambda tenant, incident: tenant in state.tenants and incident in state.tenants[tenant].groups,
+            progress,
+        )
+
 
 class LateModels:
     """The models' process, which joins some time after the work has begun.

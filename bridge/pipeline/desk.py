@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from bridge.analysis import anomaly, dedup, incidents, rounds
 from bridge.analysis.families import EncodeAsk, own_family
 from bridge.analysis.feedback import Action
-from bridge.analysis.incidents import Group
+from bridge.analysis.incidents import EpisodeKey, Group
 from bridge.analysis.lessons import Lesson
 from bridge.analysis.roots import Insight
 from bridge.analysis.routing import Router
@@ -131,6 +131,10 @@ class Desk:
         """Have an episode stored in its newest form; its incident holds it."""
         key = (tenant.name, episode.source, episode.fingerprint, episode.starts_at)
         self.out.episodes[key] = episode
+
+    def drop_episode(self, tenant: Tenant, key: EpisodeKey) -> None:
+        """Have an episode deleted; its incident holds it no more."""
+        self.out.episodes[tenant.name, *key] = None
 
     def touch(self, tenant: Tenant, group: Group) -> None:
         """Have an incident stored as it stands at the end."""

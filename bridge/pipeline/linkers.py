@@ -112,7 +112,7 @@ class Linkers:
             self._desk.out.asks.append(link_ask(self._desk, tenant))
 
     def linker(self, row: InboxRow) -> None:
-        """Let a linker act from here on; one that was asked for before the one in force comes too late."""
+        """Let a linker act from here on; one that was asked for before the one in force, or an erase, is too late."""
         tenant = self._desk.tenant(row.tenant)
         try:
             fit = read_linker(row.body)
@@ -120,7 +120,8 @@ class Linkers:
         except (ValueError, KeyError, TypeError, zstandard.ZstdError) as error:
             self._desk.quarantine(row, "body", Fault(reason=f"not a linker: {error}", body=row.body))
             return
-        if tenant.link_fit is not None and fit.fit < tenant.link_fit.fit:
+        is_late = tenant.link_fit is not None and fit.fit < tenant.link_fit.fit
+        if is_late or (fit.fit and fit.fit <= tenant.record.link_void):
             return
         tenant.judge = judge
         tenant.link_fit = self._desk.out.link_fits[tenant.name] = fit

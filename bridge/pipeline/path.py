@@ -29,6 +29,7 @@ from bridge.pipeline.aging import Aging
 from bridge.pipeline.alerts import Alerts
 from bridge.pipeline.counts import Counts
 from bridge.pipeline.desk import Desk
+from bridge.pipeline.erasing import Erasing
 from bridge.pipeline.events import Events
 from bridge.pipeline.feedback import Corrections
 from bridge.pipeline.fits import Fits
@@ -95,6 +96,9 @@ class Path:
             RowKind.SAMPLES: Measuring(desk, self._unusual, self._reviews, self._step).samples,
             RowKind.REVIEWS: self._reviews.take,
             RowKind.REPLAYED: lambda _row: None,  # the store marks the entry
+            RowKind.ERASE: Erasing(
+                desk, self._events, self._gathering, self._aging, self._alerts, self.rearm
+            ).take,
         }
         self._rings: dict[str, Callable[[Tenant, tuple[str, ...]], None]] = {
             "settle": self._alerts.settle,

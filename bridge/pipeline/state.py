@@ -24,6 +24,7 @@ from bridge.analysis.causality import NO_ORDERS, Orders
 from bridge.analysis.clustering import Index
 from bridge.analysis.counting import Clumps, Counted
 from bridge.analysis.dedup import Watch
+from bridge.analysis.erasing import Erase
 from bridge.analysis.extent import Extent
 from bridge.analysis.families import EncodeAsk, FitAsk, own_family
 from bridge.analysis.feedback import Action
@@ -104,6 +105,7 @@ class TenantRecord(Word, frozen=True, kw_only=True):
     sighted_in_tick: int = 0  # and how many were kept in it
     link_asked: int = 0  # number of the newest linker that was asked for
     link_done: int = 0
+    link_void: int = 0  # answers up to this one were learned from what was erased since
     link_since: datetime | None = None  # when the newest one came
     linked_at: datetime | None = None  # when it was asked for
     linked_sighted: int = 0  # `sighted` at that time
@@ -182,6 +184,17 @@ class Quarantined(Word, frozen=True, kw_only=True):
     body: bytes
 
 
+class Erasure(Word, frozen=True, kw_only=True):
+    """An erase that thinking has obeyed; what is stored and not in memory is still to be gone through."""
+
+    tenant: str
+    row: int  # of the inbox, which asked for it
+    erase: Erase
+    until: datetime  # what came later stays
+    incidents: tuple[str, ...] = ()  # in memory, that lost episodes
+    episodes: int = 0  # that they lost
+
+
 class Outcome:
     """What one call of `advance` changed, ready for one transaction. None as a value means: delete."""
 
@@ -190,13 +203,13 @@ class Outcome:
         self.common: Common | None = None
         self.tenants: dict[str, TenantRecord] = {}
         self.touched: dict[tuple[str, str], Group] = {}  # tenant, incident: rendered when it is stored
-        self.episodes: dict[tuple[str, str, str, datetime], Episode] = {}
+        self.episodes: dict[tuple[str, str, str, datetime], Episode | None] = {}
         self.watches: dict[tuple[str, str, str], Watch | None] = {}
         self.beats: dict[tuple[str, str, str], Beat | None] = {}
         self.templates: dict[tuple[str, str], TemplateRecord | None] = {}
         self.habits: dict[tuple[str, str], Habit | None] = {}
         self.sightings: dict[tuple[str, int], Sighting | None] = {}
-        self.link_fits: dict[str, LinkFit] = {}  # by tenant
+        self.link_fits: dict[str, LinkFit | None] = {}  # by tenant
         self.rarities: dict[str, Rarity] = {}  # tenant: rendered when it is stored
         self.charts: dict[tuple[str, str], Chart | None] = {}
         self.orders: dict[tuple[str, str, str], Order | None] = {}
@@ -217,6 +230,7 @@ class Outcome:
         self.outbox: list[OutboxEntry] = []
         self.quarantined: list[Quarantined] = []
         self.asks: list[Ask] = []
+        self.erasures: list[Erasure] = []
         self.counts: dict[str, int] = {}
 
     def count(self, name: str, number: int = 1) -> None:

@@ -249,6 +249,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("tocsin_destination_blocked", "gauge", "1 while a destination refuses us.", ("destination",)),
     # The machine and the jobs.
     Metric("tocsin_disk_free_bytes", "gauge", "Room left where the stores are."),
+    Metric("tocsin_erasures_total", "counter", "Erasures that thinking has obeyed."),
     Metric("tocsin_job_runs_total", "counter", "Runs of a periodic job, by result.", ("job", "result")),
     Metric(
         "tocsin_service_graph_polls_total",
@@ -398,6 +399,7 @@ def count_outcome(telemetry: Telemetry, counts: Mapping[str, int]) -> None:
 _OUTCOME: dict[str, tuple[str, str]] = {
     "anomaly": ("tocsin_anomalies_total", "what"),
     "change": ("tocsin_alerts_total", "change"),
+    "erased": ("tocsin_erasures_total", ""),
     "event": ("tocsin_incident_events_total", "kind"),
     "feedback": ("tocsin_feedback_total", "kind"),
     "forecast": ("tocsin_forecasts_total", "outcome"),

@@ -85,6 +85,10 @@ def fresh() -> State:
     return State(Common(settings=BASE))
 
 
+def holding(state: State) -> Callable[[str, str], bool]:
+    return lambda tenant, incident: tenant in state.tenants and incident in state.tenants[tenant].groups
+
+
 def straight(rows: list[InboxRow]) -> tuple[State, Told]:
     state, told = fresh(), Told()
     for row in rows:
@@ -122,6 +126,8 @@ def test_restarts_change_nothing(rows: list[InboxRow], cuts: set[int]) -> None:
             other_told.take(outcome)
             loaded = store.load()
             assert differences(loaded, running) == []
+            while store.erase_some(holding(running)):
+                assert differences(store.load(), running) == []
             assert {name: derived(tenant) for name, tenant in loaded.tenants.items()} == {
                 name: derived(tenant) for name, tenant in running.tenants.items()
             }
@@ -131,7 +137,9 @@ def test_restarts_change_nothing(rows: list[InboxRow], cuts: set[int]) -> None:
         without = (
             "select count(*) from incident i where state != 'merged' and not exists (select 1 from episode e"
         )
-        where = "where e.tenant = i.tenant and e.incident = i.id)"
+        where = (
+            "where e.tenant = i.tenant and e.incident = i.id) and instr(i.body, cast('[erased]' as blob)) = 0"
+        )
         assert store._db.execute(f"{without} {where}").fetchone() == (0,), "an incident has lost its episodes"
     assert vars(other_told) == vars(told)
     assert differences(running, state) == []

@@ -16,6 +16,7 @@ import zstandard
 from desks import FRONT, SETTINGS, TABLES, TOPOLOGY, Desk, host, kept, mixed, samples, trigger, untrigger
 from linkers import fitted, linker_row
 
+from bridge.analysis.erasing import Erase
 from bridge.errors import StorageError
 from bridge.model import IncidentState, RowKind
 from bridge.pipeline import Common, State, advance
@@ -147,6 +148,8 @@ def test_a_failing_commit_leaves_nothing_behind(path: Path, store: StateStore, t
         rows.append(
             desk.row("31m", RowKind.CLOCK, b"", "")
         )  # by then pending counts are counted, alarms over
+    if table == "erasure":
+        rows.append(desk.row("26m", RowKind.ERASE, msgspec.json.encode(Erase(id="era-1", fingerprint="f"))))
     outcome = advance(desk.state, rows)
     with pytest.raises(StorageError, match="not today"):
         store.commit(outcome, front=FRONT, rows=rows)

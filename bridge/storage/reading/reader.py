@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from bridge.analysis.erasing import Erase, Eraser
 from bridge.analysis.feedback import Action
 from bridge.analysis.reports import Record, incident_item, incident_record, line_of, links, topology_record
 from bridge.analysis.settings import AnalysisSettings
@@ -27,7 +28,8 @@ from bridge.analysis.topology import ORIGINS, Chart, Topology
 from bridge.analysis.watching import Measured
 from bridge.model import Episode, Incident, IncidentState, Word
 from bridge.storage.inbox import Position
-from bridge.storage.reading import feedback, forecasts, history, models, quarantine
+from bridge.storage.reading import erasures, feedback, forecasts, history, models, quarantine
+from bridge.storage.reading.erasures import Meant
 from bridge.storage.reading.feedback import Standing
 from bridge.storage.reading.pages import Cursor, Lines, Page, all_of, chosen, next_of, read_cursor
 from bridge.storage.reading.quarantine import Quarantined
@@ -150,6 +152,19 @@ class StateReader:
         """Return what a person did; None if nothing of that id is kept."""
         with self._open() as store:
             return feedback.action(store, tenant, action) if store else None
+
+    def erasures(self, tenant: str) -> list[Record]:
+        """Return what was erased, newest first: `id`, `by`, `until`, `state` (working or done) and `counts`."""
+        with self._open() as store:
+            return erasures.listed(store, tenant) if store else []
+
+    def meant(self, tenant: str, erase: Erase, now: datetime) -> Meant:
+        """Return what an erase would find among incidents, and the fingerprints of its alerts.
+
+        Cost: all of a tenant's episodes are read, some 10 us each.
+        """
+        with self._open() as store:
+            return erasures.meant(store, tenant, Eraser(erase, now)) if store else Meant()
 
     def quarantine(self, tenant: str | None, *, limit: int = 100, cursor: str | None = None) -> Page:
         """Return what could not be used, newest first, without its bytes.

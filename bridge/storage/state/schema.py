@@ -14,6 +14,9 @@ them an index.
 Each file has an outbox of its own, with an identity: whoever remembers how far it was read must notice that another
 file, whose numbers begin again, took its place.
 
+An erasure is a piece of work: `stage` and `mark` say how far it has come, and `body` what it erases, until nothing
+needs that any more.
+
 History has the order in which rows were thought, which is not that of the inbox: a mode begins where the analyst
 began with it. Bodies in history and in quarantine are packed (zstd); `size` is what one in quarantine has unpacked.
 """
@@ -114,6 +117,10 @@ create table action_on (
     tenant text not null, incident text not null, action text not null, primary key (tenant, incident, action)
 ) without rowid;
 create index action_on_action on action_on (tenant, action);
+create table erasure (
+    tenant text not null, id text not null, row integer not null, chosen_by text not null, until integer not null,
+    stage text not null, mark text not null, body blob not null, counts text not null, primary key (tenant, id)
+);
 create table lesson (tenant text not null, id text not null, body blob not null, primary key (tenant, id));
 """
 

@@ -1,4 +1,4 @@
-"""The analyst's store: load, commit, set aside, prune.
+"""The analyst's store: load, commit, set aside, prune, erase.
 
 Rules: an outcome, the history of its rows and the cursor are committed together or not at all; a load after that
 gives an equal state. `synchronous=FULL`: an event that was delivered must not be un-thought by a power cut. Nothing is
@@ -24,7 +24,7 @@ from bridge.pipeline.state import Common, Outcome, State
 from bridge.storage.in_force import IN_FORCE
 from bridge.storage.place import Place
 from bridge.storage.sqlite import open_writer, told, transaction
-from bridge.storage.state import loading, quarantine
+from bridge.storage.state import erasing, loading, quarantine
 from bridge.storage.state.schema import PAGE_BYTES, STATE_SCHEMA
 from bridge.storage.state.writing import Writing
 from bridge.storage.times import microseconds
@@ -57,6 +57,8 @@ class StateStore:
         """
         self._db = open_writer(path, STATE_SCHEMA, page_bytes=PAGE_BYTES)
         self._place = Place(path)
+        with told("cannot read state.db"):
+            self._erases = erasing.is_any(self._db)
 
     def close(self) -> None:
         """Close the file; what was committed stays."""
@@ -111,7 +113,36 @@ class StateStore:
             for row in rows:
                 if row.kind is RowKind.REPLAYED:
                     self._mark_replayed(row)
+            erasing.begin(self._db, outcome.erasures)
             self._move_cursor(front, rows)
+        self._erases = self._erases or bool(outcome.erasures)
+
+    def erase_some(self, holds: Callable[[str, str], bool], progress: Callable[[], None] = _nothing) -> bool:
+        """Go on with what is to be erased, a slice in one transaction; return whether to come back at once.
+
+        Costs nothing where there is nothing to erase. The last slice writes the whole file anew (`VACUUM`), some ten
+        seconds a gigabyte: what was deleted stands in free pages, and traces of it where pages were split.
+
+        Args:
+            holds: Says whether thinking has an incident of a tenant in memory: that is its own to change.
+            progress: Called now and then while the file is written.
+
+        Raises:
+            StorageError: Nothing of this slice was kept; it is done again.
+        """
+        if not self._erases:
+            return False
+        with self._transaction():
+            stage = erasing.step(self._db, holds)
+        if stage == erasing.SWEEP:
+            with told("cannot write state.db anew"):
+                swept = erasing.sweep(self._db, progress)
+            if swept:
+                with self._transaction():
+                    erasing.finish(self._db)
+            return swept
+        self._erases = stage != erasing.DONE
+        return self._erases
 
     def quarantine_row(self, row: InboxRow, reason: str, *, front: str) -> None:
         """Set a whole row aside that cannot be processed, and move the cursor past it.

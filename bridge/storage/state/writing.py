@@ -18,8 +18,8 @@ from bridge.storage.state import quarantine
 from bridge.storage.times import microseconds
 
 #: Rows that a replay needs. A clock row only says that time ran; a rejected body stands in quarantine, and that
-#: something was sent again out of it changes nothing that is thought.
-HISTORY_KINDS = frozenset(RowKind) - {RowKind.CLOCK, RowKind.REJECTED, RowKind.REPLAYED}
+#: something was sent again out of it changes nothing that is thought. What an erase took is not in the rows any more.
+HISTORY_KINDS = frozenset(RowKind) - {RowKind.CLOCK, RowKind.REJECTED, RowKind.REPLAYED, RowKind.ERASE}
 #: A commit of 60,000 episodes takes seconds; whoever watches hears of it every so many rows.
 PROGRESS_ROWS = 500
 
@@ -52,9 +52,17 @@ class Writing:
             (_incident_row(tenant, group) for (tenant, _), group in outcome.touched.items()),
         )
         self._many(
+            "delete from episode where tenant = ? and source = ? and fingerprint = ? and starts_at = ?",
+            (
+                (*key[:3], microseconds(key[3]))
+                for key, episode in outcome.episodes.items()
+                if episode is None
+            ),
+        )
+        self._many(
             "insert into episode values (?, ?, ?, ?, ?, ?, ?) on conflict do update set"
             " incident = excluded.incident, ends_at = excluded.ends_at, body = excluded.body",
-            (_episode_row(each) for each in outcome.episodes.items()),
+            (_episode_row(each) for each in outcome.episodes.values() if each is not None),
         )
         self._keyed("watch", outcome.watches.items(), *ALERT)
         self._keyed("beat", outcome.beats.items(), *ALERT)
@@ -72,10 +80,7 @@ class Writing:
         self._keyed("past", outcome.pasts.items(), "tenant", "incident")
         self._keyed("outlook", outcome.outlooks.items(), "tenant", "aim", "name")
         self._keyed("sighting", outcome.sightings.items(), "tenant", "number")
-        self._many(
-            "insert or replace into link_fit values (?, ?)",
-            ((name, _pack(fit)) for name, fit in outcome.link_fits.items()),
-        )
+        self._keyed("link_fit", (((name,), fit) for name, fit in outcome.link_fits.items()), "tenant")
         self._many(
             "insert or replace into rarity values (?, ?)",
             ((name, rarity.stored()) for name, rarity in outcome.rarities.items()),
@@ -170,8 +175,7 @@ class Writing:
                 self._progress()
 
 
-def _episode_row(item: tuple[tuple[str, str, str, object], Episode]) -> Row:
-    _, episode = item
+def _episode_row(episode: Episode) -> Row:
     return (
         episode.tenant, episode.source, episode.fingerprint, microseconds(episode.starts_at), episode.incident,
         None if episode.ends_at is None else microseconds(episode.ends_at), _pack(episode),
