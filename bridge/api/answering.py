@@ -17,6 +17,7 @@ from aiohttp import web
 from bridge.api.asking import Asked, problem, refuse
 from bridge.api.correcting import Correcting
 from bridge.api.elsewhere import welcome
+from bridge.api.erasing import Erasing
 from bridge.api.recording import recorded
 from bridge.api.surroundings import Credential, Deliveries, Entry, Listed, Part, Reading, Surroundings
 from bridge.api.waiting import explained
@@ -51,6 +52,7 @@ class Api:
         self._readers = ThreadPoolExecutor(READERS, "reading")
         self._waiting = 0
         self._correcting = Correcting(reading, self._read, around)
+        self._erasing = Erasing(reading, self._read, around)
 
     def close(self) -> None:
         """Let go of the threads, without waiting for a question that is still being asked."""
@@ -78,6 +80,8 @@ class Api:
             web.get("/api/v1/stats", self._for("viewer", self.stats)),
             web.get("/api/v1/export", self._for("viewer", self.export)),
             web.get("/api/v1/audit", self._for("admin", self.audit)),
+            web.get("/api/v1/erase", self._for("admin", self._erasing.erasures)),
+            web.post("/api/v1/erase", self._for("admin", self._erasing.erase)),
             web.post("/-/reload", self._for("admin", self.reload)),
             web.get("/-/healthy", self.healthy),
             web.get("/-/ready", self.ready),

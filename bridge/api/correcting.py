@@ -116,7 +116,7 @@ class Correcting:
     async def _write(
         self, request: web.Request, who: Credential, told: Feedback, before: dict[str, Any]
     ) -> web.Response:
-        target, asked = told.incident or told.undoes, msgspec.to_builtins(told)
+        target, asked = told.incident or told.undoes, _recorded(told)
         async with recorded(
             self._around.audit, request, who, told.kind.value, target=target, asked=asked, before=before
         ) as change:
@@ -154,6 +154,14 @@ def _told(verb: str, incident: str, said: Any) -> Feedback:
         action=_new_id(), kind=kind, incident=incident, episodes=episodes, into=into, text=said.text,
         author=said.author, confirm=isinstance(said, _Close) and said.confirm,
     )  # fmt: skip
+
+
+def _recorded(told: Feedback) -> dict[str, Any]:
+    """Return what the audit log keeps of it: no words and no alerts, which an erase could not take out again."""
+    return {
+        "kind": told.kind.value, "into": told.into, "confirm": told.confirm, "author": told.author,
+        "episodes": len(told.episodes), "text_chars": len(told.text),
+    }  # fmt: skip
 
 
 def _check_state(incident: str, here: Standing, kind: FeedbackKind) -> None:

@@ -29,6 +29,7 @@ LINKS: Mapping[str, str] = {
     "/api/v1/deliveries": "what went out and what waits",
     "/api/v1/quarantine": "what could not be used",
     "/api/v1/audit": "who changed what",
+    "/api/v1/erase": "what was erased",
     "/metrics": "metrics for Prometheus",
     "/-/healthy": "whether the process answers",
     "/-/ready": "whether webhooks can be taken in",

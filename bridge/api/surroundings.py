@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 from aiohttp import web
 
+from bridge.analysis.erasing import Erase
 from bridge.analysis.feedback import EpisodeRef, FeedbackKind
 from bridge.model import DeliveryState, IncidentState, RowKind, Word
 
@@ -123,7 +124,41 @@ class Kept(Protocol):
         """Return where an action stands; None if there is none."""
 
 
-class Reading(Kept, Protocol):
+class Found(Protocol):
+    """What an erase would find."""
+
+    @property
+    def incidents(self) -> int:
+        """Incidents that hold an alert which is meant."""
+
+    @property
+    def emptied(self) -> int:
+        """Of those, which would hold none any more."""
+
+    @property
+    def episodes(self) -> int:
+        """Episodes."""
+
+    @property
+    def alerts(self) -> int:
+        """Different alerts."""
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """Theirs."""
+
+
+class Erasures(Protocol):
+    """What is asked of the analyst's state about what is erased. All of it blocks and may raise StorageError."""
+
+    def erasures(self, tenant: str) -> list[dict[str, Any]]:
+        """Return what was erased, newest first."""
+
+    def meant(self, tenant: str, erase: Erase, now: datetime) -> Found:
+        """Return what an erase would find."""
+
+
+class Reading(Kept, Erasures, Protocol):
     """What is asked of the analyst's state. All of it blocks and may raise StorageError."""
 
     def incidents(
@@ -248,3 +283,5 @@ class Surroundings(Word, frozen=True, kw_only=True):
     reload: Callable[[], Awaitable[Reloaded]]
     health: Callable[[str], Health]  # as a tenant may see it
     metrics: Callable[[], bytes]  # in Prometheus' text format
+    #: Erasures of a tenant that are not done in the front's own stores.
+    erasing: Callable[[str], Collection[str]] = lambda _tenant: ()

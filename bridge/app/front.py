@@ -36,6 +36,7 @@ from bridge.app.chores import Chores, clock_us
 from bridge.app.destinations import connectors_of, dispatch_settings, senders
 from bridge.app.encryption import Encryption
 from bridge.app.ending import LIMIT_S, end_within
+from bridge.app.erasing import Erasing
 from bridge.app.health import health_of
 from bridge.app.hearing import Calls, Hearing
 from bridge.app.listening import Listening
@@ -52,6 +53,7 @@ from bridge.config import Settings
 from bridge.dispatch import Dispatcher
 from bridge.errors import ConfigError, DamagedError
 from bridge.intake import Intake, IntakeSettings, routes
+from bridge.model import RowKind
 from bridge.ports import Connector
 from bridge.storage.damage import suspect
 from bridge.storage.deliveries import DeliveryStore, OutboxReader
@@ -156,6 +158,7 @@ class Front:
             telemetry=self.telemetry,
             wall=time.time,
         )
+        self.erasing = Erasing(self.inbox, stage=state.erasing, understood=lambda: self.hearing.cursor)
         self.chores = Chores(
             data=data,
             inbox=self.inbox,
@@ -211,6 +214,7 @@ class Front:
                         self._keep_reloading(),
                         self._watchdog(),
                         self.chores.run(),
+                        self.erasing.run(deliveries),
                         self.admitting.run(),
                         listening.run(),
                     )
@@ -274,7 +278,7 @@ class Front:
     async def _listen(self, deliveries: DeliveryStore, opened: AsyncExitStack) -> Listening:
         around = Surroundings(
             authenticate=self.admitting.authenticate,
-            put=self.inbox.put,
+            put=self._put,
             check=check_usable,
             newest_row=lambda: self.inbox.newest_id,
             ready=self._why_not_ready,
@@ -282,6 +286,7 @@ class Front:
             reload=self.reload,
             health=lambda tenant: health_of(tenant, self.settings, self.telemetry, self.troubles),
             metrics=self.telemetry.render,
+            erasing=self.erasing.unfinished,
         )
         api = Api(StateReader(self.settings.data_dir / "state.db"), deliveries, around)
         opened.callback(api.close)
@@ -392,6 +397,13 @@ class Front:
     def _on_rows(self) -> None:
         self.telling.rows_came()
         self.supervisor.wake()
+
+    async def _put(self, tenant: str, source: str, kind: RowKind, body: bytes) -> int:
+        """Append what the API says."""
+        row = await self.inbox.put(tenant, source, kind, body)
+        if kind is RowKind.ERASE:
+            self.erasing.want(tenant, body)
+        return row
 
     def _on_events(self) -> None:
         if self._dispatcher is not None:

@@ -123,6 +123,13 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def erase_line(counts: Mapping[str, int]) -> str:
+    """Return what an erase finds, or found."""
+    episodes, alerts = count(counts["episodes"], "episode"), count(counts["alerts"], "alert")
+    incidents = count(counts["incidents"], "incident")
+    return f"{episodes} of {alerts} in {incidents}, {counts['emptied']:,} of which hold nothing else"
+
+
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return rows in columns as wide as their widest cell; the last column is not padded."""
     texts = [[plain(cell) for cell in row] for row in rows]

@@ -12,6 +12,7 @@ here, `asking` those that ask a running sidecar, `tokens` those that mint and re
 from __future__ import annotations
 
 from bridge.cli.asking import deliveries, incidents, quarantine, status
+from bridge.cli.erasing import erase
 from bridge.cli.group import tocsin
 from bridge.cli.running import backtest, check, demo, export, replay, score, serve
 from bridge.cli.tokens import token
@@ -21,6 +22,7 @@ __all__ = [
     "check",
     "deliveries",
     "demo",
+    "erase",
     "export",
     "incidents",
     "quarantine",

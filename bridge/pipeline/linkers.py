@@ -120,8 +120,10 @@ class Linkers:
         except (ValueError, KeyError, TypeError, zstandard.ZstdError) as error:
             self._desk.quarantine(row, "body", Fault(reason=f"not a linker: {error}", body=row.body))
             return
-        is_late = tenant.link_fit is not None and fit.fit < tenant.link_fit.fit
-        if is_late or (fit.fit and fit.fit <= tenant.record.link_void):
+        if fit.fit and fit.fit <= tenant.record.link_void:
+            self._desk.out.void.add(row.id)
+            return
+        if tenant.link_fit is not None and fit.fit < tenant.link_fit.fit:
             return
         tenant.judge = judge
         tenant.link_fit = self._desk.out.link_fits[tenant.name] = fit

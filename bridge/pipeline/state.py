@@ -231,6 +231,7 @@ class Outcome:
         self.quarantined: list[Quarantined] = []
         self.asks: list[Ask] = []
         self.erasures: list[Erasure] = []
+        self.void: set[int] = set()  # rows that come too late to be kept: they hold what was erased
         self.counts: dict[str, int] = {}
 
     def count(self, name: str, number: int = 1) -> None:

@@ -22,6 +22,10 @@ from bridge.errors import DamagedError, StorageError, StoreFullError
 
 #: How long a statement waits for another connection's lock. Only recovery and resets of the log take one.
 BUSY_MS = 5_000
+#: The same for whoever reads the log while that is to be emptied: others wait behind it.
+LOG_MS = 200
+#: Of SQLite's machine, between two signs of life of something long.
+INSTRUCTIONS = 100_000
 #: A step of the schema's history: gets a `sqlite_utils.Database`, runs inside a transaction of its own.
 Migration = Callable[[Any], None]
 
@@ -99,6 +103,32 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+
+
+def write_anew(connection: sqlite3.Connection, progress: Callable[[], None] = lambda: None) -> bool:
+    """Write a file anew without what was deleted from it, and empty its log; outside of a transaction.
+
+    Some ten seconds a gigabyte, during which nobody else writes; as much room as the file has is needed for that long.
+    `progress` is called now and then.
+
+    Returns:
+        False: somebody reads the log still, so that something may be left in it. Try again.
+
+    Raises:
+        StorageError: It did not work; the file is as it was.
+    """
+    with told("cannot write the file anew"):
+        connection.set_progress_handler(lambda: progress(), INSTRUCTIONS)  # noqa: PLW0108 - None goes on
+        try:
+            connection.execute("VACUUM")
+        finally:
+            connection.set_progress_handler(None, 0)
+        connection.execute(f"PRAGMA busy_timeout={LOG_MS:d}")
+        try:
+            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            connection.execute(f"PRAGMA busy_timeout={BUSY_MS:d}")
+    return not busy
 
 
 def migrate(connection: sqlite3.Connection, schema: Schema) -> None:

@@ -473,6 +473,9 @@ EVENTS: dict[str, str] = {
     # Jobs.
     "job_failed": "A periodic job failed; it runs again at its next time.",
     "retention": "Rows whose time was over were deleted.",
+    "erased": "What was to be erased is in none of the stores any more.",
+    "erase_waits": "An erasure is not done yet, since a store does not work now; it is tried again.",
+    "erase_failed": "An erasure could not be understood and is not made: ask for it again.",
     "disk_low": "The disk of the stores is nearly full.",
 }
 

@@ -805,3 +805,43 @@ def test_something_that_is_no_database_is_an_error_that_names_it(tmp_path: Path)
     (tmp_path / "state.db").write_bytes(b"no database at all" * 100)
     with pytest.raises(StorageError, match=r"state\.db"):
         OutboxReader(tmp_path / "state.db").read(0, 1)
+
+
+# ---- erasing -----------------------------------------------------------------------------------------------
+
+
+async def test_what_is_frozen_is_rendered_anew_and_what_is_under_way_is_waited_for(
+    store: DeliveryStore, clock: Clock, tmp_path: Path
+) -> None:
+    await store.take_in([row(1), row(2, "i2"), row(3, "i3", tenant="other")])
+    first, second, third = await heads(store)
+    frozen = await claimed(store, first, request=b"of anna-pc")
+    await answered(store, frozen, [first], Retry(reason="anna-pc is refused", after_s=60, maybe_sent=True))
+    under_way = await claimed(store, second, request=b"of anna-pc")
+    theirs = await claimed(store, third, request=b"theirs")
+    through = await store.newest_request()
+
+    def masked(text: str) -> str:
+        return text.replace("anna-pc", "[erased]")
+
+    assert await store.erase("default", through, masked) == 1
+    clock.forward(60)
+    assert [each.id for each in (await due(store)).frozen] == []
+    assert [each.event_id for each in await heads(store)] == ["i1-1"]
+    shown = {each["incident"]: each["reason"] for each in store.listed("default").items}
+    assert shown == {"i1": "[erased] is refused", "i2": ""}
+    await answered(store, under_way, [second], Retry(reason="busy", after_s=60))
+    newer = await claimed(store, *(await heads(store)), request=b"of nobody")
+    assert await store.erase("default", through, masked) == 0
+    assert await store.write_anew()
+    assert b"anna-pc" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert await store.reclaim(theirs) is False, "another tenant's is under way as before"
+    assert newer > through
+
+
+async def test_a_file_that_is_written_anew_takes_what_comes_meanwhile(store: DeliveryStore) -> None:
+    jobs = [asyncio.ensure_future(store.take_in([row(number, f"i{number}")])) for number in range(1, 20)]
+    anew = asyncio.ensure_future(store.write_anew())
+    jobs += [asyncio.ensure_future(store.take_in([row(number, f"i{number}")])) for number in range(20, 40)]
+    await asyncio.gather(anew, *jobs)
+    assert store.counts("default")["waiting"] == 39

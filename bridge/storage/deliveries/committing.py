@@ -29,8 +29,9 @@ MAX_JOBS = 256
 class _Asked:
     """A job and who waits for it."""
 
-    def __init__(self, job: Job, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, job: Job, loop: asyncio.AbstractEventLoop, *, alone: bool = False) -> None:
         self.job = job
+        self.alone = alone  # in no transaction, and with nobody
         self.loop = loop
         self.future: asyncio.Future[Any] = loop.create_future()
         self.result: Any = None
@@ -74,9 +75,20 @@ class GroupCommit:
             StorageError: Nothing of the job was kept.
             StoreFullError: Nothing was kept because the disk has no room.
         """
+        return await self._do(job, alone=False)
+
+    async def do_alone(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Return the job's result; it runs in no transaction, and others wait for it.
+
+        Raises:
+            StorageError: It failed.
+        """
+        return await self._do(job, alone=True)
+
+    async def _do(self, job: Callable[[sqlite3.Connection], Result], *, alone: bool) -> Result:
         if self._closed:
             raise StorageError("the store is closed")
-        asked = _Asked(job, asyncio.get_running_loop())
+        asked = _Asked(job, asyncio.get_running_loop(), alone=alone)
         self.outstanding += 1
         self._asked.put(asked)
         try:
@@ -95,19 +107,25 @@ class GroupCommit:
         self._connection.close()
 
     def _run(self) -> None:
-        while (first := self._asked.get()) is not None:
-            batch = [first]
+        held: _Asked | None = None
+        while (first := held or self._asked.get()) is not None:
+            batch, held = [first], None
             is_last = False
-            while len(batch) < MAX_JOBS and not is_last:
+            while len(batch) < MAX_JOBS and not (is_last or held or first.alone):
                 try:
                     following = self._asked.get_nowait()
                 except queue.Empty:
                     break
                 if following is None:
                     is_last = True
+                elif following.alone:
+                    held = following
                 else:
                     batch.append(following)
-            self._commit(batch)
+            if first.alone:
+                self._do_alone(first)
+            else:
+                self._commit(batch)
             _answer_all(batch)
             if is_last:
                 break
@@ -124,6 +142,14 @@ class GroupCommit:
             batch[0].error = storage_error(error, "deliveries were not committed")
             if not isinstance(batch[0].error, StoreFullError):
                 self._reopen()
+
+    def _do_alone(self, asked: _Asked) -> None:
+        try:
+            asked.result = asked.job(self._connection)
+        except sqlite3.Error as error:
+            asked.error = storage_error(error, "deliveries could not be worked on")
+        except Exception as error:  # noqa: BLE001 (the caller gets it; the thread must live on)
+            asked.error = error
 
     def _together(self, batch: Sequence[_Asked]) -> None:
         self._connection.execute("BEGIN IMMEDIATE")

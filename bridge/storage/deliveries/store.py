@@ -35,11 +35,11 @@ from bridge.delivery import (
 )
 from bridge.errors import DamagedError, StorageError
 from bridge.model import Delivery
-from bridge.storage.deliveries import claiming, finding, moving, rows, tidying
+from bridge.storage.deliveries import claiming, erasing, finding, moving, rows, tidying
 from bridge.storage.deliveries.committing import GroupCommit
 from bridge.storage.deliveries.reading import DeliveryReader, row_number
 from bridge.storage.deliveries.rows import IS_OPEN
-from bridge.storage.sqlite import open_reader, open_writer, storage_error
+from bridge.storage.sqlite import open_reader, open_writer, storage_error, write_anew
 from bridge.storage.times import moment_of
 
 Answer = TypeVar("Answer")
@@ -172,6 +172,18 @@ class DeliveryStore(DeliveryReader):
                 now=self._clock(),
             )
         )  # fmt: skip
+
+    async def newest_request(self) -> int:
+        """Return the highest number that a request ever had."""
+        return await self._writer.do(erasing.newest)
+
+    async def erase(self, tenant: str, through: int, masked: Callable[[str], str]) -> int:
+        """Forget a tenant's requests up to number `through`; return how many of them have to be waited for."""
+        return await self._writer.do(partial(erasing.erase, tenant=tenant, through=through, masked=masked))
+
+    async def write_anew(self) -> bool:
+        """Write the file without what was deleted; deliveries wait for it. False: try again."""
+        return await self._writer.do_alone(write_anew)
 
     async def tidy(self, retention: Retention) -> Tidied:
         """Delete what has ended long enough ago. Call again while there is `more`."""

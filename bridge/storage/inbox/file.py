@@ -83,7 +83,10 @@ def delete_some(connection: sqlite3.Connection, last_id: int, before_us: int) ->
     old = [row for row, received_at in oldest if received_at < before_us]
     if not old:
         return 0
-    return connection.execute("DELETE FROM inbox WHERE id <= ?", [old[-1]]).rowcount
+    # What asks for an erase stays until that is done.
+    return connection.execute(
+        "DELETE FROM inbox WHERE id <= ? AND kind <> ?", [old[-1], RowKind.ERASE.value]
+    ).rowcount
 
 
 def note_death(connection: sqlite3.Connection, low: int, high: int) -> int:

@@ -33,14 +33,16 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
+from bridge.analysis.erasing import Eraser
 from bridge.errors import DamagedError, MisplacedError, StorageError
 from bridge.model import RowKind
 from bridge.storage.checkpoints import Checkpoints, close_quietly
-from bridge.storage.inbox import file
+from bridge.storage.inbox import erasing, file
+from bridge.storage.inbox.erasing import EraseRow
 from bridge.storage.inbox.file import Position
 from bridge.storage.inbox.waiting import fail_all, number_all, set_result, tell
 from bridge.storage.place import Place
-from bridge.storage.sqlite import storage_error, transaction
+from bridge.storage.sqlite import storage_error, transaction, write_anew
 
 Result = TypeVar("Result")
 
@@ -74,6 +76,7 @@ class _Chore(NamedTuple):
 
     done: asyncio.Future[Any]
     work: Callable[[sqlite3.Connection], Any]
+    alone: bool = False  # in no transaction
 
 
 class InboxWriter:
@@ -236,6 +239,38 @@ class InboxWriter:
             total += deleted
         return total
 
+    async def erasing(self) -> tuple[EraseRow, ...]:
+        """Return the rows that ask for an erase which is not done. Looks through all rows."""
+        return await self._chore(erasing.asked)
+
+    async def erase(self, row: EraseRow, eraser: Eraser) -> int:
+        """Take what is erased out of the rows before `row`; return how many had something.
+
+        In small transactions between which webhooks are committed.
+
+        Raises:
+            StorageError: One failed; what was done before stays done.
+        """
+        changed, after = 0, 0
+        while (
+            done := await self._chore(partial(erasing.erase_some, row=row, eraser=eraser, after=after))
+        ) is not None:
+            after, number = done
+            changed += number
+        return changed
+
+    async def seal_erase(self, row: int, body: bytes) -> None:
+        """Let a row that asks for an erase hold `body` from here on."""
+        await self._chore(partial(erasing.seal, number=row, body=body))
+
+    async def clear_erase(self, row: int) -> None:
+        """Let a row that asked for an erase do nothing but tell the time."""
+        await self._chore(partial(erasing.clear, number=row))
+
+    async def write_anew(self) -> bool:
+        """Write the file without what was deleted; webhooks wait for it. False: try again."""
+        return await self._chore(write_anew, alone=True)
+
     async def note_death(self, low: int, high: int) -> int:
         """Count one more death of the analyst with the batch `low`..`high`; return how many that makes."""
         return await self._chore(lambda it: file.note_death(it, low, high))
@@ -262,9 +297,9 @@ class InboxWriter:
 
     # ---- the event loop's side ---------------------------------------------------------------------------
 
-    async def _chore(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+    async def _chore(self, work: Callable[[sqlite3.Connection], Result], *, alone: bool = False) -> Result:
         done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._submit(_Chore(done, work))
+        self._submit(_Chore(done, work, alone))
         return await self._waited(done)
 
     def _submit(self, item: _Row | _Chore) -> None:
@@ -350,8 +385,11 @@ class InboxWriter:
 
     def _do(self, chore: _Chore) -> None:
         try:
-            with transaction(self._connected()) as connection:
-                result = chore.work(connection)
+            if chore.alone:
+                result = chore.work(self._connected())
+            else:
+                with transaction(self._connected()) as connection:
+                    result = chore.work(connection)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
             tell([chore.done], fail_all, [chore.done], self._failed(error))
         else:

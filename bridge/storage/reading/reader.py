@@ -158,6 +158,17 @@ class StateReader:
         with self._open() as store:
             return erasures.listed(store, tenant) if store else []
 
+    def erasing(self, tenant: str, erasure: str) -> str | None:
+        """Return how far the analyst is with an erasure, "done" at the end; None if it does not know it.
+
+        Raises:
+            StorageError: The file is there and cannot be read.
+        """
+        with self._open() as store:
+            question = "SELECT stage FROM erasure WHERE tenant = ? AND id = ?"
+            row = store and store.execute(question, (tenant, erasure)).fetchone()
+        return str(row[0]) if row else None
+
     def meant(self, tenant: str, erase: Erase, now: datetime) -> Meant:
         """Return what an erase would find among incidents, and the fingerprints of its alerts.
 

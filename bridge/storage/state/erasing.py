@@ -26,6 +26,7 @@ from bridge.analysis.gate import linker_row, read_linker
 from bridge.analysis.incidents import Progress, rendered
 from bridge.model import Episode, Event, Incident, RowKind, Word
 from bridge.pipeline.state import Erasure
+from bridge.storage.inbox.erasing import row_without
 from bridge.storage.times import microseconds, moment_of
 from bridge.webhooks.alertmanager import fingerprint_of
 
@@ -37,7 +38,6 @@ _NEXT = {INCIDENTS: EVENTS, EVENTS: HISTORY, HISTORY: QUARANTINE, QUARANTINE: SW
 MOST_INCIDENTS, MOST_ROWS = 50, 100
 #: What models answered: it may have come after the erase, and was learned before.
 _LEARNED = frozenset({RowKind.LINKER, RowKind.REVIEWS, RowKind.FAMILIES, RowKind.VECTORS})
-_INSTRUCTIONS = 100_000  # of SQLite, between two signs of life
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.decode
 
@@ -112,17 +112,6 @@ def step(db: sqlite3.Connection, holds_incident: Callable[[str, str], bool]) -> 
         (stage, work.mark, body, msgspec.json.encode(work.counts).decode(), work.tenant, work.id),
     )
     return str(stage)
-
-
-def sweep(db: sqlite3.Connection, progress: Callable[[], None]) -> bool:
-    """Write the file anew without what was deleted, and empty its log; False: somebody reads the log still."""
-    db.set_progress_handler(lambda: progress(), _INSTRUCTIONS)  # noqa: PLW0108 - None goes on
-    try:
-        db.execute("vacuum")
-    finally:
-        db.set_progress_handler(None, 0)
-    busy, _, _ = db.execute("pragma wal_checkpoint(truncate)").fetchone()
-    return not busy
 
 
 def finish(db: sqlite3.Connection) -> None:
@@ -259,7 +248,7 @@ def _history(db: sqlite3.Connection, work: _Work) -> bool:
         if received_at > work.until_us and kind not in _LEARNED:
             continue
         body = zstandard.ZstdDecompressor().decompressobj().decompress(packed)
-        left = row_without(work.eraser, RowKind(kind), body)
+        left = _without(work.eraser, RowKind(kind), body)
         if left is None:
             db.execute("delete from history where seq = ?", (seq,))
         elif left is not body:
@@ -269,21 +258,15 @@ def _history(db: sqlite3.Connection, work: _Work) -> bool:
     return len(rows) == MOST_ROWS
 
 
-def row_without(eraser: Eraser, kind: RowKind, body: bytes) -> bytes | None:
-    """Return the body of a row without what is erased, the same object if it holds none; None: it goes whole."""
-    if kind is RowKind.TOPOLOGY and msgspec.json.decode(body).get("origin") == "file":
-        return body  # that one is the configuration's
-    if eraser.everything:
+def _without(eraser: Eraser, kind: RowKind, body: bytes) -> bytes | None:
+    if kind is not RowKind.LINKER or eraser.everything:
+        return row_without(eraser, kind, body)
+    try:
+        fit = read_linker(body)
+    except (ValueError, KeyError, TypeError, zstandard.ZstdError):
         return None
-    if kind is RowKind.LINKER:
-        try:
-            fit = read_linker(body)
-        except (ValueError, KeyError, TypeError, zstandard.ZstdError):
-            return None
-        left = eraser.word(fit)
-        return body if left is fit else linker_row(left)
-    cleaned = eraser.body(body)
-    return body if cleaned is None and not eraser.is_in(body) else cleaned
+    left = eraser.word(fit)
+    return body if left is fit else linker_row(left)
 
 
 def _quarantine(db: sqlite3.Connection, work: _Work) -> bool:

@@ -23,7 +23,7 @@ from bridge.model import InboxRow, RowKind, Word
 from bridge.pipeline.state import Common, Outcome, State
 from bridge.storage.in_force import IN_FORCE
 from bridge.storage.place import Place
-from bridge.storage.sqlite import open_writer, told, transaction
+from bridge.storage.sqlite import open_writer, told, transaction, write_anew
 from bridge.storage.state import erasing, loading, quarantine
 from bridge.storage.state.schema import PAGE_BYTES, STATE_SCHEMA
 from bridge.storage.state.writing import Writing
@@ -109,7 +109,7 @@ class StateStore:
         with self._transaction():
             writing = Writing(self._db, progress)
             writing.outcome(outcome)
-            writing.history(rows)
+            writing.history([row for row in rows if row.id not in outcome.void])
             for row in rows:
                 if row.kind is RowKind.REPLAYED:
                     self._mark_replayed(row)
@@ -135,8 +135,7 @@ class StateStore:
         with self._transaction():
             stage = erasing.step(self._db, holds)
         if stage == erasing.SWEEP:
-            with told("cannot write state.db anew"):
-                swept = erasing.sweep(self._db, progress)
+            swept = write_anew(self._db, progress)
             if swept:
                 with self._transaction():
                     erasing.finish(self._db)
