@@ -25,7 +25,8 @@ from bridge.webhooks.alertmanager import fingerprint_of
 
 logger = logging.getLogger(__name__)
 
-LOOK_S = 1.0
+#: How often it is looked whether it can go on, and how long it rests after what takes long failed.
+LOOK_S, REST_S = 1.0, 10.0
 
 
 class OnItsWay(Protocol):
@@ -65,6 +66,7 @@ class Erasing:
         self._unfinished: dict[str, str] = {}  # id -> tenant
         self._through: dict[str, int] = {}  # id -> the newest request that may hold what is erased
         self._trouble = ""
+        self._rest_s = LOOK_S
 
     def want(self, tenant: str, body: bytes) -> None:
         """Hear that an erase was asked for."""
@@ -81,14 +83,14 @@ class Erasing:
             self._wanted.clear()
             waits = await self._look(deliveries)
             try:
-                async with asyncio.timeout(LOOK_S if waits else None):
+                async with asyncio.timeout(self._rest_s if waits else None):
                     await self._wanted.wait()
             except TimeoutError:
                 continue
 
     async def _look(self, deliveries: OnItsWay) -> bool:
         """Go on with all of them; return whether some are not done."""
-        waits = False
+        waits, self._rest_s = False, LOOK_S
         try:
             rows = await self._inbox.erasing()
             self._unfinished |= {_read(row).id: row.tenant for row in rows}
@@ -96,6 +98,7 @@ class Erasing:
                 waits = not await self._finish(row, deliveries) or waits
         except StorageError as error:
             self._say_trouble(str(error))
+            self._rest_s = REST_S
             return True
         self._trouble = ""
         return waits
@@ -113,7 +116,7 @@ class Erasing:
             elif stage != "done" or not await self._in_own(row, erase, deliveries):
                 return False
             await self._inbox.seal_erase(row.id, msgspec.json.encode(sealed(erase)))
-        if not await self._inbox.write_anew():
+        if not await self._written_anew(self._inbox):
             return False
         await self._inbox.clear_erase(row.id)
         self._unfinished.pop(erase.id, None)
@@ -132,7 +135,13 @@ class Erasing:
             self._through[erase.id] = await deliveries.newest_request()
         if await deliveries.erase(row.tenant, self._through[erase.id], eraser.masked):
             return False
-        return await deliveries.write_anew()
+        return await self._written_anew(deliveries)
+
+    async def _written_anew(self, store: InboxWriter | OnItsWay) -> bool:
+        done = await store.write_anew()
+        if not done:  # somebody reads, and to write it takes long
+            self._rest_s = REST_S
+        return done
 
     def _say_trouble(self, reason: str) -> None:
         if reason != self._trouble:

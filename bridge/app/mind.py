@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import resource
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -26,6 +27,7 @@ from bridge.analysis.reviewing import ReviewAsk
 from bridge.analysis.settings import WAYS
 from bridge.analysis.verdicts import in_force
 from bridge.app.models import GaveUp, ModelRow, ModelsProcess
+from bridge.errors import DamagedError, MisplacedError, StorageError
 from bridge.model import OWN_SOURCE, InboxRow, IncidentState, RowKind
 from bridge.pipeline.state import EPOCH
 from bridge.storage.state import StateStore
@@ -34,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 #: What is due later can wait for the row with which an idle front tells the time once a minute.
 SOON_S = 65.0
+#: How long an erase rests that could not go on: the disk is full, or somebody reads for long.
+ERASE_AGAIN_S = 10.0
 
 
 class Mind:
@@ -58,6 +62,7 @@ class Mind:
         self._models = models
         self._newest_settings = newest_settings
         self._newest_topologies = newest_topologies
+        self._erase_at = 0.0
         self._first: list[InboxRow] = []  # what a state begun anew begins with besides the settings
 
     def advance(
@@ -119,11 +124,28 @@ class Mind:
         return self._store.prune(now, state.common).more
 
     def erase(self, state: pipeline.State, *, progress: Callable[[], None]) -> bool:
-        """Go on with what people asked to be erased; return whether to come back at once."""
-        return self._store.erase_some(
-            lambda tenant, incident: tenant in state.tenants and incident in state.tenants[tenant].groups,
-            progress,
-        )
+        """Go on with what people asked to be erased; return whether to come back at once.
+
+        What does not work now is tried again later: thinking never waits for it.
+        """
+        if time.monotonic() < self._erase_at:
+            return False
+        try:
+            more = self._store.erase_some(
+                lambda tenant, incident: tenant in state.tenants and incident in state.tenants[tenant].groups,
+                progress,
+            )
+        except (DamagedError, MisplacedError):
+            raise
+        except StorageError as error:
+            more = False
+            logger.warning(
+                "An erasure is not done yet, since a store does not work now: %s.", error,
+                extra={"event": "erase_waits"},
+            )  # fmt: skip
+        if not more:
+            self._erase_at = time.monotonic() + ERASE_AGAIN_S if self._store.erases else 0.0
+        return more
 
 
 class LateModels:

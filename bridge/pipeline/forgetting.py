@@ -248,8 +248,10 @@ class Forgetting:
             onsets = tuple(each for each in record.onsets if not eraser.mentions(each.service))
             reviewing = tuple(each for each in record.reviewing if not eraser.mentions(each))
             left = eraser.word(replace(record, onsets=onsets, reviewing=reviewing))
-        # A linker that is being learned was asked for with what is erased.
-        left = replace(left, link_done=left.link_asked, link_void=left.link_asked)
+        # A linker that is being learned was asked for with what is erased, and so was a review.
+        left = replace(
+            left, link_done=left.link_asked, link_void=left.link_asked, review_done=left.review_asked
+        )
         if left != record:
             self._desk.keep_record(tenant, left)
 

@@ -139,6 +139,7 @@ class Reviews:
             return
         record = tenant.record
         if told.fit <= record.review_done:
+            self._desk.out.void.add(row.id)  # it changes nothing, and may name what was erased
             return
         self._desk.keep_record(tenant, replace(record, review_done=told.fit))
         anew: list[tuple[str, str, list[Sample]]] = []

@@ -23,7 +23,7 @@ from bridge.errors import DamagedError, StorageError, StoreFullError
 #: How long a statement waits for another connection's lock. Only recovery and resets of the log take one.
 BUSY_MS = 5_000
 #: The same for whoever reads the log while that is to be emptied: others wait behind it.
-LOG_MS = 200
+LOG_MS, LOG_TRIES = 200, 5
 #: Of SQLite's machine, between two signs of life of something long.
 INSTRUCTIONS = 100_000
 #: A step of the schema's history: gets a `sqlite_utils.Database`, runs inside a transaction of its own.
@@ -125,10 +125,13 @@ def write_anew(connection: sqlite3.Connection, progress: Callable[[], None] = la
             connection.set_progress_handler(None, 0)
         connection.execute(f"PRAGMA busy_timeout={LOG_MS:d}")
         try:
-            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            for _ in range(LOG_TRIES):
+                busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                if not busy:
+                    return True
         finally:
             connection.execute(f"PRAGMA busy_timeout={BUSY_MS:d}")
-    return not busy
+    return False
 
 
 def migrate(connection: sqlite3.Connection, schema: Schema) -> None:

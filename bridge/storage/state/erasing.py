@@ -36,6 +36,8 @@ INCIDENTS, EVENTS, HISTORY, QUARANTINE, SWEEP, DONE = (
 _NEXT = {INCIDENTS: EVENTS, EVENTS: HISTORY, HISTORY: QUARANTINE, QUARANTINE: SWEEP}
 #: Rows of one slice: some tenths of a second.
 MOST_INCIDENTS, MOST_ROWS = 50, 100
+#: Episodes and events, or kilobytes of history, after which a slice ends: whoever watches would miss a sign of life.
+MOST_READ = 4_000
 #: What models answered: it may have come after the erase, and was learned before.
 _LEARNED = frozenset({RowKind.LINKER, RowKind.REVIEWS, RowKind.FAMILIES, RowKind.VECTORS})
 _pack = msgspec.msgpack.Encoder().encode
@@ -59,6 +61,7 @@ class _Work:
         self.until_us = int(until)
         self.eraser = Eraser(asked.erase, moment_of(self.until_us), fingerprint_of=fingerprint_of)
         self.counts: dict[str, int] = msgspec.json.decode(counts)
+        self.read = 0  # of this slice
 
     def count(self, what: str, number: int = 1) -> None:
         """Count what was erased."""
@@ -133,6 +136,8 @@ def _incidents(db: sqlite3.Connection, work: _Work, holds_incident: Callable[[st
             lost = _head(db, work, incident, body, progress) or lost
         _events(db, work, incident, lost=lost)
         work.mark = incident
+        if work.read >= MOST_READ:
+            return True
     return len(rows) == MOST_INCIDENTS
 
 
@@ -146,6 +151,7 @@ def _head(db: sqlite3.Connection, work: _Work, incident: str, body: bytes, store
             (work.tenant, incident),
         )
     ]
+    work.read += len(episodes)
     head, progress = _unpack(body, type=Incident), _unpack(stored, type=Progress)
     left = parted(head, progress, episodes, eraser)
     if left is not None:
@@ -193,6 +199,7 @@ def _events(db: sqlite3.Connection, work: _Work, incident: str, *, lost: bool) -
         "select seq, body from event where tenant = ? and incident = ? and at <= ?",
         (work.tenant, incident, work.until_us),
     ).fetchall()
+    work.read += len(rows)
     for seq, body in rows:
         event = msgspec.json.decode(body, type=Event)
         left = _event(work, event, lost=lost)
@@ -248,6 +255,7 @@ def _history(db: sqlite3.Connection, work: _Work) -> bool:
         if received_at > work.until_us and kind not in _LEARNED:
             continue
         body = zstandard.ZstdDecompressor().decompressobj().decompress(packed)
+        work.read += len(body) >> 10
         left = _without(work.eraser, RowKind(kind), body)
         if left is None:
             db.execute("delete from history where seq = ?", (seq,))
@@ -255,6 +263,8 @@ def _history(db: sqlite3.Connection, work: _Work) -> bool:
             db.execute("update history set body = ? where seq = ?", (compress(left), seq))
         if left is not body:
             work.count("history")
+        if work.read >= MOST_READ:
+            return True
     return len(rows) == MOST_ROWS
 
 

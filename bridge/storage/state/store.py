@@ -117,6 +117,11 @@ class StateStore:
             self._move_cursor(front, rows)
         self._erases = self._erases or bool(outcome.erasures)
 
+    @property
+    def erases(self) -> bool:
+        """Whether something is to be erased."""
+        return self._erases
+
     def erase_some(self, holds: Callable[[str, str], bool], progress: Callable[[], None] = _nothing) -> bool:
         """Go on with what is to be erased, a slice in one transaction; return whether to come back at once.
 
