@@ -174,7 +174,7 @@ def test_everything_that_thinking_must_know_is_handed_on(tmp_path):
         """
 listen: "[::1]:80"
 external_url: https://tocsin.example.com/
-tenants: [{name: ops, tokens: [{token: TOKEN, role: admin}]}]
+tenants: [{name: ops, tokens: [{token: TOKEN, role: admin}], retention: {history: 2d}}]
 sources: [{name: eu, repeat_interval: 1h, group_interval: 30s}]
 heartbeats: []
 analysis: {window: 1h30m, severities: {P0: critical}, sensitivity: 1, unknown_severity: info,
@@ -221,6 +221,8 @@ log: {level: debug}
         ),
     )
     assert analysis.history_s == settings.history_s == 7 * 86400
+    assert (analysis.kept_s("ops", "history"), analysis.kept_s("other", "history")) == (2 * 86400, 7 * 86400)
+    assert analysis.kept_s("ops", "incidents") == analysis.incidents_s
     assert settings.log_level == "debug"
 
 

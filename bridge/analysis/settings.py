@@ -73,6 +73,15 @@ class Source(Word, frozen=True, kw_only=True):
     group_interval_s: float = 300.0
 
 
+class Keeping(Word, frozen=True, kw_only=True):
+    """For how long things of one tenant are kept; None: as long as others'."""
+
+    tenant: str
+    history_s: float | None = None
+    incidents_s: float | None = None
+    quarantine_s: float | None = None
+
+
 class AnalysisSettings(Word, frozen=True, kw_only=True):
     """All that thinking depends on besides the rows before."""
 
@@ -105,3 +114,11 @@ class AnalysisSettings(Word, frozen=True, kw_only=True):
     history_s: float = 30 * 86400.0
     incidents_s: float = 365 * 86400.0
     quarantine_s: float = 30 * 86400.0
+    keeping: tuple[Keeping, ...] = ()  # of tenants that have their own
+
+    def kept_s(self, tenant: str, what: Literal["history", "incidents", "quarantine"]) -> float:
+        """Return how long `what` of a tenant is kept."""
+        own = next((each for each in self.keeping if each.tenant == tenant), None)
+        kept_s: float | None = None if own is None else getattr(own, f"{what}_s")
+        usual_s: float = getattr(self, f"{what}_s")
+        return usual_s if kept_s is None else kept_s

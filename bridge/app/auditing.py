@@ -69,6 +69,20 @@ class AuditLog:
         self._append({"id": name, **entry})
         return name
 
+    async def prune(self) -> None:
+        """Delete the months all of which is older than it is to be kept.
+
+        Raises:
+            StorageError: One cannot be deleted.
+        """
+        await asyncio.to_thread(self._prune_at, datetime.fromtimestamp(self._wall(), UTC))
+
+    def _prune_at(self, now: datetime) -> None:
+        try:
+            self._prune(now)
+        except OSError as error:
+            raise StorageError(f"the audit log cannot be pruned: {error.strerror}") from error
+
     def page(self, tenant: str, *, limit: int, cursor: str | None) -> AuditPage:
         """Return a tenant's entries, newest first, each with what came of it. Blocks.
 

@@ -17,6 +17,7 @@ from bridge.telemetry import Telemetry
 LOOK_S = 60.0
 RETENTION_S = 300.0
 GRAPHS_S = 300.0
+AUDIT_S = 3600.0
 #: Refusals that tell of a sender that is set up wrongly. The others pass, are our own trouble, or somebody's browser.
 WRONG_SENDER = (
     "source", "credentials", "role", "cross_site", "encoding", "content_type", "too_large", "payload", "path",
@@ -39,6 +40,7 @@ class Chores:
         telemetry: Telemetry,
         raw_s: Callable[[], float],
         look_at_graphs: Callable[[], Awaitable[None]],
+        prune_audit: Callable[[], Awaitable[None]],
     ) -> None:
         self._data = data
         self._inbox = inbox
@@ -47,6 +49,7 @@ class Chores:
         self._telemetry = telemetry
         self._raw_s = raw_s
         self._look_at_graphs = look_at_graphs
+        self._prune_audit = prune_audit
         self._refusals = 0.0
         self._quiet_looks = 0
 
@@ -64,6 +67,7 @@ class Chores:
         await jobs.run_jobs(
             (
                 jobs.Job("retention", RETENTION_S, retain),
+                jobs.Job("audit", AUDIT_S, self._prune_audit),
                 jobs.Job("look", LOOK_S, self.look),
                 jobs.Job("disk", LOOK_S, look_at_disk),
                 jobs.Job("service_graph", GRAPHS_S, self._look_at_graphs),

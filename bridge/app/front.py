@@ -158,6 +158,7 @@ class Front:
             telemetry=self.telemetry,
             wall=time.time,
         )
+        self.audit = AuditLog(data, wall=time.time, keep_s=lambda: self.settings.audit_s)
         self.erasing = Erasing(self.inbox, stage=state.erasing, understood=lambda: self.hearing.cursor)
         self.chores = Chores(
             data=data,
@@ -167,6 +168,7 @@ class Front:
             telemetry=self.telemetry,
             raw_s=lambda: self.settings.raw_s,
             look_at_graphs=self.service_graphs.look,
+            prune_audit=self.audit.prune,
         )
         self._counters = IntakeCounters(self.telemetry)
         self.admitting = Admitting(settings, self.telemetry, clock=time.monotonic, wall=time.time)
@@ -282,7 +284,7 @@ class Front:
             check=check_usable,
             newest_row=lambda: self.inbox.newest_id,
             ready=self._why_not_ready,
-            audit=AuditLog(self.settings.data_dir, wall=time.time, keep_s=lambda: self.settings.audit_s),
+            audit=self.audit,
             reload=self.reload,
             health=lambda tenant: health_of(tenant, self.settings, self.telemetry, self.troubles),
             metrics=self.telemetry.render,

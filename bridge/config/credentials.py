@@ -228,6 +228,22 @@ class CertificateEntry(Credential):
         return self
 
 
+class TenantRetention(Section):
+    """For how long things of one tenant are kept, where that is not as long as others'."""
+
+    history_s: LongerDuration | None = Field(
+        default=None, alias="history", description="Alerts as they were understood."
+    )
+    incidents_s: LongerDuration | None = Field(
+        default=None,
+        alias="incidents",
+        description="Incidents, after they were closed, and what was learned.",
+    )
+    quarantine_s: LongerDuration | None = Field(
+        default=None, alias="quarantine", description="What of it could not be used."
+    )
+
+
 class Tenant(Section):
     """One owner of alerts, kept apart from all others."""
 
@@ -245,6 +261,11 @@ class Tenant(Section):
     )
     allow_from: list[Network] = Field(
         default=[], description="Networks that all of these may come from; none: from everywhere."
+    )
+
+    retention: TenantRetention = Field(
+        default=TenantRetention(),
+        description="For how long its own things are kept; null: as `retention` says.",
     )
 
     @property

@@ -7,7 +7,7 @@ secrets, and the environment that was handed in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from bridge.analysis.settings import (
     AnalysisSettings,
     Destination,
     Heartbeat,
+    Keeping,
     Route,
     Source,
 )
@@ -181,7 +182,9 @@ def _settings(
         credentials=credentials_of(tenants),
         tls=tls_of(tls),
         polls=checks.polls(),
-        analysis=_analysis(parts, checks, _told(destinations, kinds), retention),
+        analysis=_analysis(
+            parts, checks, _told(destinations, kinds), (retention, _keeping(tenant for _, tenant in tenants))
+        ),
         topology=topology.chart,
         prometheus=checks.prometheus(),
         series=checks.series(),
@@ -216,8 +219,12 @@ def _told(
 
 
 def _analysis(
-    parts: Parts, checks: _Checks, destinations: tuple[Destination, ...], retention: Retention
+    parts: Parts,
+    checks: _Checks,
+    destinations: tuple[Destination, ...],
+    kept: tuple[Retention, tuple[Keeping, ...]],
 ) -> AnalysisSettings:
+    retention, keeping = kept
     analysis = parts.section("analysis", Analysis)
     severities = {value.strip().lower(): severity for value, severity in analysis.severities.items()}
     heartbeats = [heartbeat for _, heartbeat in parts.entries("heartbeats", HeartbeatEntry)]
@@ -250,7 +257,20 @@ def _analysis(
         history_s=retention.history_s,
         incidents_s=retention.incidents_s,
         quarantine_s=retention.quarantine_s,
+        keeping=keeping,
     )
+
+
+def _keeping(tenants: Iterable[Tenant]) -> tuple[Keeping, ...]:
+    """Return for how long things of those tenants are kept that have a time of their own."""
+    found = (
+        Keeping(
+            tenant=tenant.name, history_s=tenant.retention.history_s,
+            incidents_s=tenant.retention.incidents_s, quarantine_s=tenant.retention.quarantine_s,
+        )
+        for tenant in tenants
+    )  # fmt: skip
+    return tuple(each for each in found if each != Keeping(tenant=each.tenant))
 
 
 class _Checks:

@@ -108,6 +108,11 @@ class Desk:
         if tenant.habits.pop(family, None) is not None:
             self.out.habits[tenant.name, family] = None
 
+    def drop_sighting(self, tenant: Tenant, number: int) -> None:
+        """Forget an alert that links are learned from."""
+        del tenant.sightings[number]
+        self.out.sightings[tenant.name, number] = None
+
     def keep_action(self, tenant: Tenant, action: Action) -> None:
         """Keep what a person did in its newest form."""
         tenant.actions[action.id] = self.out.actions[tenant.name, action.id] = action

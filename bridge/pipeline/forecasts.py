@@ -70,7 +70,7 @@ class Forecasts:
 
     def _bound(self, tenant: Tenant) -> None:
         """Forget what is too old and what is too much, the oldest first."""
-        oldest_s = self._desk.now.timestamp() - self._desk.settings.incidents_s
+        oldest_s = self._desk.now.timestamp() - self._desk.settings.kept_s(tenant.name, "incidents")
         by_age = sorted((each.start_s, incident) for incident, each in tenant.happened.items())
         surplus = len(by_age) - MAX_HAPPENED
         for number, (start_s, incident) in enumerate(by_age):

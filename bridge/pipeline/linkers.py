@@ -56,9 +56,7 @@ class Linkers:
         )  # fmt: skip
         tenant.sightings[number] = self._desk.out.sightings[tenant.name, number] = sighting
         while len(tenant.sightings) > MAX_SIGHTINGS:
-            oldest = next(iter(tenant.sightings))
-            del tenant.sightings[oldest]
-            self._desk.out.sightings[tenant.name, oldest] = None
+            self._desk.drop_sighting(tenant, next(iter(tenant.sightings)))
         self._desk.keep_record(
             tenant, replace(record, sighted=number, sighted_tick=tick, sighted_in_tick=in_tick)
         )

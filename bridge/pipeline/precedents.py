@@ -42,8 +42,9 @@ class Precedents:
     def bound(self, tenant: Tenant) -> None:
         """Forget what is too old and what is too much, the oldest first."""
         by_age = sorted((each.past.opened_at, incident) for incident, each in tenant.pasts.items())
+        kept_s = self._desk.settings.kept_s(tenant.name, "incidents")
         for number, (opened_at, incident) in enumerate(by_age):
-            is_old = (self._desk.now - opened_at).total_seconds() > self._desk.settings.incidents_s
+            is_old = (self._desk.now - opened_at).total_seconds() > kept_s
             if is_old or number < len(by_age) - MAX_PASTS:
                 self._drop(tenant, incident)
 

@@ -38,10 +38,13 @@ class Schema:
         self.steps = tuple(steps)
 
 
-def open_writer(path: Path, schema: Schema | None = None, *, page_bytes: int = 4096) -> sqlite3.Connection:
+def open_writer(
+    path: Path, schema: Schema | None = None, *, page_bytes: int = 4096, wipes: bool = False
+) -> sqlite3.Connection:
     """Open `path` for the one process that writes it; create it and bring its schema up to date.
 
-    Another thread may take the connection over. `page_bytes` counts only for a new file.
+    Another thread may take the connection over. `page_bytes` counts only for a new file. With `wipes` what is deleted
+    is overwritten in the same transaction, but for traces where pages were split; a commit costs some 5 % more.
 
     Raises:
         StorageError: It cannot be opened, is no database, or was written by a newer release.
@@ -55,6 +58,8 @@ def open_writer(path: Path, schema: Schema | None = None, *, page_bytes: int = 4
             connection.execute(f"PRAGMA page_size={page_bytes:d}")
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
+            if wipes:
+                connection.execute("PRAGMA secure_delete=ON")
         if schema is not None:
             migrate(connection, schema)
     except BaseException:

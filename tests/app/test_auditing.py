@@ -123,6 +123,15 @@ def test_minted_and_revoked_tokens_are_in_it(tmp_path: Path):
     assert items[1]["after"]["role"] == "admin"
 
 
+async def test_an_old_month_goes_by_the_clock_although_nobody_changes_anything(tmp_path: Path) -> None:
+    clock = Clock()
+    audit = log(tmp_path, clock, keep_s=40 * 86_400)
+    await audit.begin(entry())
+    clock.now = NOON + timedelta(days=200)
+    await audit.prune()
+    assert list(tmp_path.glob("audit-*.jsonl")) == []
+
+
 TENANTS = """
 tenants:
   - name: acme

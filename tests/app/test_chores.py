@@ -41,6 +41,7 @@ def chores_of(folder: Path) -> tuple[Chores, Telemetry]:
         telemetry=telemetry,
         raw_s=lambda: 3600.0,
         look_at_graphs=hearing_nothing,
+        prune_audit=hearing_nothing,
     )
     return chores, telemetry
 

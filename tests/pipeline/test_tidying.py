@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 from thinking import SHARING, Thinking, ends, fires, same
 
+from bridge.analysis.settings import Keeping
 from bridge.pipeline import tidying
 
 KEPT_10_DAYS = replace(SHARING, history_s=10 * 86400.0)
@@ -54,3 +55,20 @@ def test_of_too_many_kinds_those_used_least_lately_go(
     over(thinking, "5d", "Echo")
     assert texts(thinking) == {"Charlie", "Delta", "Alpha", "Echo"}
     assert same(thinking, thinking.restarted(tmp_path))
+
+
+def test_what_people_said_and_what_is_learned_from_goes_with_the_incidents_of_its_time(
+    tmp_path: Path,
+) -> None:
+    own = Keeping(tenant="default", incidents_s=10 * 86400.0)
+    thinking = Thinking(replace(SHARING, keeping=(own,)))
+    thinking.hears("0s", fires("Over", host="a-1"))
+    incident = thinking.group.head.id
+    thinking.says("1s", "act-1", "useful", incident=incident)
+    thinking.hears("2s", ends("Over", "2s", host="a-1"))
+    thinking.clock("9d")
+    tenant = thinking.tenant
+    assert (len(tenant.actions), len(tenant.lessons), len(tenant.sightings)) == (1, 1, 1)
+    thinking.clock("11d")
+    assert (tenant.actions, tenant.lessons, tenant.sightings) == ({}, {}, {})
+    assert same(thinking.restarted(tmp_path), thinking)

@@ -16,7 +16,7 @@ from desks import SETTINGS, TOPOLOGY, Desk, host, kept, mixed, trigger, untrigge
 from msgspec.structs import replace
 
 from bridge.analysis.announcing import announcement
-from bridge.analysis.settings import AnalysisSettings, Route
+from bridge.analysis.settings import AnalysisSettings, Keeping, Route
 from bridge.analysis.topology import Chart
 from bridge.errors import StorageError
 from bridge.model import Forecast, IncidentState, RowKind
@@ -86,6 +86,50 @@ def test_what_is_older_than_its_retention_goes(
     assert not pruned.more
     assert store.load().picture() == desk.state.picture()
     assert store.prune(day(age), KEEPING).gone == 0
+
+
+def test_a_tenant_with_a_time_of_its_own_keeps_it_and_others_keep_theirs(
+    path: Path, store: StateStore
+) -> None:
+    desk = Desk(store)
+    desk.use("0s", SETTINGS)
+    for tenant in ("east", "west"):
+        desk.fires("1s", host("Over", "a-1"), tenant=tenant)
+        desk.take("2s", RowKind.WEBHOOK, b"[]", tenant)
+    own = Keeping(tenant="east", history_s=86_400.0, quarantine_s=2 * 86_400.0)
+    longer = Keeping(tenant="west", history_s=300 * 86_400.0)
+    settings = replace(KEEPING.settings, keeping=(own, longer))
+
+    def tenants(table: str, place: int) -> list[str]:
+        return sorted(row[place] for row in kept(path)[table])
+
+    assert store.prune(day(1.5), Common(settings=settings)).gone > 0
+    assert tenants("history", 3) == ["", "west", "west"]
+    assert tenants("quarantine", 1) == ["east", "west"]
+    store.prune(day(3), Common(settings=settings))
+    assert tenants("quarantine", 1) == ["west"]
+    store.prune(day(200), Common(settings=settings))
+    assert tenants("history", 3) == ["", "west", "west"]
+    store.prune(day(301), Common(settings=settings))
+    assert tenants("history", 3) == [""]
+
+
+def test_what_is_pruned_is_not_left_in_free_pages(path: Path, store: StateStore) -> None:
+    desk = Desk(store)
+    word = "a-name-that-nobody-else-has"
+    incident = desk.fires("0s", host(word, "a-1"))
+    assert incident.events
+    desk.ends("1s", host(word, "a-1"))
+    desk.take("6h", RowKind.CLOCK)
+    store._db.execute("pragma wal_checkpoint(truncate)")
+    before = path.read_bytes().count(word.encode())
+    while store.prune(day(400), KEEPING).gone:
+        continue
+    store._db.execute("pragma wal_checkpoint(truncate)")
+    # Templates and what else was learned go by other clocks.
+    left = sum(repr(rows).count(word) for rows in kept(path).values())
+    assert left < before
+    assert path.read_bytes().count(word.encode()) == left
 
 
 def test_the_settings_the_mode_and_the_topologies_in_force_stay_in_history(

@@ -69,7 +69,7 @@ class DeliveryStore(DeliveryReader):
         super().__init__(path)
         self._clock = clock
         self._on_damage = on_damage
-        self._writer = GroupCommit(partial(open_writer, path, rows.SCHEMA), "delivery-writer")
+        self._writer = GroupCommit(partial(open_writer, path, rows.SCHEMA, wipes=True), "delivery-writer")
         self._writer.start()
         self._reading = open_reader(path)
         self._thread = ThreadPoolExecutor(1, "delivery-reader")

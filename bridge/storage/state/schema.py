@@ -69,7 +69,7 @@ create table history (
     seq integer primary key autoincrement, inbox_id integer not null, received_at integer not null,
     tenant text not null, source text not null, kind text not null, body blob not null
 );
-create index history_received on history (received_at);
+create index history_received on history (received_at, tenant);
 create index history_in_force on history (kind, tenant, seq) where kind in ('settings', 'mode', 'topology');
 create table watch (
     tenant text not null, source text not null, fingerprint text not null, body blob not null,

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from bridge.analysis.settings import AnalysisSettings
 from bridge.errors import DamagedError
 from bridge.model import InboxRow, RowKind, Word
 from bridge.pipeline.state import Common, Outcome, State
@@ -55,7 +56,7 @@ class StateStore:
             DamagedError: It is broken.
             StorageError: It cannot be opened, or is of a newer release.
         """
-        self._db = open_writer(path, STATE_SCHEMA, page_bytes=PAGE_BYTES)
+        self._db = open_writer(path, STATE_SCHEMA, page_bytes=PAGE_BYTES, wipes=True)
         self._place = Place(path)
         with told("cannot read state.db"):
             self._erases = erasing.is_any(self._db)
@@ -172,43 +173,81 @@ class StateStore:
             StorageError: Nothing was deleted.
         """
         settings = settings_of.settings
-        history = microseconds(now - timedelta(seconds=settings.history_s))
-        old_quarantine = microseconds(now - timedelta(seconds=settings.quarantine_s))
-        # What may still change is in the memory of the analyst: it stays, however short incidents are kept.
-        keep_s = max(settings.incidents_s, loading.remembered_s(settings))
+        own = [each.tenant for each in settings.keeping]
         with self._transaction():
-            gone = (
-                self._delete_some("history", "seq", "received_at", history, _NOT_IN_FORCE),
-                self._delete_some("outbox", "id", "at", history),
-                self._delete_some("quarantine", "id", "received_at", old_quarantine),
-                self._delete_incidents(microseconds(now - timedelta(seconds=keep_s))),
-                self._delete_forecasts(microseconds(now - timedelta(seconds=keep_s))),
-            )
+            # What belongs to nobody, and of all tenants without a time of their own, goes first.
+            gone = [each for tenant in (None, *own) for each in self._delete_old(tenant, own, now, settings)]
         return Pruned(gone=sum(gone), more=max(gone) >= PRUNE_AT_ONCE)
 
-    def _delete_some(self, table: str, key: str, time: str, before: int, also: str = "") -> int:
+    def _delete_old(
+        self, tenant: str | None, own: Sequence[str], now: datetime, settings: AnalysisSettings
+    ) -> tuple[int, ...]:
+        """Delete what is too old of a tenant; None: of all that are not among `own`."""
+
+        def before(kept_s: float) -> int:
+            return microseconds(now - timedelta(seconds=kept_s))
+
+        name = "" if tenant is None else tenant
+        names = own if tenant is None else [tenant]
+        these = f"tenant {'not in' if tenant is None else 'in'} ({', '.join('?' * len(names))})"
+        history = before(settings.kept_s(name, "history"))
+        quarantine = before(settings.kept_s(name, "quarantine"))
+        # What may still change is in the memory of the analyst: it stays, however short incidents are kept.
+        incidents = before(max(settings.kept_s(name, "incidents"), loading.remembered_s(settings)))
+        delete = self._delete_some if tenant is None else self._delete_own
+        return (
+            delete("history", "seq", "received_at", history, f"and {these} {_NOT_IN_FORCE}", names),
+            delete("outbox", "id", "at", history, f"and {these}", names),
+            delete("quarantine", "id", "received_at", quarantine, f"and {these}", names),
+            self._delete_incidents(incidents, these, names),
+            self._delete_forecasts(incidents, these, names),
+            self._delete_erasures(incidents, these, names),
+        )
+
+    def _delete_some(
+        self, table: str, key: str, time: str, before: int, also: str, values: Sequence[str]
+    ) -> int:
         """Delete what is old among the first rows that `also` is true of: numbers and times go up together."""
         # What stays for ever is not among the first, or each call would find fewer than there are to delete.
         first = f"select {key} from {table} where true {also} order by {key} limit {PRUNE_AT_ONCE}"  # noqa: S608 - names of ours
         found = self._db.execute(
             f"delete from {table} where {key} in ({first}) and {time} < ?",  # noqa: S608 - names of ours
-            (before,),
+            (*values, before),
         )
         return found.rowcount
 
-    def _delete_forecasts(self, before: int) -> int:
-        """Delete what was told ahead: it belongs to no incident."""
-        old = "select rowid from event where kind in ('forecast', 'recommendation') and at < ? limit ?"
-        found = self._db.execute(f"delete from event where rowid in ({old})", (before, PRUNE_AT_ONCE))  # noqa: S608
+    def _delete_own(
+        self, table: str, key: str, time: str, before: int, also: str, values: Sequence[str]
+    ) -> int:
+        """Do the same for one tenant of many, whose first rows would be looked for among those of all."""
+        old = f"select {key} from {table} where {time} < ? {also} order by {time} limit {PRUNE_AT_ONCE}"  # noqa: S608 - names of ours
+        found = self._db.execute(f"delete from {table} where {key} in ({old})", (before, *values))  # noqa: S608
         return found.rowcount
 
-    def _delete_incidents(self, before: int) -> int:
+    def _delete_forecasts(self, before: int, these: str, values: Sequence[str]) -> int:
+        """Delete what was told ahead: it belongs to no incident."""
+        old = f"select rowid from event where kind in ('forecast', 'recommendation') and at < ? and {these} limit ?"  # noqa: S608
+        found = self._db.execute(
+            f"delete from event where rowid in ({old})",  # noqa: S608
+            (before, *values, PRUNE_AT_ONCE),
+        )
+        return found.rowcount
+
+    def _delete_erasures(self, before: int, these: str, values: Sequence[str]) -> int:
+        """Delete what is known of erasures that are done."""
+        found = self._db.execute(
+            f"delete from erasure where stage = 'done' and until < ? and {these}",  # noqa: S608
+            (before, *values),
+        )
+        return found.rowcount
+
+    def _delete_incidents(self, before: int, these: str, values: Sequence[str]) -> int:
         """Delete incidents that were over `before`, with all they hold."""
         over = self._db.execute(
-            "select tenant, id from incident where state in ('closed', 'merged') and changed_at < ?"
+            f"select tenant, id from incident where state in ('closed', 'merged') and changed_at < ? and {these}"  # noqa: S608
             # A person closed it, and it fires on.
             " and (tenant, id) not in (select tenant, incident from episode where ends_at is null) limit ?",
-            (before, PRUNE_AT_ONCE),
+            (before, *values, PRUNE_AT_ONCE),
         ).fetchall()
         for table in ("episode", "event", "action_on"):
             self._db.executemany(f"delete from {table} where tenant = ? and incident = ?", over)  # noqa: S608
