@@ -136,6 +136,12 @@ class Thinking(Protocol[State_contra]):
     def own_row(self, state: State_contra, following: InboxRow | None, *, models_up: bool) -> InboxRow | None:
         """Return a row, without an id, that has to be thought before `following`; None if there is none."""
 
+    def unread(self, row: InboxRow) -> InboxRow:
+        """Return a row as it may be kept that could not be understood; it is not parsed again."""
+
+    def tellable(self, text: str, tenant: str) -> str:
+        """Return what is said of a tenant's row without what may not be told of it."""
+
     def prune(self, state: State_contra, now: datetime) -> bool:
         """Delete stored rows that are older than the settings in force allow; return whether more may be."""
 
@@ -247,7 +253,7 @@ class Analyst(Generic[State]):
                 outcome = self._thinking.advance(state, [own], progress=self._alive)
             except Exception as error:  # noqa: BLE001 - one of the three loops: what is read goes on without it
                 self._own_rows = False
-                self._tell_failed([own], f"{type(error).__name__}: {error}"[:REASON_LETTERS], error)
+                self._tell_failed([own], self._reason(own, error), error)
                 self._load()
                 return
             self._store.commit(outcome, front=self._work.front, rows=[own], progress=self._alive)
@@ -292,7 +298,7 @@ class Analyst(Generic[State]):
                 self._models.ask(ask)
 
     def _failed(self, rows: list[InboxRow], error: Exception) -> None:
-        reason = f"{type(error).__name__}: {error}"[:REASON_LETTERS]
+        reason = self._reason(rows[0], error)
         self._tell_failed(rows, reason, error)
         alone_before = rows[0].id == rows[-1].id <= self._careful_through
         self._careful_through = max(self._careful_through, rows[-1].id)
@@ -304,13 +310,17 @@ class Analyst(Generic[State]):
         self._set_aside(rows[0], reason)
         self._put_aside.append(True)
 
+    def _reason(self, row: InboxRow, error: Exception) -> str:
+        text = self._thinking.tellable(f"{type(error).__name__}: {error}", row.tenant)
+        return text[:REASON_LETTERS]
+
     def _tell_failed(self, rows: Sequence[InboxRow], reason: str, error: Exception) -> None:
-        trace = "".join(traceback.format_exception(error))
+        trace = self._thinking.tellable("".join(traceback.format_exception(error)), rows[0].tenant)
         self._say({"say": "failed", "from": rows[0].id, "to": rows[-1].id, "reason": reason, "trace": trace})
 
     def _set_aside(self, row: InboxRow, reason: str) -> None:
         self._state = None
-        self._store.quarantine_row(row, reason, front=self._work.front)
+        self._store.quarantine_row(self._thinking.unread(row), reason, front=self._work.front)
         self.cursor = row.id
         self._say(
             {"say": "aside", "row": row.id, "tenant": row.tenant, "source": row.source, "reason": reason}

@@ -43,6 +43,7 @@ class Bench:
         self.rows = list(rows)
         self.kept: list[int] = []
         self.aside: list[int] = []
+        self.set_aside: list[tuple[bytes, str]] = []
         self.batches: list[list[int]] = []
         self.at = 0
         self.loads = 0
@@ -79,7 +80,7 @@ class Bench:
             progress()
             state.append(one.id)  # memory is changed before the fault, as in the real pipeline
             if one.body == b"poison":
-                raise ZeroDivisionError("no such luck")
+                raise ZeroDivisionError("no such luck, hush")
             if one.body == b"ask":
                 asks.append(f"vectors for {one.id}")
         return Made([one.id for one in rows], asks)
@@ -107,9 +108,16 @@ class Bench:
             return None
         return msgspec.structs.replace(row(0, b"with" if models_up else b"without"), kind=RowKind.MODE)
 
+    def unread(self, row: InboxRow) -> InboxRow:
+        return msgspec.structs.replace(row, body=row.body.replace(b"poison", b"<masked>"))
+
+    def tellable(self, text: str, tenant: str) -> str:
+        return text.replace("hush", "<secret>") if tenant else text
+
     def quarantine_row(self, row: InboxRow, reason: str, *, front: str) -> None:
         self.broken()
         self.aside.append(row.id)
+        self.set_aside.append((row.body, reason))
         self.at = row.id
 
     def prune(self, state: list[int], now: datetime) -> bool:
@@ -178,8 +186,15 @@ def test_a_row_that_raises_is_set_aside_and_every_other_is_kept():
     bench.run()
     assert bench.aside == [4]
     assert bench.kept == [1, 2, 3, 5, 6, 7]
-    assert bench.said("aside")[0]["reason"] == "ZeroDivisionError: no such luck"
+    assert bench.said("aside")[0]["reason"] == "ZeroDivisionError: no such luck, <secret>"
     assert "advance" in bench.said("failed")[0]["trace"]
+
+
+def test_what_is_set_aside_or_said_of_a_row_is_redacted():
+    bench = Bench([row(1, b"poison"), row(2, b"poison")], Work(skips=frozenset({1})))
+    bench.run()
+    assert [body for body, _ in bench.set_aside] == [b"<masked>"] * 2
+    assert "hush" not in repr(bench.words) + repr(bench.set_aside)
 
 
 @given(st.lists(st.booleans(), max_size=60), st.integers(1, 9))

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from bridge.model import EventKind, Origin, Severity, Word
+from bridge.redaction import Redact
 
 DEFAULT_KINDS: tuple[EventKind, ...] = tuple(
     kind for kind in EventKind if kind not in {EventKind.FORECAST, EventKind.RECOMMENDATION}
@@ -115,6 +116,8 @@ class AnalysisSettings(Word, frozen=True, kw_only=True):
     incidents_s: float = 365 * 86400.0
     quarantine_s: float = 30 * 86400.0
     keeping: tuple[Keeping, ...] = ()  # of tenants that have their own
+    redact: Redact = Redact()
+    tenant_redacts: dict[str, Redact] = msgspec.field(default_factory=dict)  # of those that have their own
 
     def kept_s(self, tenant: str, what: Literal["history", "incidents", "quarantine"]) -> float:
         """Return how long `what` of a tenant is kept."""
@@ -122,3 +125,12 @@ class AnalysisSettings(Word, frozen=True, kw_only=True):
         kept_s: float | None = None if own is None else getattr(own, f"{what}_s")
         usual_s: float = getattr(self, f"{what}_s")
         return usual_s if kept_s is None else kept_s
+
+    @property
+    def hashes(self) -> bool:
+        """Whether anything that is taken out leaves a hash."""
+        return any(each.hashes for each in (self.redact, *self.tenant_redacts.values()))
+
+    def redact_of(self, tenant: str) -> Redact:
+        """Return what is taken out of a tenant's alerts."""
+        return self.tenant_redacts.get(tenant, self.redact)

@@ -24,12 +24,13 @@ from bridge import pipeline
 from bridge.analysis.families import EncodeAsk, FitAsk
 from bridge.analysis.gate import LinkAsk
 from bridge.analysis.reviewing import ReviewAsk
-from bridge.analysis.settings import WAYS
+from bridge.analysis.settings import WAYS, AnalysisSettings
 from bridge.analysis.verdicts import in_force
 from bridge.app.models import GaveUp, ModelRow, ModelsProcess
 from bridge.errors import DamagedError, MisplacedError, StorageError
 from bridge.model import OWN_SOURCE, InboxRow, IncidentState, RowKind
 from bridge.pipeline.state import EPOCH
+from bridge.redaction import NO_KEY
 from bridge.storage.state import StateStore
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class Mind:
         models: LateModels,
         newest_settings: Callable[[], bytes | None],
         newest_topologies: Callable[[], Sequence[InboxRow]] = tuple,
+        key: bytes = NO_KEY,
     ) -> None:
         """Prepare.
 
@@ -57,19 +59,23 @@ class Mind:
             models: Which may join later.
             newest_settings: The settings that the inbox holds last; asked only by a state that is begun anew.
             newest_topologies: The same for topologies: the newest of each tenant and of all together.
+            key: With which hashes are made in place of what is to be taken out.
         """
         self._store = store
         self._models = models
         self._newest_settings = newest_settings
         self._newest_topologies = newest_topologies
         self._erase_at = 0.0
+        self._redacting = pipeline.Redacting(key)
+        self._settings = AnalysisSettings()  # as last seen in force
         self._first: list[InboxRow] = []  # what a state begun anew begins with besides the settings
 
     def advance(
         self, state: pipeline.State, rows: Sequence[InboxRow], *, progress: Callable[[], None]
     ) -> pipeline.Outcome:
         """Think."""
-        outcome = pipeline.advance(state, rows, progress=progress)
+        self._settings = state.common.settings
+        outcome = pipeline.advance(state, rows, progress=progress, redacting=self._redacting)
         self._models.wanted = state.common.settings.models
         return outcome
 
@@ -102,6 +108,7 @@ class Mind:
         self, state: pipeline.State, following: InboxRow | None, *, models_up: bool
     ) -> InboxRow | None:
         """Return the row of our own that has to be thought before `following`."""
+        self._settings = state.common.settings
         is_new = state.common.clock == EPOCH
         if is_new and following is None:
             return None
@@ -118,6 +125,14 @@ class Mind:
         if state.common.model_free == (not models_up):
             return None
         return _own(at, RowKind.MODE, msgspec.json.encode({"model_free": not models_up}))
+
+    def unread(self, row: InboxRow) -> InboxRow:
+        """Return a row as it may be kept that could not be understood; it is not parsed again."""
+        return self._redacting.unread(row, self._settings)
+
+    def tellable(self, text: str, tenant: str) -> str:
+        """Return what is said of a tenant's row without what may not be told of it."""
+        return self._redacting.of(self._settings, tenant).raw(text)
 
     def prune(self, state: pipeline.State, now: datetime) -> bool:
         """Delete what is too old; return whether there may be more."""

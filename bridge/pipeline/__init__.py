@@ -17,13 +17,14 @@ from bridge.pipeline.desk import Desk
 from bridge.pipeline.fits import fit_ask, ready_templates
 from bridge.pipeline.linkers import link_ask
 from bridge.pipeline.path import Path
+from bridge.pipeline.redacting import Redacting
 from bridge.pipeline.reviews import review_ask
 from bridge.pipeline.state import TICK_S, Ask, Common, Outcome, State, time_of
 from bridge.pipeline.trace import Sampled, Trace
 
 __all__ = [
-    "TICK_S", "Ask", "Common", "Outcome", "Sampled", "State", "Trace", "advance", "finish", "nobody_was_told",
-    "outstanding", "restore",
+    "TICK_S", "Ask", "Common", "Outcome", "Redacting", "Sampled", "State", "Trace", "advance", "finish",
+    "nobody_was_told", "outstanding", "restore",
 ]  # fmt: skip
 
 #: What does not happen merely because a recording ends: a heartbeat is not missing when nobody listens.
@@ -36,14 +37,16 @@ def advance(
     *,
     progress: Callable[[], None] = lambda: None,
     trace: Trace | None = None,
+    redacting: Redacting | None = None,
 ) -> Outcome:
     """Let `rows` (in order of their ids) change `state`; return what changed.
 
     `progress` is called between rows and within large ones, so that a supervisor sees a long batch is alive. `trace`,
-    an empty one, is filled with what happened on the way. On any exception the state is half changed: throw it away.
+    an empty one, is filled with what happened on the way. `redacting` has the key of hashes, and is used again for the
+    next rows: it remembers texts. On any exception the state is half changed: throw it away.
     """
     outcome = Outcome(trace)
-    path = Path(state, outcome, progress)
+    path = Path(state, outcome, progress, redacting)
     for row in rows:
         path.take(row)
         progress()

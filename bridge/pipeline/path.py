@@ -41,6 +41,7 @@ from bridge.pipeline.links import Links
 from bridge.pipeline.measuring import Measuring
 from bridge.pipeline.reclustering import Reclustering
 from bridge.pipeline.reconciling import Reconciling
+from bridge.pipeline.redacting import Redacting
 from bridge.pipeline.regrouping import Regrouping
 from bridge.pipeline.reviews import Reviews
 from bridge.pipeline.state import EPOCH, Outcome, State, Tenant, Timers, day_of, time_of
@@ -58,8 +59,15 @@ PROGRESS_STEPS = 200
 class Path:
     """One run along the path: the state it changes and the outcome it fills."""
 
-    def __init__(self, state: State, outcome: Outcome, progress: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        state: State,
+        outcome: Outcome,
+        progress: Callable[[], None] = lambda: None,
+        redacting: Redacting | None = None,
+    ) -> None:
         desk = self._desk = Desk(state, outcome)
+        self._redacting = redacting or Redacting()
         self._progress = progress
         self._steps = 0
         self._events = Events(desk)
@@ -123,7 +131,8 @@ class Path:
     # ---- rows and time -------------------------------------------------------------------------------------
 
     def take(self, row: InboxRow) -> None:
-        """Let time run up to the row, then do what it says."""
+        """Let time run up to the row, then do what it says, without what is to be taken out of it."""
+        row = self._redacted(row)
         if row.kind is RowKind.STARTED:
             self._resume(row.received_at)
         before = self._desk.now
@@ -134,6 +143,16 @@ class Path:
             self._reviews.choose()
         self._rows[row.kind](row)
         self._events.make()
+
+    def _redacted(self, row: InboxRow) -> InboxRow:
+        settings, out = self._desk.settings, self._desk.out
+        kept = self._redacting.row(row, settings)
+        out.rows.append(kept)
+        counts = self._redacting.of(settings, row.tenant).counts
+        for kind, number in counts.items():
+            out.count(f"redacted:{kind}", number)
+        counts.clear()
+        return kept
 
     def run_clock(self, until: datetime, *, ignore: Callable[[str], bool] = lambda _kind: False) -> None:
         """Ring every alarm that is due at a tick not after `until`; `ignore` names kinds that do not ring.

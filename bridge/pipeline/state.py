@@ -44,7 +44,7 @@ from bridge.analysis.settings import AnalysisSettings
 from bridge.analysis.text import TemplateCache
 from bridge.analysis.topology import ORIGINS, Chart, Topology
 from bridge.analysis.watching import Alarm, Measured
-from bridge.model import Episode, Event, Suppression, Word
+from bridge.model import Episode, Event, InboxRow, Suppression, Word
 from bridge.pipeline.arrivals import Arrivals
 from bridge.pipeline.banks import Banks
 from bridge.pipeline.histories import History
@@ -200,6 +200,7 @@ class Outcome:
 
     def __init__(self, trace: Trace | None = None) -> None:
         self.trace = trace  # None: nobody asked for it
+        self.rows: list[InboxRow] = []  # as they were thought: redacted
         self.common: Common | None = None
         self.tenants: dict[str, TenantRecord] = {}
         self.touched: dict[tuple[str, str], Group] = {}  # tenant, incident: rendered when it is stored

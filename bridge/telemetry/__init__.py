@@ -132,6 +132,13 @@ METRICS: tuple[Metric, ...] = (
         "Events of Alertmanager's event recorder, by kind.",
         ("event",),
     ),
+    Metric(
+        "tocsin_redactions_total",
+        "counter",
+        "Texts taken out of what came in before anything was kept of it, by what found them: secrets, email, card, ip, "
+        "phone, or a rule for a label or an annotation.",
+        ("kind",),
+    ),
     Metric("tocsin_incidents_open", "gauge", "Incidents in which something fires."),
     Metric("tocsin_incident_events_total", "counter", "Incident events made, by kind.", ("kind",)),
     Metric(
@@ -408,6 +415,7 @@ _OUTCOME: dict[str, tuple[str, str]] = {
     "recorded": ("tocsin_recorded_events_total", "event"),
     "refused": ("tocsin_samples_refused_total", "reason"),
     "samples": ("tocsin_samples_total", ""),
+    "redacted": ("tocsin_redactions_total", "kind"),
     "regroup": ("tocsin_regrouped_total", "action"),
 }
 

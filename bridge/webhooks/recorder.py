@@ -5,6 +5,8 @@ bytes; one of a kind that is not known, or that says nothing about an alert, is 
 `{key, value}`, and a fingerprint as the decimal digits of the 64 bits that a webhook writes in 16 hex digits. Events
 may come twice (a batch is sent again whole) and out of order (several workers send).
 
+`redacted_record` leaves of an event what is read here: its kind, whose alert it is and when it ended.
+
 Decision: labels that came twice are a fault rather than the last of them: nobody knows which alert it is.
 """
 
@@ -16,6 +18,7 @@ import msgspec
 
 from bridge.errors import PayloadError
 from bridge.model import Alert, Fault, Suppression, Word
+from bridge.redaction import Redactor
 from bridge.webhooks.alertmanager import (
     FIRST_YEAR,
     LAST_YEAR,
@@ -28,6 +31,7 @@ from bridge.webhooks.alertmanager import (
     moment,
 )
 from bridge.webhooks.envelope import MAX_ALERTS, is_utf8
+from bridge.webhooks.redacting import redacted_text
 
 #: Every kind of event there is, as `data` names it; metrics know these and `other`.
 Kind = Literal[
@@ -103,6 +107,7 @@ class _Findings:
 
 _list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 _event_decoder = msgspec.json.Decoder(_Event)
+_raw_decoder = msgspec.json.Decoder(msgspec.Raw)
 _muted_decoder = msgspec.json.Decoder(_Muted)
 _resolved_decoder = msgspec.json.Decoder(_Resolved)
 
@@ -138,6 +143,61 @@ def parse_record(body: bytes, *, tenant: str, source: str) -> Record:
         counts=found.counts, held=tuple(found.held), resolved=tuple(found.resolved), peer=found.peer,
         faults=tuple(faults),
     )  # fmt: skip
+
+
+def redacted_record(body: bytes, redactor: Redactor) -> bytes:
+    """Return what the events in `body` say, redacted, in the form in which it came; see `redacting.redacted`.
+
+    Raises:
+        PayloadError: It can never be what the event recorder sends.
+    """
+    kept: list[Any] = []
+    unusable = 0
+    for raw in _events(body):
+        try:
+            kept.append(_redacted(_event_decoder.decode(raw), redactor))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            unusable += 1
+            text = redacted_text(bytes(raw), redactor) if unusable <= MAX_FAULTS else b"null"
+            try:
+                kept.append(_raw_decoder.decode(text))
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                kept.append(text.decode("utf-8", "replace"))
+    return msgspec.json.encode(kept)
+
+
+def _redacted(event: _Event, redactor: Redactor) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    for number, (kind, what) in enumerate(event.data.items()):
+        if kind in _MUTED:
+            data[kind] = {"mutedAlert": _redacted_details(_muted_decoder.decode(what).muted_alert, redactor)}
+        elif kind == _RESOLVED:
+            details = _redacted_details(_resolved_decoder.decode(what).alert.details, redactor)
+            data[kind] = {"alert": {"details": details}}
+        else:
+            data[kind if kind in KINDS else f"other {number}"] = {}
+    kept: dict[str, Any] = {"data": data}
+    return kept | ({"instance": redactor.text(event.instance)} if type(event.instance) is str else {})
+
+
+def _redacted_details(details: _Details, redactor: Redactor) -> dict[str, Any]:
+    labels = {pair.key: pair.value for pair in details.labels.labels}
+    follow = redactor.followed(labels)
+    told = {pair.key: pair.value for pair in details.annotations.labels}
+    each = (redactor.labels({pair.key: pair.value}) for pair in details.labels.labels)
+    return {
+        # One by one: a label that stands there twice is a fault, and stays one.
+        "labels": {"labels": [pair for one in each for pair in _pairs(one)]},
+        "annotations": {"labels": _pairs(redactor.annotations(told, follow))},
+        "fingerprint": str(int(_fingerprint(details, labels), 16)),
+        "startsAt": redactor.text(details.starts_at),
+        "endsAt": redactor.text(details.ends_at),
+    }
+
+
+def _pairs(labels: dict[str, str]) -> list[dict[str, str]]:
+    """Return labels as the recorder writes them."""
+    return [{"key": name, "value": value} for name, value in labels.items()]
 
 
 def _events(body: bytes) -> list[msgspec.Raw]:

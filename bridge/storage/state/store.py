@@ -96,12 +96,12 @@ class StateStore:
         rows: Sequence[InboxRow],
         progress: Callable[[], None] = _nothing,
     ) -> None:
-        """Store an outcome, the history of its rows and the cursor in one transaction.
+        """Store an outcome, the history of its rows as they were thought, and the cursor in one transaction.
 
         Args:
             outcome: What thinking made of the rows.
             front: Whose inbox they came from.
-            rows: In the order in which they were thought.
+            rows: Those it came from, in order.
             progress: Called every few hundred rows that are written.
 
         Raises:
@@ -110,7 +110,7 @@ class StateStore:
         with self._transaction():
             writing = Writing(self._db, progress)
             writing.outcome(outcome)
-            writing.history([row for row in rows if row.id not in outcome.void])
+            writing.history([row for row in outcome.rows if row.id not in outcome.void])
             for row in rows:
                 if row.kind is RowKind.REPLAYED:
                     self._mark_replayed(row)
