@@ -33,6 +33,7 @@ from bridge.app.garbage import collect_seldom
 from bridge.app.locks import Lock
 from bridge.app.mind import LateModels, Mind
 from bridge.app.models import ModelsProcess
+from bridge.app.redact_key import handed_over
 from bridge.errors import DamagedError, StorageError
 from bridge.model import RowKind
 from bridge.storage.damage import set_aside
@@ -89,8 +90,8 @@ class Pipe:
                 self.stopping = self.stopping or json.loads(line)["do"] == "stop"
 
 
-def run(options: argparse.Namespace, pipe: Pipe) -> None:
-    """Work until the end is asked for.
+def run(options: argparse.Namespace, pipe: Pipe, key: bytes) -> None:
+    """Work until the end is asked for; `key` is that of the hashes of what is redacted.
 
     Raises:
         DamagedError: state.db cannot be used any more.
@@ -109,7 +110,11 @@ def run(options: argparse.Namespace, pipe: Pipe) -> None:
             inbox=inbox,
             store=store,
             thinking=Mind(
-                store, models, lambda: inbox.newest_body(RowKind.SETTINGS), inbox.newest_topologies
+                store,
+                models,
+                lambda: inbox.newest_body(RowKind.SETTINGS),
+                inbox.newest_topologies,
+                key=key,
             ),
             models=models,
             say=pipe.say,
@@ -135,7 +140,7 @@ def check_inbox(newest_id: int, cursor: int) -> None:
         )
 
 
-def begin_anew(options: argparse.Namespace, pipe: Pipe, damage: DamagedError) -> None:
+def begin_anew(options: argparse.Namespace, pipe: Pipe, key: bytes, damage: DamagedError) -> None:
     """Work on from what the inbox still has, after the state was lost.
 
     Raises:
@@ -148,7 +153,7 @@ def begin_anew(options: argparse.Namespace, pipe: Pipe, damage: DamagedError) ->
         extra={"event": "state_lost", "kept": kept.name},
     )
     pipe.say({"say": "state_lost", "kept": kept.name, "reason": str(damage)})
-    run(options, pipe)
+    run(options, pipe, key)
 
 
 def work(analyst: Analyst[pipeline.State], models: LateModels, pipe: Pipe) -> None:
@@ -197,6 +202,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 def main(words: Sequence[str]) -> int:
     """Run the process; return its exit code."""
     options = parse(words)
+    key = handed_over()  # before any process is started that would inherit it
     set_up_logging(level=options.log_level)
     pipe = take_pipe()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -204,9 +210,9 @@ def main(words: Sequence[str]) -> int:
     try:
         end_with_parent()
         try:
-            run(options, pipe)
+            run(options, pipe, key)
         except DamagedError as error:
-            begin_anew(options, pipe, error)
+            begin_anew(options, pipe, key, error)
     except FrontGoneError:
         return 0
     except StorageError as error:

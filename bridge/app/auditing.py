@@ -2,7 +2,8 @@
 
 Rules: a change is written down, and is on the disk, before it is made; what came of it is written behind it. So a
 change that was made stands here however the process ended; one that stands here without its end may have been made or
-not. A change that cannot be written down is not made. No secret is in it: a credential stands with its name. A month is
+not. A change that cannot be written down is not made. No secret is in it: a credential stands with its name,
+and what people write is redacted as alerts are. A month is
 deleted as a whole once all of it is older than it is to be kept.
 
 Decision: not a table in one of the stores. Changes go into the inbox, into the deliveries and into files of their own,
@@ -41,9 +42,20 @@ class AuditPage(Word, frozen=True, kw_only=True):
 class AuditLog:
     """The log of one directory."""
 
-    def __init__(self, folder: Path, *, wall: Callable[[], float], keep_s: Callable[[], float]) -> None:
-        """Take the directory, the time in seconds since the epoch, and how long entries are kept."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        wall: Callable[[], float],
+        keep_s: Callable[[], float],
+        redact: Callable[[str, Any], Any] = lambda _tenant, value: value,
+    ) -> None:
+        """Take the directory, the time in seconds since the epoch, and how long entries are kept.
+
+        `redact` returns what may be kept of what was asked for, as the tenant's settings say.
+        """
         self._folder = folder
+        self._redact = redact
         self._wall = wall
         self._keep_s = keep_s
 
@@ -124,6 +136,8 @@ class AuditLog:
             raise StorageError(f"the audit log cannot be read: {error.strerror}") from error
 
     def _append(self, line: dict[str, Any]) -> None:
+        told = {"asked", "before", "after"} & line.keys()
+        line = line | {name: self._redact(line["tenant"], line[name]) for name in told}
         at = datetime.fromtimestamp(self._wall(), UTC)
         path = self._folder / f"audit-{at:%Y-%m}.jsonl"
         text = msgspec.json.encode({"at": at, **line})

@@ -24,6 +24,7 @@ FIXED = {
     "data_dir": "storage.path",
     "max_body_bytes": "limits.max_body",
     "budget_bytes": "limits.budget",
+    "redact_key": "redact.key",
 }
 
 

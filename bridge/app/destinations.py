@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from msgspec.structs import replace
 
 import connectors
-from bridge.config import DestinationSettings, Settings
+from bridge.config import NOTHING_MORE, DestinationSettings, Settings
 from bridge.delivery import Policy, Retention
 from bridge.dispatch import DispatchSettings
+from bridge.model import Event
 from bridge.ports import Append, Connector, Frames, Http, Sender
+from bridge.redaction import NO_KEY, Redact, Redactors, redacted_event
 from connectors.transport.files import FileSender
 from connectors.transport.frames import FramesSender
 from connectors.transport.http import HttpSender
@@ -29,21 +32,41 @@ def connectors_of(destinations: Iterable[DestinationSettings]) -> dict[str, Conn
     return {each.name: connectors.load(each.kind)(each.settings) for each in destinations}
 
 
+def redactors_of(
+    destinations: Iterable[DestinationSettings], key: bytes
+) -> dict[str, Callable[[Event], Event]]:
+    """Return by name what takes out of an event what a destination is not to have; those that have all are left out."""
+    return {
+        each.name: partial(_redacted, Redactors(key), each.redact)
+        for each in destinations
+        if each.redact != NOTHING_MORE
+    }
+
+
+def _redacted(redactors: Redactors, redact: Redact, event: Event) -> Event:
+    return redacted_event(event, redactors.of(event.tenant, redact))
+
+
 def marks_of(destinations: Iterable[DestinationSettings]) -> dict[str, str]:
     """Return by name something short that changes when a destination's settings do; no secret is in it.
 
     A secret is written anew for every attempt, so that another one needs no other mark.
     """
     return {
-        each.name: hashlib.sha256(f"{each.kind} {each.settings.model_dump_json()}".encode()).hexdigest()[:16]
+        each.name: hashlib.sha256(
+            f"{each.kind} {each.settings.model_dump_json()} {each.redact}".encode()
+        ).hexdigest()[:16]
         for each in destinations
     }
 
 
 def dispatch_settings(
-    settings: Settings, made: Mapping[str, Connector], *, stop_s: float
+    settings: Settings, made: Mapping[str, Connector], *, stop_s: float, key: bytes = NO_KEY
 ) -> DispatchSettings:
-    """Return how the dispatcher is to treat the destinations of `settings`, made into the connectors `made`."""
+    """Return how the dispatcher is to treat the destinations of `settings`, made into the connectors `made`.
+
+    `key` is that of the hashes of what is redacted.
+    """
     told = settings.delivery
     return DispatchSettings(
         stop_s=stop_s,
@@ -52,6 +75,7 @@ def dispatch_settings(
             for name, connector in made.items()
         },
         marks=marks_of(settings.destinations),
+        redactors=redactors_of(settings.destinations, key),
         retention=Retention(dead_s=told.dead_s, max_dead=told.max_dead),
         max_waiting=told.max_waiting,
         attempt_timeout_s=told.timeout_s,

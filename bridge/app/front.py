@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from bridge.api import Api, Reloaded, Surroundings
 from bridge.app.address import point_at
@@ -43,6 +44,7 @@ from bridge.app.listening import Listening
 from bridge.app.locks import Lock
 from bridge.app.polling import Polling
 from bridge.app.recovery import Launch, Patience, Recovery
+from bridge.app.redact_key import KEY_VARIABLE, redact_key
 from bridge.app.sampling import Sampling
 from bridge.app.service_graphs import ServiceGraphs
 from bridge.app.supervision import Supervisor, command, start_analyst
@@ -55,6 +57,7 @@ from bridge.errors import ConfigError, DamagedError
 from bridge.intake import Intake, IntakeSettings, routes
 from bridge.model import RowKind
 from bridge.ports import Connector
+from bridge.redaction import NO_KEY, Redactors
 from bridge.storage.damage import suspect
 from bridge.storage.deliveries import DeliveryStore, OutboxReader
 from bridge.storage.inbox import InboxWriter
@@ -94,6 +97,8 @@ class Front:
         self.telemetry = Telemetry()
         self._load = load
         self._connectors: dict[str, Connector] = {}
+        self._redact_key = NO_KEY  # until the data directory is ours
+        self._redactors = Redactors()
         self._dispatcher: Dispatcher | None = None
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
@@ -158,7 +163,9 @@ class Front:
             telemetry=self.telemetry,
             wall=time.time,
         )
-        self.audit = AuditLog(data, wall=time.time, keep_s=lambda: self.settings.audit_s)
+        self.audit = AuditLog(
+            data, wall=time.time, keep_s=lambda: self.settings.audit_s, redact=self._redacted
+        )
         self.erasing = Erasing(self.inbox, stage=state.erasing, understood=lambda: self.hearing.cursor)
         self.chores = Chores(
             data=data,
@@ -265,6 +272,8 @@ class Front:
         lock = Lock(data / "front.lock")
         lock.take(wait_s=LOCK_S)
         opened.callback(lock.release)
+        self._redact_key = redact_key(self.settings.redact_key, data)
+        self._redactors = Redactors(self._redact_key)
         renewed = self.hearing.store_renewed
         read = start_inbox(self.inbox, data, clock=_now, on_renewed=renewed)
         opened.callback(self.inbox.close)
@@ -299,6 +308,10 @@ class Front:
         opened.push_async_callback(listening.close)
         self.url = await listening.start(self.settings.host, self.settings.port)
         return listening
+
+    def _redacted(self, tenant: str, value: Any) -> Any:
+        """Return what may be kept of what somebody wrote."""
+        return self._redactors.of(tenant, self.settings.analysis.redact_of(tenant)).everywhere(value)
 
     def _say_ready(self) -> None:
         settings, telemetry = self.settings, self.telemetry
@@ -363,7 +376,9 @@ class Front:
                     clock=_now,
                     jitter=random.random,
                     on_trouble=self._on_destination_trouble,
-                    settings=dispatch_settings(self.settings, self._connectors, stop_s=LAST_DELIVERIES_S),
+                    settings=dispatch_settings(
+                        self.settings, self._connectors, stop_s=LAST_DELIVERIES_S, key=self._redact_key
+                    ),
                     meter=DispatchCounters(self.telemetry),
                 )
                 await self._dispatcher.run()
@@ -434,7 +449,8 @@ class Front:
 
     async def _start_analyst(self, launch: Launch, skips: Sequence[int]) -> Process:
         level = self.settings.log_level.upper()
-        return await start_analyst(command(self.settings.data_dir, launch, skips, log_level=level))
+        words = command(self.settings.data_dir, launch, skips, log_level=level)
+        return await start_analyst(words, {KEY_VARIABLE: self._redact_key.decode()})
 
     async def _why_not_ready(self) -> str:
         return self.inbox.trouble

@@ -27,11 +27,12 @@ from typing import Any, get_args
 import msgspec
 
 from bridge import config
-from bridge.app.appending import append, hand_over, sync_folder
+from bridge.app.appending import append
 from bridge.app.auditing import AuditLog
 from bridge.app.beginning import make_folder
 from bridge.app.kinds import known_kinds
 from bridge.app.marks import mark_of
+from bridge.app.own_keys import own_key, read_key
 from bridge.auth import Denied, Grant, KeysNeeded, Role, Verified, Verifier
 from bridge.errors import RefusedError, StorageError
 from bridge.model import Word
@@ -41,7 +42,6 @@ ISSUER = "tocsin"
 ROLES: tuple[Role, ...] = get_args(Role)
 #: A command does not know how long the audit log is kept, and deletes nothing of it.
 LONGEST_S = 10 * 365 * 86_400.0
-_HEX = 64  # digits of a key: 256 bits
 
 
 class MintedToken(Word, frozen=True, kw_only=True):
@@ -88,7 +88,7 @@ def mint(folder: Path, *, tenant: str, role: Role, now: datetime, until: datetim
         "iss": ISSUER, "aud": ISSUER, "jti": found.id, "tenant": tenant, "role": role,
         "iat": int(now.timestamp()), "exp": int(until.timestamp()),
     }  # fmt: skip
-    token = jwt.encode(claims, _own_key(folder), "HS256")
+    token = jwt.encode(claims, own_key(folder / KEY), "HS256")
     _append(folder, _Line(at=now, by=found.by, minted=found), "token_minted", found)
     return token, found
 
@@ -174,7 +174,7 @@ class MintedTokens:
         from bridge.auth.jwts import Issuer  # noqa: PLC0415
 
         try:
-            key = _read_key(self._folder)
+            key = read_key(self._folder / KEY)
         except (OSError, StorageError):
             return None
         return Issuer(
@@ -190,36 +190,6 @@ class MintedTokens:
         if known.tenant not in self._tenants():
             return None
         return Grant(tenant=known.tenant, role=known.role, shape="jwt", actor=f"token {known.id}")
-
-
-def _own_key(folder: Path) -> str:
-    """Return the key, made if there is none."""
-    path = folder / KEY
-    try:
-        if not path.exists():
-            fresh = folder / f"{KEY}.{secrets.token_hex(4)}"
-            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(secrets.token_hex(_HEX // 2))
-                file.flush()
-                os.fsync(file.fileno())
-            try:
-                os.link(fresh, path)  # whoever is first: two keys would make half of the tokens worthless
-            except FileExistsError:
-                pass
-            finally:
-                fresh.unlink()
-            hand_over(path)
-            sync_folder(folder)
-        return _read_key(folder)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be read or made: {error.strerror}") from error
-
-
-def _read_key(folder: Path) -> str:
-    key = (folder / KEY).read_text(encoding="ascii").strip()
-    if len(key) != _HEX:
-        raise StorageError(f"{folder / KEY} holds no key; delete it, and mint all tokens anew")
-    return key
 
 
 def _append(folder: Path, line: _Line, action: str, token: MintedToken) -> None:

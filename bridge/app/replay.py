@@ -25,7 +25,7 @@ from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from itertools import chain, count
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
@@ -47,9 +47,13 @@ from bridge.app.summary import Summary, write_incidents
 from bridge.errors import StorageError
 from bridge.model import FRONT, InboxRow, RowKind, Template, Word
 from bridge.pipeline.state import EPOCH, time_of
+from bridge.redaction import NO_KEY
 from bridge.storage.reading import StateReader
 from bridge.storage.seeding import seed
 from bridge.storage.state import StateStore
+
+if TYPE_CHECKING:
+    from bridge.config import Settings
 
 #: What only somebody's live thinking tells.
 TOLD_KINDS = frozenset({RowKind.VECTORS, RowKind.FAMILIES, RowKind.LINKER, RowKind.REVIEWS, RowKind.MODE})
@@ -84,7 +88,7 @@ def replay(files: Sequence[str], wishes: Wishes, *, say: Callable[[str], None]) 
         StorageError: A file cannot be read, or something cannot be written.
         ConfigError: The configuration has faults.
     """
-    settings, chart = _told_instead(wishes, say)
+    settings, chart, key = _told_instead(wishes, say)
     with ExitStack() as stack:
         spool = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tocsin-replay-")))
         surveys = _surveys(files, wishes, spool, say)
@@ -96,7 +100,7 @@ def replay(files: Sequence[str], wishes: Wishes, *, say: Callable[[str], None]) 
         if _asks(wishes, surveys, settings):
             models = stack.enter_context(closing(Models(say, surveys)))
         recorder = Recorder() if wishes.report else None
-        run = _Run(store, models, events, say, said.places, recorder)
+        run = _Run(store, models, events, say, said.places, recorder, pipeline.Redacting(key))
         lines = merged(surveys, tenant=wishes.tenant, spool=spool)
         if said.rows:  # of equal times what was received goes first
             lines = heapq.merge(lines, said.rows, key=lambda line: line.received_at)
@@ -173,7 +177,9 @@ class _Run:
         say: Callable[[str], None],
         places: Mapping[str, str],
         recorder: Recorder | None = None,
+        redacting: pipeline.Redacting | None = None,
     ) -> None:
+        self._redacting = redacting or pipeline.Redacting()
         self._store = store
         self._models = models
         self._events = events
@@ -248,7 +254,7 @@ class _Run:
             for line in lines
         ]  # fmt: skip
         try:
-            self._commit(pipeline.advance(self._state, rows, trace=self._trace()), rows)
+            self._commit(self._thought(rows), rows)
         except StorageError:
             raise
         except Exception:  # noqa: BLE001 - as the analyst does: find the row, set it aside, go on
@@ -257,15 +263,19 @@ class _Run:
         self.last_id, self.reached = rows[-1].id, rows[-1].received_at
         self._asked_tick = _tick(rows[-1].received_at)
 
+    def _thought(self, rows: Sequence[InboxRow]) -> pipeline.Outcome:
+        return pipeline.advance(self._state, rows, trace=self._trace(), redacting=self._redacting)
+
     def _one_by_one(self, rows: Sequence[InboxRow]) -> None:
         for row in rows:
             try:
-                self._commit(pipeline.advance(self._state, [row], trace=self._trace()), [row])
+                self._commit(self._thought([row]), [row])
             except StorageError:
                 raise
             except Exception as error:  # noqa: BLE001 - the row stays in quarantine with this reason
-                reason = f"{type(error).__name__}: {error}"
-                self._store.quarantine_row(row, reason, front=FRONT)
+                redactor = self._redacting.of(self.settings, row.tenant)
+                reason = redactor.raw(f"{type(error).__name__}: {error}")
+                self._store.quarantine_row(self._redacting.unread(row, self.settings), reason, front=FRONT)
                 self._state = self._store.load()
                 self.broken += 1
                 if self.broken <= FAULTS_TOLD:
@@ -364,26 +374,50 @@ def _tick(moment: datetime) -> int:
     return seconds - seconds % pipeline.TICK_S
 
 
-def _told_instead(wishes: Wishes, say: Callable[[str], None]) -> tuple[AnalysisSettings | None, Chart | None]:
-    """Return the settings and the topology to think with, None for those that were recorded.
+def _told_instead(
+    wishes: Wishes, say: Callable[[str], None]
+) -> tuple[AnalysisSettings | None, Chart | None, bytes]:
+    """Return the settings and the topology to think with, None for those that were recorded, and the key of hashes.
 
     A topology that is named beside the configuration goes before the one that the configuration names.
     """
     if wishes.config is None and wishes.topology is None:
-        return None, None
+        return None, None, NO_KEY
     from bridge.app.kinds import known_kinds  # noqa: PLC0415 - pydantic costs a replay without one too much
     from bridge.config import load, load_topology  # noqa: PLC0415
 
     settings = chart = None
+    key = NO_KEY
     if wishes.config is not None:
         told = load(wishes.config, known_kinds(), os.environ)
+        key = _key(told, wishes, say)
         settings, chart = told.analysis, told.topology if told.topology.services else None
     if wishes.topology is not None:
         found = load_topology(wishes.topology, os.environ)
         chart = found.chart
         for note in found.notes:
             say(plain(note))
-    return settings, chart
+    return settings, chart, key
+
+
+def _key(told: Settings, wishes: Wishes, say: Callable[[str], None]) -> bytes:
+    """Return the key of hashes that the sidecar of this configuration has.
+
+    Where it has none yet, a state that `serve` goes on from gets the key that this will go on with.
+    """
+    from bridge.app.redact_key import known_redact_key, redact_key  # noqa: PLC0415 - as above
+
+    key = known_redact_key(told.redact_key, told.data_dir)
+    if key != NO_KEY or not told.analysis.hashes:
+        return key
+    if wishes.store is not None:
+        _fresh(wishes.store)
+        return redact_key(None, wishes.store)
+    say(
+        f"there is no key of hashes in {told.data_dir}: those of texts that were not redacted yet are made without "
+        "one, so they differ from the sidecar's, and what is behind them can be guessed"
+    )
+    return key
 
 
 def _asks(wishes: Wishes, surveys: Sequence[Survey], settings: AnalysisSettings | None) -> bool:

@@ -352,11 +352,15 @@ class Supervisor:
                 return
 
 
-async def start_analyst(words: Sequence[str]) -> Process:
-    """Start a process in its own group, with pipes for its orders and words; it logs where we log."""
+async def start_analyst(words: Sequence[str], environ: Mapping[str, str] | None = None) -> Process:
+    """Start a process in its own group, with pipes for its orders and words; it logs where we log.
+
+    `environ` is added to our own environment.
+    """
     return await asyncio.create_subprocess_exec(
-        *words, stdin=PIPE, stdout=PIPE, limit=MAX_MESSAGE_BYTES, start_new_session=True
-    )
+        *words, stdin=PIPE, stdout=PIPE, limit=MAX_MESSAGE_BYTES, start_new_session=True,
+        env=os.environ | (environ or {}),
+    )  # fmt: skip
 
 
 def kill_group(group: int) -> None:

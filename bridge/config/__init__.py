@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from bridge.config.loading import default, is_loopback, load, schema
 from bridge.config.settings import (
+    NOTHING_MORE,
     Certificate,
     Credential,
     Credentials,
@@ -31,6 +32,7 @@ from bridge.config.settings import (
 from bridge.config.topology import load_topology
 
 __all__ = [
+    "NOTHING_MORE",
     "Certificate",
     "Credential",
     "Credentials",

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from bridge.auth import SIGNATURE_HEADER, TIMESTAMP_HEADER
+from bridge.config.redacting import RedactMore
 from bridge.config.values import (
     Duration,
     HeaderName,
@@ -261,6 +262,9 @@ class Tenant(Section):
     )
     allow_from: list[Network] = Field(
         default=[], description="Networks that all of these may come from; none: from everywhere."
+    )
+    redact: RedactMore = Field(
+        default=RedactMore(), description="What is taken out of its alerts beside what is taken out of all."
     )
 
     retention: TenantRetention = Field(

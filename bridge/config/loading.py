@@ -12,6 +12,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from bridge.analysis.settings import (
     DEFAULT_SEVERITIES,
     AnalysisSettings,
@@ -29,6 +31,7 @@ from bridge.config.models import (
     Analysis,
     Configuration,
     Delivery,
+    DestinationHead,
     HeartbeatEntry,
     Limits,
     Log,
@@ -39,6 +42,7 @@ from bridge.config.models import (
     TopologyFile,
 )
 from bridge.config.parts import Entry, Parts
+from bridge.config.redacting import Redaction, RedactMore
 from bridge.config.settings import (
     DeliverySettings,
     DestinationKind,
@@ -50,6 +54,7 @@ from bridge.config.settings import (
 from bridge.config.topology import NOTHING, Found, load_topology
 from bridge.errors import ConfigError
 from bridge.model import OWN_SOURCE
+from bridge.redaction import takes
 
 #: Without any token there is one tenant, and this machine speaks for it.
 _OPEN = ["default"]
@@ -182,8 +187,14 @@ def _settings(
         credentials=credentials_of(tenants),
         tls=tls_of(tls),
         polls=checks.polls(),
-        analysis=_analysis(
-            parts, checks, _told(destinations, kinds), (retention, _keeping(tenant for _, tenant in tenants))
+        analysis=replace(
+            _analysis(
+                parts,
+                checks,
+                _told(destinations, kinds),
+                (retention, _keeping(tenant for _, tenant in tenants)),
+            ),
+            **_redacts(parts, tenants),
         ),
         topology=topology.chart,
         prometheus=checks.prometheus(),
@@ -195,9 +206,17 @@ def _settings(
         incidents_s=retention.incidents_s,
         quarantine_s=retention.quarantine_s,
         audit_s=retention.audit_s,
+        redact_key=parts.section("redact", Redaction).given_key,
         log_level=parts.section("log", Log).level,
         notes=checks.notes(kinds) + topology.notes,
     )
+
+
+def _redacts(parts: Parts, tenants: Sequence[Entry[Tenant]]) -> dict[str, Any]:
+    """Return what is taken out of all alerts, and of those of the tenants that have rules of their own."""
+    usual = parts.section("redact", Redaction).terms
+    own = {tenant.name: tenant.redact.on(usual) for _, tenant in tenants if tenant.redact != RedactMore()}
+    return {"redact": usual, "tenant_redacts": own}
 
 
 def _delivery(parts: Parts) -> DeliverySettings:
@@ -400,7 +419,21 @@ class _Checks:
 
     def notes(self, kinds: Mapping[str, DestinationKind]) -> tuple[str, ...]:
         """Return what is allowed and still looks like a mistake."""
-        return self._notes_on_grouping() + self._notes_on_routes(kinds)
+        return self._notes_on_grouping() + self._notes_on_redacting() + self._notes_on_routes(kinds)
+
+    def _notes_on_redacting(self) -> tuple[str, ...]:
+        """Say which labels are taken that thinking lives on."""
+        severity = self._parts.section("analysis", Analysis).severity_label
+        lost = {
+            "alertname": "alerts are told apart by it, and named after it",
+            severity: "without it every alert has analysis.unknown_severity",
+        }
+        rules = self._parts.section("redact", Redaction).terms.labels
+        return tuple(
+            f"redact.labels: takes the label {name}: {why}"
+            for name, why in lost.items()
+            if takes(rules, name)
+        )
 
     def _notes_on_grouping(self) -> tuple[str, ...]:
         analysis = self._parts.section("analysis", Analysis)
@@ -477,6 +510,8 @@ def schema(kinds: Mapping[str, DestinationKind]) -> dict[str, Any]:
             "const": kind,
             "description": block["properties"]["kind"]["description"],
         }
+        more = DestinationHead.model_fields["redact"].description
+        block["properties"]["redact"] = {"$ref": "#/$defs/RedactMore", "description": more}
         block["required"] = sorted({*block.get("required", []), "name", "kind"})
         blocks.append(block)
     whole["properties"]["destinations"]["items"] = {"oneOf": blocks}

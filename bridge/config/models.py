@@ -23,6 +23,7 @@ from bridge.analysis.settings import (
     Source,
 )
 from bridge.config.credentials import Tenant, Tls
+from bridge.config.redacting import Redaction, RedactMore
 from bridge.config.values import (
     Duration,
     LongerDuration,
@@ -279,6 +280,9 @@ class DestinationHead(BaseModel):
 
     name: Name = Field(description="Name that routes use.")
     kind: str = Field(description="Which connector.")
+    redact: RedactMore = Field(
+        default=RedactMore(), description="What is taken out of its events beside what was taken out before."
+    )
 
 
 class RouteEntry(Section):
@@ -404,6 +408,9 @@ class Configuration(Section):
     routes: list[RouteEntry] = Field(
         default=[],
         description="Which incident events go where; every route that matches applies. None: all to all.",
+    )
+    redact: Redaction = Field(
+        default=Redaction(), description="What is taken out of alerts before anything is kept of them."
     )
     delivery: Delivery = Field(
         default=Delivery(),

@@ -15,9 +15,11 @@ from pydantic import BaseModel, ValidationError
 from bridge.config.document import Document, Place, resolved
 from bridge.config.faults import keys, report, unknown, variables
 from bridge.config.models import Configuration, DestinationHead
-from bridge.config.settings import DestinationKind, DestinationSettings
+from bridge.config.settings import NOTHING_MORE, DestinationKind, DestinationSettings
 
 Model = TypeVar("Model", bound=BaseModel)
+#: Keys of a destination that its kind does not know.
+_OF_ALL_KINDS = frozenset({"redact"})
 
 
 class Entry(NamedTuple, Generic[Model]):
@@ -102,21 +104,28 @@ class Parts:
         if head.kind not in kinds:
             self._document.fault((*place, "kind"), unknown(head.kind, sorted(kinds), "kind"))
             return None
-        settings = self._validated(kinds[head.kind].Settings, place)
+        settings = self._validated(kinds[head.kind].Settings, place, _OF_ALL_KINDS)
         if settings is None:
             return None
         for key, what in settings.faults(data_dir).items():
             self._document.fault((*place, key), what)
-        return DestinationSettings(name=head.name, kind=head.kind, settings=settings)
+        redact = head.redact.on(NOTHING_MORE)
+        return DestinationSettings(name=head.name, kind=head.kind, settings=settings, redact=redact)
 
-    def _validated(self, model: type[Model], place: Place) -> Model | None:
+    def _validated(
+        self, model: type[Model], place: Place, without: frozenset[str] = frozenset()
+    ) -> Model | None:
+        """Return what stands at a place as its model; `without` these keys."""
+        block = self._at(place)
         try:
-            return model.model_validate(self._at(place))
+            return model.model_validate(
+                {key: block[key] for key in block if key not in without} if without else block
+            )
         except ValidationError as error:
             if not self._retyped(error, place):
                 report(error, self._document, place, model)
                 return None
-        return self._validated(model, place)
+        return self._validated(model, place, without)
 
     def _retyped(self, error: ValidationError, place: Place) -> bool:
         """Read a variable's text as a number or a switch where one is needed; return whether any was."""

@@ -17,6 +17,7 @@ from bridge.analysis.topology import Chart
 from bridge.config.credentials import Role
 from bridge.config.models import LogLevel
 from bridge.ports import Caps
+from bridge.redaction import Redact
 
 
 class DestinationKind(Protocol):
@@ -27,6 +28,10 @@ class DestinationKind(Protocol):
 
     Settings: ClassVar[type[Any]]
     caps: Caps
+
+
+#: Of a destination that is told all that was kept.
+NOTHING_MORE = Redact(secrets="keep")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +154,7 @@ class DestinationSettings:
     name: str
     kind: str
     settings: BaseModel
+    redact: Redact = NOTHING_MORE  # beside what was taken out before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +194,7 @@ class Settings:
     incidents_s: float
     quarantine_s: float
     audit_s: float
+    redact_key: SecretStr | None  # None: one that is made beside the stores
     log_level: LogLevel
     notes: tuple[str, ...] = ()  # what is allowed and still looks like a mistake, with its place
 

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from bridge.analysis.matchers import Matcher, parse_list
 from bridge.auth import ATTRIBUTES
 from bridge.model import SEVERITY_RANK
+from bridge.redaction import compiled
 
 _UNIT_S = {"y": 31_536_000, "w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
 _DURATION = re.compile("".join(rf"(?:([0-9]{{1,9}}){unit})?" for unit in _UNIT_S))
@@ -28,6 +29,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 LONGEST_S = 10 * _UNIT_S["y"]
 MIN_TOKEN = 16
+MIN_HASH_KEY = 32
 
 
 class Section(BaseModel):
@@ -234,6 +236,21 @@ def _read_secret(path: object) -> object:
         raise ValueError(f"{path} is not a text file") from error
 
 
+def expression(text: str) -> str:
+    """Return an expression of RE2."""
+    compiled(text)
+    return text
+
+
+def hash_key(secret: SecretStr) -> SecretStr:
+    """Return a key of hashes: whoever guesses it can test guesses of what was hashed."""
+    if len(secret.get_secret_value()) < MIN_HASH_KEY:
+        raise ValueError(
+            f"must have at least {MIN_HASH_KEY} characters; make one with `openssl rand -hex 32`"
+        )
+    return secret
+
+
 def _matchers(given: object) -> list[str]:
     """Return one text per matcher, each as `bridge.analysis.matchers.parse` reads it."""
     texts = [given] if isinstance(given, str) else given
@@ -264,6 +281,7 @@ def needed(texts: list[str]) -> list[str]:
     return texts
 
 
+hash_key_file = BeforeValidator(_read_secret, json_schema_input_type=str)
 _DURATION_SCHEMA = WithJsonSchema(
     {"type": "string", "pattern": f"^{_DURATION.pattern}$", "examples": ["30s", "1h30m"]}
 )

@@ -76,11 +76,16 @@ class Preparing:
     """Makes requests for one destination."""
 
     def __init__(
-        self, connector: Connector, read_event: Callable[[str], bytes | None], policy: Policy
+        self,
+        connector: Connector,
+        read_event: Callable[[str], bytes | None],
+        policy: Policy,
+        redact: Callable[[Event], Event] | None = None,
     ) -> None:
         self._connector = connector
         self._read_event = read_event
         self._policy = policy
+        self._redact = redact  # None: the destination may have all of it
 
     def __call__(self, lines: Sequence[Line], now: datetime, requests: int, events: int) -> Prepared:
         """Return at most `requests` requests of at most `events` events each, the first lines first.
@@ -150,13 +155,14 @@ class Preparing:
             return None
         left.size_bytes -= len(body)
         try:
-            return msgspec.json.decode(body, type=Event)
+            event = msgspec.json.decode(body, type=Event)
         except msgspec.MsgspecError:
             _LOG.exception(
                 "A stored event cannot be read.",
                 extra={"event": "dispatch_bug", "event_id": delivery.event_id},
             )
             return None
+        return event if self._redact is None else self._redact(event)
 
     def _wants(self, event: Event, memory: Memory | None) -> bool:
         try:

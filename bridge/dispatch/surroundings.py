@@ -28,7 +28,7 @@ from bridge.delivery import (
     Settlement,
     Tidied,
 )
-from bridge.model import Delivery, Word
+from bridge.model import Delivery, Event, Word
 from bridge.ports import Request, Sender
 
 #: Called with a destination's name, the kind of trouble ("blocked", "unreachable", "dead_letters", "stuck" or
@@ -190,6 +190,8 @@ class DispatchSettings(Word, frozen=True, kw_only=True):
     policies: dict[str, Policy] = msgspec.field(default_factory=dict)  # by destination; others have Policy()
     #: By destination, something that changes when its settings do. Without one its settings never change.
     marks: dict[str, str] = msgspec.field(default_factory=dict)
+    #: By destination, what takes out of an event what it is not to have; others have all of it.
+    redactors: dict[str, Callable[[Event], Event]] = msgspec.field(default_factory=dict)
     retention: Retention = Retention()
     max_waiting: int = (
         1_000_000  # events of one destination; fewer where the disk is small (`delivery.bounds`)

@@ -57,7 +57,8 @@ class Worker:
         self._around = around
         self._policy = around.settings.policy(name)
         self._standing = Standing(name, connector.caps.max_events, self._policy, around, alarms)
-        self._prepare = Preparing(connector, around.outbox.event, self._policy)
+        redact = around.settings.redactors.get(name)
+        self._prepare = Preparing(connector, around.outbox.event, self._policy, redact)
         self._sending = Sending(name, connector, around)
         self._telling = Telling(name, around.meter)
         self._signal = asyncio.Event()
