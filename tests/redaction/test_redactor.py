@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bridge.redaction import KINDS, Redact, Redactor, Redactors, Rule, key_of, takes
@@ -141,6 +141,7 @@ def test_broken_json_is_redacted_by_the_names_in_it():
     assert redactor().raw(left) == left
 
 
+@settings(deadline=None)
 @given(REDACTS, TEXTS)
 @example(ALL, "a@b.com4111111111111111")
 @example(ALL, "password=<secret>x 10.0.0.1<ip>10.0.0.2")
@@ -154,6 +155,7 @@ def test_once_is_enough(redact, text):
     assert told.group_key(key) == key
 
 
+@settings(deadline=None)
 @given(REDACTS, LABELS, LABELS)
 def test_once_is_enough_for_labels_and_no_order_of_them_matters(redact, labels, annotations):
     told = redactor(redact)
@@ -166,6 +168,7 @@ def test_once_is_enough_for_labels_and_no_order_of_them_matters(redact, labels, 
     assert told.annotations(noted, told.followed(once)) == noted
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_no_order_of_rules_matters(text):
     rules = [Rule(name=name, action=action) for name in ("user", "u*") for action in ("hash", "mask")]

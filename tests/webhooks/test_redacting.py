@@ -264,7 +264,7 @@ REDACTS = st.sampled_from(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(REDACTS, st.lists(ALERTS, max_size=3), VALUES, st.booleans())
 @example(Redact(), [alert(labels={"note": "\\nAKIAIOSFODNN7EXAMPLE"})], "", False)
 @example(Redact(), [alert(annotations={"note": "line\nAKIAIOSFODNN7EXAMPLE"})], "", False)
