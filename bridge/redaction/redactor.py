@@ -56,6 +56,8 @@ _PLACEHOLDER = re.compile(
 #: An escape of JSON that stands for a letter, a digit or a sign which needs none; and others, to step over them.
 _HIDDEN = re.compile(r"\\(?:u00([2-7][0-9A-Fa-f])|.)", re.DOTALL)
 _NEEDED = frozenset('"\\')
+#: What addresses write as it is.
+_SAFE = re.compile(r"[A-Za-z0-9_.~-]*")
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _PAIR = re2.compile(r'([A-Za-z_:][A-Za-z0-9_:.]*|"(?:[^"\\]|\\.)*")[ ]?(=~|!=|!~|=)[ ]?"((?:[^"\\]|\\.)*)"')
 _JSON_PAIR = re2.compile(r'"((?:[^"\\]|\\.)*)"\s*:\s*("(?:[^"\\]|\\.)*"?|[^\s",\[\]{}]+)')
@@ -127,18 +129,15 @@ class Redactor:
         return known[0]
 
     def _searched(self, text: str) -> Text:
-        if not self._kinds:
-            return text, ()
-        try:
-            if not self._looks_for(text):
-                return text, ()
-        except UnicodeEncodeError:  # half of a surrogate pair: no JSON that is let in has one
-            return self._searched(text.encode(errors="replace").decode())
         taken: list[str] = []
         before = None
         while text != before:  # what is taken out may leave something that is found only now
             before = text
-            for kind in self._kinds:
+            try:
+                sorts = self._looks_for(text)
+            except UnicodeEncodeError:  # half of a surrogate pair: no JSON that is let in has one
+                return self._searched(text.encode(errors="replace").decode())
+            for kind in [self._kinds[place] for place in sorted(sorts or ())]:
                 text = _between(text, partial(self._taken, kind, taken))
         return text, tuple(taken)
 
@@ -235,7 +234,9 @@ class Redactor:
         written = {
             form: instead
             for value, instead in taken.items()
-            for form in (quote(value, safe=""), quote_plus(value), value)
+            for form in (
+                (value,) if _SAFE.fullmatch(value) else (quote(value, safe=""), quote_plus(value), value)
+            )
         }
         ordered = sorted(written.items(), key=lambda pair: (-len(pair[0]), pair[0]))
 
