@@ -25,7 +25,7 @@ from pathlib import Path
 from bridge.analysis.settings import AnalysisSettings, Destination, Route
 from bridge.app.garbage import collect_seldom
 from bridge.model import InboxRow, RowKind
-from bridge.pipeline import Common, Outcome, State, advance
+from bridge.pipeline import Common, Outcome, Redacting, State, advance
 from bridge.storage.state import StateStore
 from bridge.webhooks.alertmanager import fingerprint_of
 
@@ -38,6 +38,7 @@ PER_WEBHOOK = 10
 NAMESPACES = 160
 #: Share of one stage in the profile: the function that is the stage, as file and name.
 STAGES = {
+    "redact": ("redacting.py", "row"),
     "parse the webhook": ("alertmanager.py", "parse"),
     "template (cached)": ("text.py", "template_of"),
     "dedup": ("dedup.py", "observe"),
@@ -127,10 +128,11 @@ def rows_of(world: World, kinds: list[str], first: int, at: datetime, per_s: flo
 def run(store: StateStore, state: State, rows: list[InboxRow], per_batch: int) -> tuple[float, float, int]:
     """Return wall seconds, CPU seconds and the number of events, for all rows committed."""
     events = 0
+    redacting = Redacting()
     begin, begin_cpu = time.perf_counter(), time.process_time()
     for start in range(0, len(rows), per_batch):
         batch = rows[start : start + per_batch]
-        outcome: Outcome = advance(state, batch)
+        outcome: Outcome = advance(state, batch, redacting=redacting)
         store.commit(outcome, front="front-1", rows=batch)
         events += len(outcome.events)
     return time.perf_counter() - begin, time.process_time() - begin_cpu, events
