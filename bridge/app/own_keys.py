@@ -12,8 +12,10 @@ from bridge.errors import StorageError
 _DIGITS = 64
 
 
-def own_key(path: Path) -> str:
+def own_key(path: Path, first: str = "") -> str:
     """Return the key in a file; it is made if there is none, once, whoever asks at the same time.
+
+    `first` is then the key; "" for a new one.
 
     Raises:
         StorageError: It cannot be read or made, or the file holds something else.
@@ -22,7 +24,7 @@ def own_key(path: Path) -> str:
         if not path.exists():
             fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
             with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(secrets.token_hex(_DIGITS // 2))
+                file.write(first or secrets.token_hex(_DIGITS // 2))
                 file.flush()
                 os.fsync(file.fileno())
             try:

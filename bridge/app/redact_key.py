@@ -22,13 +22,13 @@ KEY_FILE = "redact.key"
 KEY_VARIABLE = "TOCSIN_REDACT_KEY"
 
 
-def redact_key(configured: SecretStr | None, data: Path) -> bytes:
-    """Return the configured key, or that beside the stores, made if there is none.
+def redact_key(configured: SecretStr | None, data: Path, first: bytes = NO_KEY) -> bytes:
+    """Return the configured key, or that beside the stores, made if there is none; `first` is then that key, if given.
 
     Raises:
         StorageError: It cannot be read or made.
     """
-    return own_key(data / KEY_FILE).encode() if configured is None else _bytes(configured)
+    return own_key(data / KEY_FILE, first.decode()).encode() if configured is None else _bytes(configured)
 
 
 def known_redact_key(configured: SecretStr | None, data: Path) -> bytes:

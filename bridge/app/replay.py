@@ -403,16 +403,16 @@ def _told_instead(
 def _key(told: Settings, wishes: Wishes, say: Callable[[str], None]) -> bytes:
     """Return the key of hashes that the sidecar of this configuration has.
 
-    Where it has none yet, a state that `serve` goes on from gets the key that this will go on with.
+    A state that `serve` goes on from gets it, too, made if there is none: the same value has the same hash then.
     """
     from bridge.app.redact_key import known_redact_key, redact_key  # noqa: PLC0415 - as above
 
     key = known_redact_key(told.redact_key, told.data_dir)
-    if key != NO_KEY or not told.analysis.hashes:
-        return key
     if wishes.store is not None:
         _fresh(wishes.store)
-        return redact_key(None, wishes.store)
+        return redact_key(told.redact_key, wishes.store, key)
+    if key != NO_KEY or not told.analysis.hashes:
+        return key
     say(
         f"there is no key of hashes in {told.data_dir}: those of texts that were not redacted yet are made without "
         "one, so they differ from the sidecar's, and what is behind them can be guessed"

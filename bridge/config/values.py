@@ -248,6 +248,8 @@ def hash_key(secret: SecretStr) -> SecretStr:
         raise ValueError(
             f"must have at least {MIN_HASH_KEY} characters; make one with `openssl rand -hex 32`"
         )
+    if not secret.get_secret_value().isprintable():
+        raise ValueError("must be one line of text; make one with `openssl rand -hex 32`")
     return secret
 
 

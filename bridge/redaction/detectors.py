@@ -141,6 +141,7 @@ _BEHIND = ")]}>.\\"
 #: No secret although it follows a name of one: words ("token: expired"), numbers.
 _ORDINARY = re2.compile(r"[A-Za-z]+(?:[-_.:/][A-Za-z]+)*[!?]*|[0-9]{1,10}", _OPTIONS)
 ORDINARY_CHARS = 16  # longer words are none
+NAME_CHARS = 128  # longer names are not remembered
 #: Names of labels and annotations. `secret` names an object of Kubernetes, `token` may name one.
 _SECRET_NAME = re2.compile(r"(?is).*" + _SURE_NAME, _OPTIONS)
 _TOKEN_NAME = re2.compile(r"(?is)(?:.*[_.-])?token", _OPTIONS)
@@ -148,7 +149,7 @@ _TOKEN_NAME = re2.compile(r"(?is)(?:.*[_.-])?token", _OPTIONS)
 
 def holds_secret(name: str, value: str) -> bool:
     """Return whether a label or an annotation of this name has a secret as its value."""
-    match _sort_of(name):
+    match _sort_of(name) if len(name) <= NAME_CHARS else _told_sort_of(name):
         case "":
             return False
         case "token":
@@ -157,11 +158,13 @@ def holds_secret(name: str, value: str) -> bool:
             return not (name.lower().endswith("pwd") and value.startswith("/"))  # a directory
 
 
-@lru_cache(maxsize=10_000)
-def _sort_of(name: str) -> Literal["", "secret", "token"]:
+def _told_sort_of(name: str) -> Literal["", "secret", "token"]:
     if _SECRET_NAME.fullmatch(name):
         return "secret"
     return "token" if _TOKEN_NAME.fullmatch(name) else ""
+
+
+_sort_of = lru_cache(maxsize=10_000)(_told_sort_of)
 
 
 def _is_ordinary(value: str) -> bool:

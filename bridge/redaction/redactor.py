@@ -32,7 +32,7 @@ from urllib.parse import quote, quote_plus
 
 import re2
 
-from bridge.redaction.detectors import DETECTORS, holds_secret, looks_for, looks_into
+from bridge.redaction.detectors import DETECTORS, NAME_CHARS, holds_secret, looks_for, looks_into
 from bridge.redaction.terms import KINDS, STRENGTH, Kind, Redact, Rule, RuleAction
 
 #: Without a key: what hashes are made with where none was handed over. Whoever reads this can make them, too.
@@ -41,8 +41,10 @@ NO_KEY = b""
 MASKED, HASHED = "masked", "hash"
 #: What kinds of things are counted: those of the detectors, and what rules took.
 COUNTED = (*KINDS, "label", "annotation")
-#: Texts that are remembered, and how long they may be: at most some 20 MB.
+#: Texts that are remembered, of all tenants together, and how long they may be: some 10 MB, at most 40.
 ENTRIES, ENTRY_CHARS = 20_000, 512
+NAMES = 2_000  # that rules were asked for
+LEAST_ENTRIES = 100  # of one tenant
 #: Shorter values of labels stand in texts for other reasons.
 LEAST_FOLLOWED = 3
 #: Values of labels, of one alert, that are looked for in its texts.
@@ -101,6 +103,7 @@ class Redactor:
         self._looks_into = looks_into(self._kinds) if self._kinds else lambda _raw: False
         self._looks_for = looks_for(self._kinds) if self._kinds else lambda _text: []
         self._texts: OrderedDict[str, Text] = OrderedDict()
+        self.entries = ENTRIES
         self.counts: dict[str, int] = {}  # by what of `COUNTED`; whoever reads it may empty it
 
     @property
@@ -121,7 +124,7 @@ class Redactor:
             known = self._searched(text)
             if len(text) <= ENTRY_CHARS:
                 self._texts[text] = known
-                if len(self._texts) > ENTRIES:
+                while len(self._texts) > self.entries:
                     self._texts.popitem(last=False)
         if known[1]:
             for kind in known[1]:
@@ -326,6 +329,8 @@ class Redactors:
         made = self._made.get(tenant)
         if made is None or made[0] != redact:
             made = self._made[tenant] = (redact, Redactor(redact, key_of(self._master, tenant)))
+            for _, redactor in self._made.values():
+                redactor.entries = max(LEAST_ENTRIES, ENTRIES // len(self._made))
         return made[1]
 
 
@@ -349,13 +354,16 @@ class _Names:
         """Return what becomes of what has this name; None: no rule says."""
         if not self._others:
             return self._exact.get(name)
-        if name not in self._known:
-            if len(self._known) >= ENTRIES:
+        if name in self._known:
+            return self._known[name]
+        fitting = {action for pattern, action in self._others if pattern.fullmatch(name)}
+        fitting |= {self._exact[name]} if name in self._exact else set()
+        strongest = next((action for action in STRENGTH if action in fitting), None)
+        if len(name) <= NAME_CHARS:
+            if len(self._known) >= NAMES:
                 self._known.clear()
-            fitting = {action for pattern, action in self._others if pattern.fullmatch(name)}
-            fitting |= {self._exact[name]} if name in self._exact else set()
-            self._known[name] = next((action for action in STRENGTH if action in fitting), None)
-        return self._known[name]
+            self._known[name] = strongest
+        return strongest
 
 
 def takes(rules: Iterable[Rule], name: str) -> bool:

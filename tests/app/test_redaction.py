@@ -78,7 +78,10 @@ def test_nothing_that_must_not_be_kept_is_kept_told_or_sent(sidecar: Sidecar, tm
     body = json.loads(webhook([sent("Login"), {"labels": {"user": "alice-the-user"}, "text": SAID}]))
     body |= {"groupKey": '{}:{user="alice-the-user"}', "commonLabels": {"user": "alice-the-user", "x": SAID}}
     assert sidecar.ask("POST", "/v1/alertmanager", json.dumps(body).encode())[0] == 200
-    assert sidecar.ask("POST", "/v1/alertmanager", f'{{"user": "alice-the-user", "alerts": "{SAID}'.encode())[0] == 400
+    assert (
+        sidecar.ask("POST", "/v1/alertmanager", f'{{"user": "alice-the-user", "alerts": "{SAID}'.encode())[0]
+        == 400
+    )
     until(lambda: sidecar.events() and sidecar.events("less.jsonl"), "the incident in both files")
     incident = sidecar.events()[0]["incident"]["id"]
     note = json.dumps(

@@ -365,3 +365,31 @@ def test_a_store_is_never_written_over(tmp_path: Path) -> None:
 def test_an_output_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot write"):
         run(storm(tmp_path / "storm.jsonl"), events=tmp_path / "no" / "events.jsonl")
+
+
+def test_hashes_are_those_of_the_sidecar_whose_configuration_it_is(tmp_path: Path):
+    """With the key beside its stores, and a state that `serve` goes on from takes that key along."""
+    recording = tmp_path / "one.jsonl"
+    recording.write_bytes(webhook([alert({"alertname": "A", "user": "alice"})]) + b"\n")
+    file = tmp_path / "tocsin.yaml"
+    file.write_text(
+        f"storage: {{path: {tmp_path}/data}}\nredact: {{labels: [{{name: user, action: hash}}]}}\nanalysis: {{models: false}}\n"
+    )
+
+    def user(out: str, **wishes: Any) -> tuple[str, list[str]]:
+        said: list[str] = []
+        replay([str(recording)], Wishes(config=file, events=tmp_path / out, **wishes), say=said.append)
+        event = json.loads((tmp_path / out).read_text().splitlines()[0])
+        return event["incident"]["episodes"][0]["labels"]["user"], said
+
+    without, said = user("without")
+    assert "there is no key of hashes" in said[0]
+    assert user("again")[0] == without
+    (tmp_path / "data").mkdir()
+    key = "0123456789abcdef" * 4
+    (tmp_path / "data/redact.key").write_text(key)
+    hashed, said = user("with")
+    assert hashed != without
+    assert said == []
+    assert user("stored", store=tmp_path / "store")[0] == hashed
+    assert (tmp_path / "store/redact.key").read_text() == key

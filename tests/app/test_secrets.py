@@ -58,7 +58,13 @@ GIVEN: dict[str, Any] = {
         {"name": "pager2", "kind": "pagerduty", "url": GONE, "routing_key_file": "key"},
     ],
 }  # fmt: skip
-FILES = {"long": f"{LONG}-of-a-file", "url": f"{GONE}/{MARK}", "signing": SIGNING, "slack": f"xoxb-{LONG}", "key": MARK * 8}
+FILES = {
+    "long": f"{LONG}-of-a-file",
+    "url": f"{GONE}/{MARK}",
+    "signing": SIGNING,
+    "slack": f"xoxb-{LONG}",
+    "key": MARK * 8,
+}
 AUTHORISED = {"Authorization": f"Bearer {LONG}"}
 
 
