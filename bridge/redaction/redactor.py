@@ -32,7 +32,14 @@ from urllib.parse import quote, quote_plus
 
 import re2
 
-from bridge.redaction.detectors import DETECTORS, NAME_CHARS, holds_secret, looks_for, looks_into
+from bridge.redaction.detectors import (
+    DETECTORS,
+    NAME_CHARS,
+    holds_secret,
+    looks_for,
+    looks_into,
+    may_hold_secret,
+)
 from bridge.redaction.terms import KINDS, STRENGTH, Kind, Redact, Rule, RuleAction
 
 #: Without a key: what hashes are made with where none was handed over. Whoever reads this can make them, too.
@@ -198,15 +205,41 @@ class Redactor:
 
     def labels(self, labels: Mapping[str, str]) -> dict[str, str]:
         """Return labels without what is to be taken out of names and values."""
-        return _gathered((self.text(name), self.label(name, value)) for name, value in labels.items())
+        return self._redacted(labels, self._label, "label", _unchanged)
 
     def annotations(
         self, annotations: Mapping[str, str], follow: Callable[[str], str] = _unchanged
     ) -> dict[str, str]:
         """Return annotations, as `labels`; `follow` is what `followed` returned for their alert."""
-        return _gathered(
-            (self.text(name), self.annotation(name, follow(value))) for name, value in annotations.items()
-        )
+        return self._redacted(annotations, self._annotation, "annotation", follow)
+
+    def _redacted(
+        self, pairs: Mapping[str, str], rules: _Names, what: str, follow: Callable[[str], str]
+    ) -> dict[str, str]:
+        """Return pairs as they may be kept.
+
+        Of names that are the same now the value that sorts first stays, in whatever order they came.
+        """
+        kept: dict[str, str] = {}
+        for name, value in pairs.items():
+            text = value if follow is _unchanged else follow(value)
+            if name in rules.plain:  # nearly all names: nothing is asked about them again
+                known = self._texts.get(text)
+                left: str | None = text if known is not None and not known[1] else self.text(text)
+            else:
+                left = self._by_name(rules, what, name, text)
+                name = self._named(rules, name)  # noqa: PLW2901 - the name that it has from here on
+            if left is not None:
+                kept[name] = left if name not in kept else min(kept[name], left)
+        return kept
+
+    def _named(self, rules: _Names, name: str) -> str:
+        """Return what is left of a name, and remember one of which nothing has to be asked."""
+        left = self.text(name)
+        is_plain = left == name and rules.action(name) is None and not may_hold_secret(name)
+        if is_plain and len(name) <= NAME_CHARS and len(rules.plain) < NAMES:
+            rules.plain.add(name)
+        return left
 
     def followed(self, *labels: Mapping[str, str], most: int = MOST_FOLLOWED) -> Callable[[str], str]:
         """Return what takes the values that rules take out of `labels` out of texts about the same alerts.
@@ -346,6 +379,7 @@ class _Names:
             else:
                 self._others.insert(0, (_expression(rule), rule.action))
         self._known: dict[str, RuleAction | None] = {}
+        self.plain: set[str] = set()  # names of which no rule and no detector says anything
 
     def __bool__(self) -> bool:
         return bool(self._exact or self._others)
@@ -402,15 +436,6 @@ def _between(text: str, change: Callable[[str], str]) -> str:
         pieces += (change(text[done : found.start()]), found[0])
         done = found.end()
     return "".join((*pieces, change(text[done:])))
-
-
-def _gathered(pairs: Iterable[tuple[str, str | None]]) -> dict[str, str]:
-    """Return pairs as a dict. Of names that are the same now the value that sorts first stays, in whatever order."""
-    kept: dict[str, str] = {}
-    for name, value in pairs:
-        if value is not None:
-            kept[name] = min(kept.get(name, value), value)
-    return kept
 
 
 def _whole(value: str, instead: str, text: str) -> str:

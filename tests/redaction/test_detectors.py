@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
 
-from bridge.redaction import KINDS, Redact, Redactor
+from bridge.redaction import KINDS, Redact, Redactor, detectors
 from bridge.redaction.detectors import DETECTORS, holds_secret, looks_for
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
@@ -207,7 +208,7 @@ def test_twice_the_text_is_at_most_twice_the_work(piece):
     assert large <= 2.2 * small + 200
 
 
-def test_every_expression_is_of_an_engine_that_is_linear():
-    from bridge.redaction import detectors  # noqa: PLC0415
-
-    assert {type(finder).__module__.partition(".")[0] for finder in detectors._FINDERS.values()} == {"re2"}
+def test_every_expression_is_of_an_engine_that_is_linear_or_looks_at_a_few_characters_only():
+    for finder in detectors._FINDERS.values():
+        if not type(finder).__module__.startswith("re2"):
+            assert re._parser.parse(finder.pattern).getwidth()[1] <= 64, finder.pattern  # type: ignore[attr-defined]
