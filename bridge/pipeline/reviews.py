@@ -51,14 +51,20 @@ class Reviews:
     # ---- whose ----------------------------------------------------------------------------------------------
 
     def choose(self) -> None:
-        """Let the busiest series be those that are reviewed: of those that live, those whose values come most often."""
+        """Let the busiest series be those that are reviewed: of those that live, those whose values come most often.
+
+        Tenants take turns: one with many series leaves the others as many places as it has itself.
+        """
         desk, since = self._desk, self._desk.now - timedelta(days=1)
-        ranked = sorted(
-            (known.heard_at < since, known.step_s, tenant.name, name)
-            for tenant in desk.tenants()
-            for name, known in tenant.measured.items()
-        )
-        for place, (_, _, owner, name) in enumerate(ranked):
+        ranked = []
+        for tenant in desk.tenants():
+            own = sorted(
+                (known.heard_at < since, known.step_s, name) for name, known in tenant.measured.items()
+            )
+            ranked += [
+                (asleep, turn, step_s, tenant.name, name) for turn, (asleep, step_s, name) in enumerate(own)
+            ]
+        for place, (*_, owner, name) in enumerate(sorted(ranked)):
             tenant, is_busy = desk.tenant(owner), place < MAX_BUSY
             if tenant.measured[name].is_busy is not is_busy:
                 self._series.make_busy(tenant, name, is_busy=is_busy)

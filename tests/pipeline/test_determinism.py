@@ -1,4 +1,7 @@
-"""Nothing but the rows decides: not how they are batched, not when Tocsin is restarted, not Python's hash seed."""
+"""Nothing but a tenant's rows decides: not how they are batched, not when Tocsin is restarted, not Python's hash seed.
+
+And not what other tenants send: whatever is learned, cached or counted is each tenant's own.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,10 @@ from desks import mixed
 from hypothesis import given
 from hypothesis import strategies as st
 from linkers import fitted
-from timelines import BASE, timelines
+from timelines import BASE, TENANTS, timelines
 
 from bridge.analysis.settings import AnalysisSettings
-from bridge.model import Event, InboxRow
+from bridge.model import Event, InboxRow, RowKind
 from bridge.pipeline import Common, State, advance, finish
 from bridge.pipeline.state import OutboxEntry, TenantRecord
 from bridge.storage.state import StateStore
@@ -145,6 +148,39 @@ def test_restarts_change_nothing(rows: list[InboxRow], cuts: set[int]) -> None:
     assert differences(running, state) == []
 
 
+def of(tenant: str, rows: list[InboxRow]) -> list[InboxRow]:
+    """Return the rows as if no other tenant had sent anything: only their time is left of those."""
+    return [
+        row
+        if row.tenant in {tenant, ""}
+        else msgspec.structs.replace(row, tenant="", source="", kind=RowKind.CLOCK, body=b"")
+        for row in rows
+    ]
+
+
+@examples(40)
+@given(timelines())
+def test_other_tenants_change_nothing(rows: list[InboxRow]) -> None:
+    # Places among the busiest series are what tenants share: they take turns, see test_reviews.
+    with patch("bridge.pipeline.reviews.MAX_BUSY", 99), patch("bridge.pipeline.measuring.MAX_BUSY", 99):
+        state, told = straight(rows)
+        apart = {name: straight(of(name, rows)) for name in TENANTS}
+    for name, (alone, alone_told) in apart.items():
+        for each in (state, alone):
+            each.common = msgspec.structs.replace(each.common, clock=state.common.clock)
+        assert differences(only(name, alone), only(name, state)) == []
+        assert alone_told.events == [each for each in told.events if each.tenant == name]
+        assert alone_told.outbox == [each for each in told.outbox if each.tenant == name]
+        assert alone_told.fits == [each for each in told.fits if each.tenant == name]
+
+
+def only(name: str, state: State) -> State:
+    """Return a state with one tenant."""
+    part = State(state.common)
+    part.tenants.update({name: state.tenants[name]} if name in state.tenants else {})
+    return part
+
+
 @examples(150)
 @given(timelines())
 def test_what_is_always_so(rows: list[InboxRow]) -> None:
@@ -189,7 +225,7 @@ SEEDED = """
 import hashlib, sys
 sys.path[:0] = ["tests", "."]
 from hypothesis import HealthCheck, Phase, given, seed, settings
-from timelines import BASE, timelines
+from timelines import BASE, TENANTS, timelines
 import msgspec
 from bridge.pipeline import Common, State, advance
 

@@ -26,7 +26,7 @@ BEGIN_S = timeline.START.timestamp()
 
 def comes(
     thinking: Thinking, names: Iterable[str], first: int, number: int, *, step_s: float = 300.0, at_s: float | None = None,
-    extra: float = 0.0,
+    extra: float = 0.0, tenant: str = "default",
 ) -> None:  # fmt: skip
     """Let values come for some series, all in one row."""
     lines = tuple(
@@ -39,7 +39,7 @@ def comes(
     for name, line in zip(names, lines, strict=True):
         row = Samples(name=name, step_s=step_s, lines=(line,))
         at = at_s if at_s is not None else step_s * (first + number)
-        thinking.row(f"{at}s", RowKind.SAMPLES, msgspec.json.encode(row))
+        thinking.row(f"{at}s", RowKind.SAMPLES, msgspec.json.encode(row), tenant=tenant)
 
 
 def asks(thinking: Thinking) -> list[ReviewAsk]:
@@ -135,6 +135,20 @@ def test_of_too_many_the_busiest_are_remembered(monkeypatch: pytest.MonkeyPatch,
     comes(thinking, ["quicker"], 210, 40, step_s=60.0, at_s=MIDNIGHT_S + 10.0)
     assert len(thinking.tenant.histories["quicker"].read()[1]) == 40, "from then on"
     assert same(thinking, thinking.restarted(tmp_path))
+
+
+def test_a_tenant_with_many_series_leaves_others_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    for room in ("measuring", "reviews"):
+        monkeypatch.setattr(f"bridge.pipeline.{room}.MAX_BUSY", 3)
+    thinking = Thinking()
+    comes(thinking, ["a", "b", "c", "d"], 0, 210, step_s=60.0, at_s=63_000.0)
+    comes(thinking, ["slow", "slower"], 0, 210, at_s=63_000.0, tenant="other")
+    thinking.clock(f"{MIDNIGHT_S + 1}s")
+    busy = {
+        name: [series for series, known in sorted(tenant.measured.items()) if known.is_busy]
+        for name, tenant in thinking.state.tenants.items()
+    }
+    assert busy == {"default": ["a", "b"], "other": ["slow"]}
 
 
 # ---- answers ---------------------------------------------------------------------------------------------
