@@ -93,6 +93,7 @@ class World:
             newest_row=lambda: 7,
             ready=self.ready,
             audit=AuditLog(self.path.parent, wall=lambda: 1_767_582_000.0, keep_s=lambda: 86400.0),
+            operator=lambda: "default",
             reload=self.reload,
             health=lambda _tenant: self.health,
             metrics=lambda: b"tocsin_ready 1.0\n",
@@ -480,7 +481,9 @@ async def test_another_sites_page_may_not_act(world: World) -> None:
 
 
 async def test_a_destination_that_does_not_exist_is_no_empty_list(world: World) -> None:
-    await world.deliveries.adopt({"siem": "", "chat": ""})
+    await dead_letter(world)
+    chat = DestinationHealth(name="chat", state="working")
+    world.health = msgspec.structs.replace(world.health, destinations=(chat,))
     assert (await world.json("/api/v1/deliveries?destination=chat"))["items"] == []
     answer = await world.ask("/api/v1/deliveries?destination=siemm")
     assert answer.status == 400
@@ -563,6 +566,13 @@ async def test_a_reload_tells_the_faults_that_kept_the_old_configuration(world: 
     answer = await world.ask("/-/reload", "admin", method="POST")
     assert answer.status == 400
     assert (await problem_of(answer))["faults"] == list(world.reloaded.faults)
+
+
+async def test_only_the_first_tenant_reloads_since_the_file_is_about_all_of_them(world: World) -> None:
+    world.reloaded = Reloaded(faults=("tocsin.yaml:3: default's token",))
+    answer = await world.ask("/-/reload", "token-of-another", method="POST")
+    assert answer.status == 403
+    assert "faults" not in await problem_of(answer)
 
 
 async def test_a_reload_tells_what_waits_for_a_restart_and_what_looks_like_a_mistake(world: World) -> None:

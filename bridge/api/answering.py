@@ -78,7 +78,8 @@ class Api:
             web.get("/api/v1/recommendations", self._for("viewer", self.recommendations)),
             web.get("/api/v1/topology", self._for("viewer", self.topology)),
             web.get("/api/v1/stats", self._for("viewer", self.stats)),
-            web.get("/api/v1/export", self._for("viewer", self.export)),
+            # Not HEAD: what is streamed has no head of its own, and its lines would follow all the same.
+            web.get("/api/v1/export", self._for("viewer", self.export), allow_head=False),
             web.get("/api/v1/audit", self._for("admin", self.audit)),
             web.get("/api/v1/erase", self._for("admin", self._erasing.erasures)),
             web.post("/api/v1/erase", self._for("admin", self._erasing.erase)),
@@ -123,8 +124,9 @@ class Api:
         destination = asked.text("destination")
         if destination is not None:
             # A name that is misspelt must not look like a destination without anything to do.
-            known = await self._read(partial(self._deliveries.destinations, who.tenant))
-            asked.one_of("destination", known)
+            routed = {each.name for each in self._around.health(who.tenant).destinations}
+            told = await self._read(partial(self._deliveries.destinations, who.tenant))
+            asked.one_of("destination", sorted(routed.union(told)))
         return await self._list(
             partial(
                 self._deliveries.listed,
@@ -259,7 +261,14 @@ class Api:
         return _json({"id": row}, status=202)
 
     async def reload(self, request: web.Request, who: Credential) -> web.StreamResponse:
-        """Answer POST /-/reload: 200, or 400 with every fault, and then the old configuration stays."""
+        """Answer POST /-/reload: 200, or 400 with every fault, and then the old configuration stays.
+
+        The file is about all tenants, and so are its faults: they are told to the operator's tenant only.
+        """
+        if who.tenant != self._around.operator():
+            raise problem(
+                403, "the configuration is the operator's: ask with a credential of the first tenant"
+            )
         async with recorded(self._around.audit, request, who, "reload") as change:
             told = await self._around.reload()
             change.after = {"faults": len(told.faults), "later": list(told.later)}

@@ -224,7 +224,7 @@ class Deliveries(Protocol):
         """Return every delivery of one incident."""
 
     def destinations(self, tenant: str) -> tuple[str, ...]:
-        """Return the destinations that a tenant can ask for."""
+        """Return the destinations that a tenant has deliveries for."""
 
     def counts(self, tenant: str) -> dict[str, int]:
         """Return how many deliveries are in each state."""
@@ -280,6 +280,7 @@ class Surroundings(Word, frozen=True, kw_only=True):
     newest_row: Callable[[], int]  # of the inbox, from memory
     ready: Callable[[], Awaitable[str]]  # "" when intake can commit, else why not
     audit: Audit
+    operator: Callable[[], str]  # the tenant of those who run this sidecar: the configuration is theirs
     reload: Callable[[], Awaitable[Reloaded]]
     health: Callable[[str], Health]  # as a tenant may see it
     metrics: Callable[[], bytes]  # in Prometheus' text format

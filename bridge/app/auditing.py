@@ -100,7 +100,7 @@ class AuditLog:
 
         Raises:
             StorageError: The log cannot be read.
-            ValueError: The cursor is none of these.
+            ValueError: The cursor is none of this tenant's list.
         """
         if cursor is not None and not re.fullmatch("aud-[0-9a-f]{16}", cursor):
             raise ValueError("is no cursor of this list")
@@ -118,6 +118,8 @@ class AuditLog:
             is_reached = is_reached or line["id"] == cursor
             if len(found) > limit:
                 break
+        if not is_reached:
+            raise ValueError("is no cursor of this list")
         more = len(found) > limit
         return AuditPage(items=tuple(found[:limit]), next=found[limit - 1]["id"] if more else None)
 

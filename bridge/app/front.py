@@ -48,13 +48,14 @@ from bridge.app.redact_key import KEY_VARIABLE, redact_key
 from bridge.app.sampling import Sampling
 from bridge.app.service_graphs import ServiceGraphs
 from bridge.app.supervision import Supervisor, command, start_analyst
+from bridge.app.surface import every_route
 from bridge.app.systemd import notify, watchdog_s
 from bridge.app.telling import Telling
 from bridge.app.troubles import Troubles
 from bridge.config import Settings
 from bridge.dispatch import Dispatcher
 from bridge.errors import ConfigError, DamagedError
-from bridge.intake import Intake, IntakeSettings, routes
+from bridge.intake import Intake, IntakeSettings
 from bridge.model import RowKind
 from bridge.ports import Connector
 from bridge.redaction import NO_KEY, Redactors
@@ -294,6 +295,7 @@ class Front:
             newest_row=lambda: self.inbox.newest_id,
             ready=self._why_not_ready,
             audit=self.audit,
+            operator=lambda: self.settings.tenants[0],
             reload=self.reload,
             health=lambda tenant: health_of(tenant, self.settings, self.telemetry, self.troubles),
             metrics=self.telemetry.render,
@@ -303,7 +305,7 @@ class Front:
         opened.callback(api.close)
         if self.settings.tls is not None:
             self._encryption = Encryption(self.settings.tls)
-        every = [*routes(self.intake), *api.routes()]
+        every = every_route(self.intake, api)
         listening = Listening(every, self._counters, self.telemetry, self._encryption)
         opened.push_async_callback(listening.close)
         self.url = await listening.start(self.settings.host, self.settings.port)

@@ -13,6 +13,7 @@ from typing import Any
 
 from bridge.model import DeliveryState, Word
 from bridge.storage.deliveries.rows import COLUMNS, ERA, delivery_of
+from bridge.storage.reading.pages import Cursor, next_of, read_cursor
 from bridge.storage.sqlite import open_reader, storage_error
 
 Shown = dict[str, Any]
@@ -58,13 +59,15 @@ class DeliveryReader:
                 values.append(value)
         if cursor is not None:
             where.append("id < ?")
-            values.append(_before(cursor))
+            values.append(read_cursor(cursor, tenant).at)
         rows = self._ask(
             f"SELECT id, {COLUMNS} FROM delivery WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?",  # noqa: S608
             [*values, limit + 1],
         )
         items = tuple(_shown(row) for row in rows[:limit])
-        return DeliveryPage(items=items, next=str(items[-1]["id"]) if len(rows) > limit else None)
+        return DeliveryPage(
+            items=items, next=next_of(rows, limit, lambda row: Cursor(at=row[0], tenant=tenant))
+        )
 
     def of_incident(self, tenant: str, incident: str) -> list[Shown]:
         """Return every delivery of one incident, in the order in which its events came."""
@@ -80,11 +83,8 @@ class DeliveryReader:
         return {state.value: 0 for state in DeliveryState} | dict(rows)
 
     def destinations(self, tenant: str) -> tuple[str, ...]:
-        """Return the names that a tenant can ask for: what is or was configured, what it has deliveries for."""
-        rows = self._ask(
-            "SELECT name FROM destination UNION SELECT DISTINCT destination FROM line WHERE tenant = ?",
-            [tenant],
-        )
+        """Return the names of destinations that a tenant has deliveries for, whether they are configured or were."""
+        rows = self._ask("SELECT DISTINCT destination FROM line WHERE tenant = ?", [tenant])
         return tuple(sorted(name for (name,) in rows))
 
     def _ask(self, question: str, values: Sequence[object]) -> list[Any]:
@@ -99,13 +99,6 @@ def row_number(text: str) -> int | None:
     """Return the number of a delivery as a caller wrote it, None if it is none that the store can have."""
     # `isdecimal` alone lets other scripts' digits and numbers beyond SQLite's through.
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None  # noqa: PLR2004
-
-
-def _before(cursor: str) -> int:
-    number = row_number(cursor)
-    if number is None:
-        raise ValueError("not a cursor that this list gave out")
-    return number
 
 
 def _shown(row: Sequence[Any]) -> Shown:

@@ -14,9 +14,15 @@ from bridge.analysis.reports import Record
 from bridge.model import IncidentState, Word
 from bridge.storage.times import microseconds
 
+#: What is said to a cursor that is none, or another tenant's: nothing tells the one from the other.
+FOREIGN = "not a cursor that this list gave out"
+
 
 class Cursor(Word, frozen=True, kw_only=True):
-    """Where the next page begins: after this row, in the list's own order."""
+    """Where the next page begins: after this row, in the list's own order.
+
+    `tenant` is that of the row, so that no tenant goes on in another's list.
+    """
 
     #: `opened_at` in microseconds since the epoch, or the number in lists that are ordered by it; in SQLite's range.
     at: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -43,17 +49,20 @@ def write_cursor(cursor: Cursor) -> str:
     return base64.urlsafe_b64encode(msgspec.msgpack.encode(cursor)).decode().rstrip("=")
 
 
-def read_cursor(text: str) -> Cursor:
-    """Return the cursor that `write_cursor` wrote.
+def read_cursor(text: str, tenant: str | None) -> Cursor:
+    """Return the cursor that `write_cursor` wrote for this tenant; None stands for all of them.
 
     Raises:
-        ValueError: The text is not one of ours.
+        ValueError: The text is not one of ours, or was given to another tenant.
     """
     try:
         packed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-        return msgspec.msgpack.decode(packed, type=Cursor)
+        cursor = msgspec.msgpack.decode(packed, type=Cursor)
     except (binascii.Error, msgspec.MsgspecError, UnicodeError, ValueError) as error:
-        raise ValueError("not a cursor that this list gave out") from error
+        raise ValueError(FOREIGN) from error
+    if tenant not in {None, cursor.tenant}:
+        raise ValueError(FOREIGN)
+    return cursor
 
 
 def chosen(

@@ -38,7 +38,7 @@ def listed(store: sqlite3.Connection, tenant: str | None, limit: int, cursor: st
     where, values = chosen(tenant)
     if cursor is not None:
         where.append("id < ?")
-        values.append(read_cursor(cursor).at)
+        values.append(read_cursor(cursor, tenant).at)
     rows = store.execute(
         "SELECT id, tenant, source, received_at, inbox_id, what, reason, size, replayed_at FROM quarantine"  # noqa: S608
         f" {all_of(where)} ORDER BY id DESC LIMIT ?",
@@ -46,7 +46,7 @@ def listed(store: sqlite3.Connection, tenant: str | None, limit: int, cursor: st
     ).fetchall()
     return Page(
         items=tuple(_item(row) for row in rows[:limit]),
-        next=next_of(rows, limit, lambda row: Cursor(at=row[0])),
+        next=next_of(rows, limit, lambda row: Cursor(at=row[0], tenant=row[1])),
     )
 
 

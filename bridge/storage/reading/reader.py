@@ -83,7 +83,7 @@ class StateReader:
             where.append("(substr(id, 1, ?) = ? OR substr(id, instr(id, '-') + 1, ?) = ?)")
             values += [len(beginning), beginning] * 2
         if cursor is not None:
-            after = read_cursor(cursor)
+            after = read_cursor(cursor, tenant)
             where.append("(opened_at, tenant, id) < (?, ?, ?)")
             values += [after.at, after.tenant, after.id]
         question = (
