@@ -30,7 +30,7 @@ from bridge.api import AnalystHealth, Api, DestinationHealth, Health, Reloaded, 
 from bridge.app.auditing import AuditLog
 from bridge.app.listening import Listening
 from bridge.app.surface import every_route
-from bridge.auth import Grant, Keyring
+from bridge.auth import ROLE_RANK, Grant, Keyring
 from bridge.delivery import OutboxRow, Retention
 from bridge.intake import Gate, Intake
 from bridge.model import EventKind, RowKind
@@ -49,6 +49,7 @@ KEYRING = Keyring(
         (f"token-of-{tenant}", Grant(tenant=tenant, role="admin", actor=tenant))
         for tenant in (*TENANTS, OPERATOR)
     ]
+    + [(f"token-of-a-{role}", Grant(tenant=TENANTS[0], role=role)) for role in ROLE_RANK]  # type: ignore[arg-type]
 )
 SETTINGS = AnalysisSettings(
     grouping="entities",
@@ -217,7 +218,9 @@ class Neighbours:
         counters = IntakeCounters(telemetry)
         self.gate = Gate(KEYRING, wall=START.timestamp)
         api = Api(self.reading, self.deliveries, self.surroundings())
-        self.listening = Listening(every_route(Intake(self.box, self.gate), api), counters, telemetry)
+        self.listening = Listening(
+            every_route(Intake(self.box, self.gate), api, "1.2.3"), counters, telemetry
+        )
         url = await self.listening.start("127.0.0.1", 0)
         try:
             async with ClientSession(url) as self.client:

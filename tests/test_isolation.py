@@ -32,7 +32,7 @@ from bridge.storage.reading import StateReader
 Lived = tuple[Desk, list[OutboxRow]]
 MINE, THEIRS = TENANTS
 #: Paths that show nothing of any tenant, and answer everybody alike.
-OPEN = {"/", "/-/healthy", "/-/ready", "/metrics"}
+OPEN = {"/", "/-/healthy", "/-/ready", "/metrics", "/openapi.json"}
 #: What is asked of each path that shows a tenant's own: query strings, `{incident}` stands for one of its ids.
 READ = {
     "/api/v1/incidents": ("", "?limit=1", "?state=open,quiet,closed,merged", "?severity=critical", "?id={incident}",

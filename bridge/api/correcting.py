@@ -10,6 +10,7 @@ everything, or nothing, and look like an answer.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -25,39 +26,54 @@ from bridge.api.surroundings import ActionStanding, Credential, Kept, Standing, 
 from bridge.model import IncidentState, RowKind, Word
 
 MAX_BODY_BYTES = 1 << 20
+#: How long a body may take to arrive.
+BODY_S = 20.0
 _LIVELY = frozenset({IncidentState.OPEN, IncidentState.QUIET})
 Episodes = Annotated[tuple[EpisodeRef, ...], msgspec.Meta(max_length=MAX_NAMED)]
 
 
-class _Said(Word, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Remark(Word, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is said, and by whom."""
+
     text: Annotated[str, msgspec.Meta(max_length=MAX_TEXT)] = ""
     author: Annotated[str, msgspec.Meta(max_length=MAX_AUTHOR)] = ""
 
 
-class _Close(_Said, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Closing(Remark, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """It is over; `confirm` says that its alerts belong together."""
+
     confirm: bool = False
 
 
-class _Note(_Said, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Note(Remark, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Something to remember."""
+
     text: Annotated[str, msgspec.Meta(max_length=MAX_TEXT, pattern=r"\S")]
 
 
-class _Merge(_Said, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Merging(Remark, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Both are one; this one goes into the other."""
+
     into: str
 
 
-class _Split(_Said, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Splitting(Remark, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Episodes that belong to another incident, or to one of their own."""
+
     episodes: Annotated[Episodes, msgspec.Meta(min_length=1)]
     to: str = ""
 
 
-class _Judged(_Said, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Judgement(Remark, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an incident was worth, or which alert came first."""
+
     kind: Literal["root", "useful", "false_alarm"]
     episodes: Episodes = ()
 
 
-_BODIES: dict[str, type[_Said]] = {
-    "ack": _Said, "close": _Close, "note": _Note, "merge": _Merge, "split": _Split, "feedback": _Judged,
+#: What is said with each verb.
+BODIES: dict[str, type[Remark]] = {
+    "ack": Remark, "close": Closing, "note": Note, "merge": Merging, "split": Splitting, "feedback": Judgement,
 }  # fmt: skip
 
 
@@ -78,7 +94,7 @@ class Correcting:
     async def say(self, request: web.Request, who: Credential) -> web.StreamResponse:
         """Answer POST /api/v1/incidents/{id}/ack, close, note, merge, split and feedback."""
         incident, verb = request.match_info["id"], request.match_info["verb"]
-        said = await _body(request, _BODIES[verb])
+        said = await _body(request, BODIES[verb])
         told = _told(verb, incident, said)
         here = await self._standing(who, incident)
         _check_state(incident, here, told.kind)
@@ -94,7 +110,7 @@ class Correcting:
     async def undo(self, request: web.Request, who: Credential) -> web.StreamResponse:
         """Answer POST /api/v1/actions/{id}/undo."""
         action = request.match_info["id"]
-        said = await _body(request, _Said)
+        said = await _body(request, Remark)
         found: ActionStanding | None = await self._read(partial(self._kept.action, who.tenant, action))
         if found is None:
             raise problem(404, "no action of this id; one that was just sent is known once it is understood")
@@ -126,11 +142,15 @@ class Correcting:
         return web.Response(body=body, status=202, content_type="application/json")
 
 
-async def _body(request: web.Request, form: type[_Said]) -> Any:
+async def _body(request: web.Request, form: type[Remark]) -> Any:
     """Return the body in its form; nothing is an empty object."""
-    raw = await request.content.read(MAX_BODY_BYTES + 1)
-    while len(raw) <= MAX_BODY_BYTES and not request.content.at_eof():
-        raw += await request.content.read(MAX_BODY_BYTES + 1 - len(raw))
+    raw = b""
+    try:
+        async with asyncio.timeout(BODY_S):
+            while len(raw) <= MAX_BODY_BYTES and not request.content.at_eof():
+                raw += await request.content.read(MAX_BODY_BYTES + 1 - len(raw))
+    except TimeoutError as error:
+        raise problem(503, f"the body did not arrive within {BODY_S:.0f} s; try again") from error
     if len(raw) > MAX_BODY_BYTES:
         raise problem(413, f"the body has more than {MAX_BODY_BYTES} bytes")
     try:
@@ -143,16 +163,16 @@ async def _body(request: web.Request, form: type[_Said]) -> Any:
 
 def _told(verb: str, incident: str, said: Any) -> Feedback:
     """Return what is said, as the row that says it."""
-    kind = FeedbackKind(said.kind if isinstance(said, _Judged) else verb)
-    into = said.into if isinstance(said, _Merge) else ""
-    if isinstance(said, _Split) and said.to:
+    kind = FeedbackKind(said.kind if isinstance(said, Judgement) else verb)
+    into = said.into if isinstance(said, Merging) else ""
+    if isinstance(said, Splitting) and said.to:
         kind, into = FeedbackKind.MOVE, said.to
     if kind is FeedbackKind.ROOT and len(said.episodes) != 1:
         raise problem(400, "name the one episode that came first in `episodes`")
-    episodes = said.episodes if isinstance(said, _Split) or kind is FeedbackKind.ROOT else ()
+    episodes = said.episodes if isinstance(said, Splitting) or kind is FeedbackKind.ROOT else ()
     return Feedback(
         action=_new_id(), kind=kind, incident=incident, episodes=episodes, into=into, text=said.text,
-        author=said.author, confirm=isinstance(said, _Close) and said.confirm,
+        author=said.author, confirm=isinstance(said, Closing) and said.confirm,
     )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ LINKS: Mapping[str, str] = {
     "/api/v1/quarantine": "what could not be used",
     "/api/v1/audit": "who changed what",
     "/api/v1/erase": "what was erased",
+    "/openapi.json": "all of it for machines (OpenAPI 3.1)",
     "/metrics": "metrics for Prometheus",
     "/-/healthy": "whether the process answers",
     "/-/ready": "whether webhooks can be taken in",

@@ -305,7 +305,7 @@ class Front:
         opened.callback(api.close)
         if self.settings.tls is not None:
             self._encryption = Encryption(self.settings.tls)
-        every = every_route(self.intake, api)
+        every = every_route(self.intake, api, release())
         listening = Listening(every, self._counters, self.telemetry, self._encryption)
         opened.push_async_callback(listening.close)
         self.url = await listening.start(self.settings.host, self.settings.port)
