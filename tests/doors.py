@@ -14,6 +14,8 @@ from bridge.intake import Intake
 from bridge.model import RowKind
 
 URL = "/v1/alertmanager"
+#: More than socket and program keep for a client that takes nothing.
+LARGE_BYTES = 64 << 20
 JSON = {"Content-Type": "application/json"}
 
 

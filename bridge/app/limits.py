@@ -9,6 +9,8 @@ from contextlib import suppress
 MAX_FILES = 1 << 20
 #: The share of the files that connections may have that only wait for a next request.
 WAITING_SHARE = 0.5
+#: The share that all connections may have; the rest is for stores, logs and what is sent out.
+CONNECTED_SHARE = 0.9
 
 
 def raise_file_limit() -> int:
@@ -23,6 +25,11 @@ def raise_file_limit() -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MAX_FILES if soft == resource.RLIM_INFINITY else soft
+
+
+def most_connections(files: int) -> int:
+    """Return how many connections there may be where so many files may be open."""
+    return int(files * CONNECTED_SHARE)
 
 
 def waiting_connections(files: int) -> int:

@@ -11,7 +11,7 @@ from aiohttp import web
 from bridge.api import explain
 from bridge.app.address import listen
 from bridge.app.encryption import Encryption
-from bridge.app.limits import raise_file_limit, waiting_connections
+from bridge.app.limits import most_connections, raise_file_limit, waiting_connections
 from bridge.intake import Runner, strays
 from bridge.telemetry import IntakeCounters, Telemetry
 
@@ -33,10 +33,11 @@ class Listening:
     ) -> None:
         app = web.Application(middlewares=[strays(counters), explain])
         app.add_routes(routes)
-        self._runner = Runner(app, counters, shutdown_timeout=LAST_ANSWERS_S)
+        files = raise_file_limit()
+        self._runner = Runner(app, counters, most=most_connections(files), shutdown_timeout=LAST_ANSWERS_S)
         self._telemetry = telemetry
         self._encryption = encryption
-        self._max_waiting = waiting_connections(raise_file_limit())
+        self._max_waiting = waiting_connections(files)
 
     async def start(self, host: str, port: int) -> str:
         """Begin to accept; return the URL.
@@ -60,8 +61,8 @@ class Listening:
         while True:
             found = self._runner.sweep(time.monotonic(), self._max_waiting)
             self._telemetry.set("tocsin_connections", found.open)
-            for reason, closed in (("headless", found.headless), ("idle", found.idle)):
-                self._telemetry.add("tocsin_connections_closed_total", closed, reason=reason)
+            for reason in ("headless", "idle", "slow", "crowded"):
+                self._telemetry.add("tocsin_connections_closed_total", getattr(found, reason), reason=reason)
             if self._encryption is not None:
                 self._encryption.look()
             await asyncio.sleep(SWEEP_S)

@@ -88,7 +88,8 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "tocsin_connections_closed_total",
         "counter",
-        "Connections closed by us: `headless` sent no request within 20 s, `idle` were the oldest of too many.",
+        "Connections closed by us: `headless` sent no request within 20 s, `idle` were the oldest of too many that "
+        "waited, `slow` took next to nothing of an answer for a minute, `crowded` came when there were too many.",
         ("reason",),
     ),
     Metric("tocsin_commit_seconds", "histogram", "One group commit of the inbox.", (), COMMIT_BUCKETS_S),

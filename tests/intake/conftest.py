@@ -5,10 +5,15 @@ import time
 
 import pytest
 from aiohttp import ClientSession, web
-from doors import Box, Counted, Door
+from doors import LARGE_BYTES, Box, Counted, Door
 
 from bridge.auth import Keyring
 from bridge.intake import Gate, Intake, IntakeSettings, Runner, routes, strays
+
+
+async def large(_request: web.Request) -> web.Response:
+    """Answer with more than any buffer takes."""
+    return web.Response(body=bytes(LARGE_BYTES))
 
 
 @pytest.fixture
@@ -17,7 +22,15 @@ async def doors():
     async with contextlib.AsyncExitStack() as stack:
 
         async def make(
-            *, inbox=None, tokens=(), keyring=None, middlewares=(), ssl=None, fetch=None, **settings
+            *,
+            inbox=None,
+            tokens=(),
+            keyring=None,
+            middlewares=(),
+            ssl=None,
+            fetch=None,
+            most=None,
+            **settings,
         ) -> Door:
             meter = Counted()
             inbox = Box() if inbox is None else inbox
@@ -27,8 +40,9 @@ async def doors():
             intake = Intake(inbox, gate, IntakeSettings(**settings), meter)
             application = web.Application(middlewares=[strays(meter), *middlewares])
             application.add_routes(routes(intake))
+            application.router.add_get("/large", large)
             # As the front runs it, which aiohttp's own test server does not.
-            runner = Runner(application, meter)
+            runner = Runner(application, meter, most=most)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=ssl).start()

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 from bodies import alert, body
-from doors import JSON, URL, Door, status_line
+from doors import JSON, LARGE_BYTES, URL, Door, status_line
 
-from bridge.intake.serving import HEAD_S
+from bridge.intake.serving import HEAD_S, PROTECTION, TAKE_BYTES, TAKE_S
 
 HEAD = f"POST {URL} HTTP/1.1\nHost: x\nContent-Length: 2"
 
@@ -99,6 +99,73 @@ async def test_who_is_being_answered_does_not_count_as_waiting(doors):
     assert (found.open, found.waiting, found.idle) == (1, 0, 0)
     door.inbox.open.set()
     assert (await answer)[0] == 200
+
+
+async def stopped(door: Door):
+    """Ask for much and take nothing of it."""
+    reader, writer = await door.raw("GET /large HTTP/1.1\nHost: x")
+    while not any(each.is_stopped for each in door.runner.server.connections):
+        await asyncio.sleep(0)
+    return reader, writer
+
+
+async def test_who_takes_nothing_of_an_answer_is_cut_off(doors):
+    door = await doors()
+    reader, writer = await stopped(door)
+    assert [door.runner.sweep(at, 100).slow for at in (0.0, TAKE_S - 0.1)] == [0, 0]
+    assert door.runner.sweep(TAKE_S, 100).slow == 1
+    with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+        await asyncio.wait_for(reader.readexactly(LARGE_BYTES), 10)
+    while door.connections:
+        await asyncio.sleep(0)
+    assert door.runner.sweep(TAKE_S + 1.0, 100).slow == 0
+    writer.close()
+
+
+async def test_who_takes_some_of_an_answer_has_its_time_anew(doors):
+    door = await doors()
+    reader, writer = await stopped(door)
+    [connection] = door.runner.server.connections
+    for at in (0.0, TAKE_S, 2 * TAKE_S):
+        assert door.runner.sweep(at, 100).slow == 0
+        before = connection.waits_bytes
+        while before - connection.waits_bytes < TAKE_BYTES:
+            await asyncio.wait_for(reader.read(1 << 16), 10)
+            await asyncio.sleep(0)
+    assert [door.runner.sweep(at * TAKE_S, 100).slow for at in (3, 4)] == [0, 1]
+    writer.close()
+
+
+async def test_of_one_peer_come_no_more_than_its_share_and_of_all_no_more_than_there_may_be(doors):
+    door = await doors(most=4)
+    kept = [await opened(door) for _ in range(3)]
+    refused = [await asyncio.open_connection("127.0.0.1", door.port)]
+    assert await is_closed(refused[0][0])
+    other = [
+        await asyncio.open_connection("127.0.0.1", door.port, local_addr=("127.0.0.2", 0)) for _ in range(2)
+    ]
+    assert await is_closed(other[1][0])
+    assert door.connections == 4
+    assert (door.runner.sweep(0.0, 100).crowded, door.runner.sweep(0.0, 100).crowded) == (2, 0)
+    kept[0][1].close()
+    while door.connections == 4:
+        await asyncio.sleep(0)
+    again = await kept_alive(door)
+    for _, writer in [*kept, *refused, *other, again]:
+        writer.close()
+
+
+async def test_what_is_no_http_is_told_so_without_its_own_bytes(doors):
+    door = await doors()
+    reader, writer = await opened(
+        door, b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: <script>\r\nContent-Length: 2\r\n\r\n"
+    )
+    answer = (await asyncio.wait_for(reader.read(), 10)).decode()
+    assert answer.startswith("HTTP/1.0 400 Bad Request")
+    assert "script" not in answer
+    assert all(f"{name}: {value}" in answer for name, value in PROTECTION.items())
+    assert "application/problem+json" in answer
+    writer.close()
 
 
 @pytest.mark.parametrize(
