@@ -44,6 +44,7 @@ class Http(Word, tag="http", frozen=True, kw_only=True):
     headers: dict[str, str]
     body: bytes
     ca_file: str = ""  # certificates to trust; "" is the system's own
+    foreign: bool = False  # the address is not from the configuration: it has to be a public one
     #: What `judge` must know of the event; stored with the request and never sent.
     about: dict[str, str] = msgspec.field(default_factory=dict)
 

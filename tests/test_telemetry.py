@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from hypothesis import given
+from aiohttp.http_exceptions import BadHttpMessage
+from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.telemetry import EVENTS, METRICS, JsonLines, Readable, Telemetry, document, mask, set_up_logging
+from bridge.telemetry.lines import QUIET_S, NotHttp
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,8 +41,8 @@ def record(message: str, **extra: object) -> logging.LogRecord:
     return made
 
 
-def failed(error: Exception) -> logging.LogRecord:
-    made = record("It failed.", event="job_failed")
+def failed(error: Exception, **extra: object) -> logging.LogRecord:
+    made = record("It failed.", event="job_failed", **extra)
     try:
         raise error
     except type(error):
@@ -135,11 +137,48 @@ def test_a_line_of_a_library_is_marked_as_such():
     assert json.loads(JsonLines().format(record("slow callback")))["event"] == "library"
 
 
-@given(st.text())
+#: What ends a line, speaks to a terminal or turns its direction, and bytes that are no UTF-8 as aiohttp hands them on.
+NASTY = "\r\n\x00\x07\x1b[2J\x7f\x85\x9b31m\u2028\u2029\u202e\u2066\ufeff\udcff"
+
+
+@given(st.text() | st.text(NASTY + 'ab"\\'))
+@example(NASTY)
 def test_no_text_breaks_a_line_or_reaches_the_terminal_unescaped(text: str):
-    assert "\n" not in JsonLines().format(record("%s", event="library", reason=text))
-    shown = Readable().format(record(text.replace("%", "%%"), event="library", reason=text))
+    fields = {"reason": text, "named": {text: [text, {"deep": text}]}, "several": (text,)}
+    made = record(text, event="library", **fields)
+    line, shown = JsonLines().format(made), Readable().format(made)
+    assert line.isprintable()
     assert shown.isprintable()
+    said = json.loads(line)
+    assert (said["reason"], said["message"], said["several"]) == (mask(text), mask(text), [mask(text)])
+    line.encode()
+
+
+@given(st.text() | st.text(NASTY + "ab"))
+@example("oops\n12:00:00 info    Nothing to see here.")
+def test_a_stranger_s_words_in_an_error_look_like_no_record_of_ours(text: str):
+    made = failed(ValueError(text))
+    line, (first, *rows) = JsonLines().format(made), Readable().format(made).split("\n")
+    assert line.isprintable()
+    assert all(row.isprintable() for row in (first, *rows))
+    assert all(row.startswith("| ") for row in rows)
+
+
+async def test_who_sends_nonsense_again_and_again_gets_one_line_for_all(root_logger: logging.Logger):
+    assert root_logger.handlers
+    said = []
+    sieve = NotHttp()
+    for at in (0.0, 1.0, QUIET_S - 0.1, QUIET_S + 0.1, 3 * QUIET_S):
+        made = failed(BadHttpMessage("x"), args=("127.0.0.1",))
+        made.created = at
+        if sieve.filter(made):
+            said.append(made.getMessage().partition("refused: ")[2][-40:])
+    assert [each.rpartition("(")[2] for each in said] == [
+        said[0],
+        "2 more since the last such line)",
+        said[2],
+    ]
+    assert sieve.filter(record("another"))
 
 
 def test_what_is_nested_stays_json_and_is_masked_inside():

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import aiohttp
 
+from connectors.transport.names import Names, Resolver
+
 TIMEOUT_S = 30.0
 MAX_ANSWER_BYTES = 32 << 20
 
@@ -13,6 +15,7 @@ MAX_ANSWER_BYTES = 32 << 20
 def session() -> aiohttp.ClientSession:
     """Return a session to ask with; whoever opens it closes it."""
     return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(resolver=Resolver(Names())),
         headers={"User-Agent": "tocsin", "Accept-Encoding": "identity"},
         timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
         cookie_jar=aiohttp.DummyCookieJar(),

@@ -1,4 +1,9 @@
-"""Log lines: what a record says, without secrets, as JSON for a machine or as text for a person."""
+"""Log lines: what a record says, without secrets, as JSON for a machine or as text for a person.
+
+Rules: one record is one line, whatever is in it. What a stranger sends reaches the log in reasons, names and
+tracebacks: nothing of it may end a line, begin one that looks like ours, or speak to a terminal (escape sequences, and
+characters that turn the direction of writing). So what is not printable is escaped, in JSON as JSON does it.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +20,8 @@ from typing_extensions import override
 _RECORD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 #: Of what a stranger's bytes were refused for, so much is logged.
 SAID_CHARS = 200
+#: Of what is no HTTP, one line is logged in so long.
+QUIET_S = 10.0
 #: The path of an address can be a secret (Slack's is), so can its query and its user part.
 _ADDRESS = re.compile(
     r"\b([a-zA-Z][a-zA-Z0-9+.-]*://)(?:[^\s/?#@\"'<>]*@)?([^\s/?#\"'<>]+)([/?#][^\s\"'<>]*)?"
@@ -54,17 +61,31 @@ def _masked(name: str, value: object) -> object:
 
 
 class NotHttp(logging.Filter):
-    """Makes one line of what aiohttp logs as an error with its traceback: bytes of a stranger that are no HTTP."""
+    """Makes one line of what aiohttp logs as an error with its traceback: bytes of a stranger that are no HTTP.
+
+    And of many one every `QUIET_S`, which says how many were left out: who sends nonsense must not fill the disk.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said_at = float("-inf")
+        self._unsaid = 0
 
     @override
     def filter(self, record: logging.LogRecord) -> bool:
-        """Change such a record; let every record through."""
+        """Change such a record, and say whether it is let through; all others are."""
         error = record.exc_info[1] if record.exc_info else None
         # By name: the analyst logs here too and must not load a web framework for it.
         if any(each.__module__ == "aiohttp.http_exceptions" for each in type(error).__mro__):
             what = " ".join(str(getattr(error, "message", error)).split())[:SAID_CHARS]
             peer = record.args[0] if isinstance(record.args, tuple) and record.args else "somebody"
-            record.msg, record.args = "A request from %s is not HTTP and was refused: %s", (peer, what)
+            if record.created - self._said_at < QUIET_S:
+                self._unsaid += 1
+                return False
+            more = f" ({self._unsaid} more since the last such line)" if self._unsaid else ""
+            record.msg = "A request from %s is not HTTP and was refused: %s%s"
+            record.args = (peer, what, more)
+            self._said_at, self._unsaid = record.created, 0
             record.levelno, record.levelname = logging.WARNING, "WARNING"
             record.exc_info = record.exc_text = None
         return True
@@ -84,7 +105,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = mask(self.formatException(record.exc_info))
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return _escaped(json.dumps(line, ensure_ascii=False, default=str))
 
 
 class Readable(logging.Formatter):
@@ -98,8 +119,9 @@ class Readable(logging.Formatter):
         at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
         line = _printable(f"{at} {record.levelname.lower():7} {mask(record.getMessage())}  {said}".rstrip())
         if record.exc_info:
-            line += "\n" + "\n".join(
-                _printable(row) for row in mask(self.formatException(record.exc_info)).splitlines()
+            # Behind a bar: a message of several lines must not look as if another record began.
+            line += "".join(
+                f"\n| {_printable(row)}" for row in mask(self.formatException(record.exc_info)).splitlines()
             )
         return line
 
@@ -120,6 +142,13 @@ def set_up_logging(stream: IO[str] | None = None, *, level: str = "INFO") -> Non
 def _readable(value: object) -> str:
     is_nested = isinstance(value, dict | list)
     return json.dumps(value, ensure_ascii=False, default=str) if is_nested else str(value)
+
+
+def _escaped(text: str) -> str:
+    """Return JSON in which nothing is left that is not printable."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in text)
 
 
 def _printable(text: str) -> str:

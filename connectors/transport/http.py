@@ -4,6 +4,9 @@ Rule: no URL, header or body enters a reason; they may hold secrets. Only the ho
 
 Decision: answers are asked for without compression, so that "cut at 64 KiB" bounds memory, not just the wire.
 
+Rule: an address that is not from the configuration (`Http.foreign`) is connected to only if it is public. Those
+connections are kept apart: a kept one to a private address must not serve a stranger's request.
+
 Decision: no limit on connections here. The dispatcher bounds what is under way per destination; a limit per host
 let two destinations that hang starve a third one behind the same proxy.
 """
@@ -20,6 +23,7 @@ from typing_extensions import override
 from bridge.ports import Http, HttpResponse, Request, Response, Sender, Unreached
 from connectors.transport.attempts import CONNECT_S, Trust, attempt, short_wait
 from connectors.transport.names import Names, Resolver
+from connectors.transport.places import public_socket
 
 BODY_BYTES = 64 * 1024
 KEPT_S = 4.0  # shorter than the idle limit of common servers (5 s), so that a kept connection is rarely dead
@@ -35,7 +39,7 @@ class HttpSender(Sender):
         self._wait = wait if wait is not None else short_wait()
         self._names = names or Names()
         self._trust = Trust()
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}  # by whether the address is a stranger's
 
     @override
     async def send(self, request: Request, *, timeout_s: float) -> Response:
@@ -71,7 +75,7 @@ class HttpSender(Sender):
         except OSError as error:
             reason = f"ca_file cannot be used: {error.strerror or type(error).__name__}"
             return Unreached(reason=reason, maybe_sent=False, kind="local")
-        async with self._opened().request(
+        async with self._opened(foreign=request.foreign).request(
             request.method,
             request.url,
             headers=request.headers,
@@ -84,23 +88,27 @@ class HttpSender(Sender):
             headers = {name.lower(): value for name, value in answer.headers.items()}
             return HttpResponse(status=answer.status, headers=headers, body=body)
 
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
+    def _opened(self, *, foreign: bool) -> aiohttp.ClientSession:
+        if foreign not in self._sessions:
+            self._sessions[foreign] = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    limit=0, limit_per_host=0, keepalive_timeout=KEPT_S, resolver=Resolver(self._names)
+                    limit=0,
+                    limit_per_host=0,
+                    keepalive_timeout=KEPT_S,
+                    resolver=Resolver(self._names),
+                    socket_factory=public_socket if foreign else None,
                 ),
                 headers={"User-Agent": "tocsin", "Accept-Encoding": "identity"},
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=False,
             )
-        return self._session
+        return self._sessions[foreign]
 
     @override
     async def close(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
+        sessions, self._sessions = self._sessions, {}
+        for session in sessions.values():
             await session.close()
             await asyncio.sleep(0)  # one turn for the transports to see that they are closed
 

@@ -4,6 +4,8 @@ Decision: not the event loop's `getaddrinfo`. It runs in an executor that all sh
 the whole process), and a name server that is dead holds a thread for twenty seconds and more: one dead name,
 tried again and again, kept every other destination from being looked up. Here a name that hangs holds one thread,
 whoever asks for it meanwhile waits for the same answer, and the end of the process waits for none of them.
+
+Rule: a name leads to hosts only (`places`); what else a name server answers is left out.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from typing_extensions import override
 
 from connectors.transport.attempts import CONNECT_S
+from connectors.transport.places import is_somewhere, is_written_out
 
 #: What `socket.getaddrinfo` returns: family, type, protocol, canonical name, address.
 Found = Sequence[tuple[Any, ...]]
@@ -60,7 +63,12 @@ class Names:
             raise OSError(f"the name {host} cannot be looked up in time") from None
         if isinstance(found, OSError):
             raise found
-        return found
+        if is_written_out(host):
+            return found
+        kept = [each for each in found if is_somewhere(str(each[4][0]))]
+        if not kept:
+            raise OSError(f"the name {host} leads to no host")
+        return kept
 
     def _run(self, key: _Key, asked: asyncio.Future[Found | OSError]) -> None:
         found: Found | OSError
