@@ -21,7 +21,14 @@ CLAIMS = intake admission pipeline latency crash crash_sidecar faults fuzz group
 CLAIMS_WITH_DATA = text:rules captured:alertmanager-payloads grouping:. root:. anomaly:nab forecast:events
 DATA ?=
 
-.PHONY: help run demo test check bench fmt lock install clean
+# Advisories in the OSV format for `make audit` on a machine that may ask nobody, and ids that are known and bearable.
+ADVISORIES ?=
+ACCEPT ?=
+# What makes a release has an environment of its own: Tocsin needs none of it.
+TOOLS = build/tools
+PINS = build/pins.txt
+
+.PHONY: help run demo test check bench fmt lock audit sbom dist install clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -59,6 +66,24 @@ fmt: $(STAMPS)/tocsin          ## format and mend what can be mended by itself
 
 lock: $(STAMPS)/tocsin         ## write lock.txt from what .venv holds now
 	$(BIN)/python .ci/lock.py
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url \
+	  --python-version 3.11 .ci/tools.in -o .ci/tools.txt
+
+audit: $(PINS) $(STAMPS)/tocsin $(if $(ADVISORIES),,$(TOOLS)/.installed)  ## known vulnerabilities of what is locked; ADVISORIES=DIR asks nobody
+	@if [ -n "$(ADVISORIES)" ]; then $(BIN)/python .ci/audit.py --advisories "$(ADVISORIES)" --accept "$(ACCEPT)" $(PINS); \
+	else $(TOOLS)/bin/pip-audit --progress-spinner off --disable-pip --no-deps $(ACCEPT:%=--ignore-vuln %) -r $(PINS); fi
+
+sbom: $(PINS) $(TOOLS)/.installed  ## write what a release is made of to dist/sbom.cdx.json (CycloneDX)
+	@mkdir -p dist build
+	@sed '/^#### build/,$$d' $(PINS) > build/run-pins.txt
+	@$(TOOLS)/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --sv 1.6 --short-PURLs \
+	  -o dist/sbom.cdx.json build/run-pins.txt 2>/dev/null
+	@echo "dist/sbom.cdx.json: $$(grep -c '"purl"' dist/sbom.cdx.json) packages"
+
+dist: sbom $(STAMPS)/tocsin    ## build what is released into dist: wheel, source, SBOM and SHA256SUMS
+	@rm -f dist/*.whl dist/*.tar.gz
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/hatchling build -d dist
+	@cd dist && sha256sum -- *.whl *.tar.gz sbom.cdx.json > SHA256SUMS && cat SHA256SUMS
 
 # As the Dockerfile does it. Whoever runs the service reads these files, so root's own umask must not hide them.
 install:        ## install the program into PREFIX (/opt/tocsin) for systemd: no developer's tools, not editable
@@ -91,6 +116,18 @@ install:        ## install the program into PREFIX (/opt/tocsin) for systemd: no
 clean:          ## remove .venv and caches; data stays
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- what audits and describes a release ----
+
+$(PINS): lock.txt Makefile
+	@mkdir -p build
+	@{ sed -n '/^#### run/,/^#### build/p' lock.txt | sed '/^#### build/d'; echo "$(TORCH)"; sed -n '/^#### build/,$$p' lock.txt; } > $@
+
+$(TOOLS)/.installed: .ci/tools.txt
+	@test -n "$(PYTHON)" || { echo "Install Python 3.11 or newer, or say make PYTHON=..."; exit 1; }
+	@rm -rf $(TOOLS) && $(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/pip $(PIP_INSTALL) --no-deps --require-hashes -r .ci/tools.txt
+	@touch $@
 
 # ---- the virtual environment, step by step; each is done again only when what it depends on has changed ----
 
