@@ -62,6 +62,9 @@ def test_each_credential_does_what_it_may_and_a_rotated_one_does_not(
     assert sidecar.ask("GET", "/api/v1/incidents", headers=robot)[0] == 200
     assert sidecar.ask("GET", "/api/v1/incidents", headers=stranger)[0] == 401
     assert sidecar.ask("POST", "/-/reload", b"", robot)[0] == 403
+    others = {"Authorization": "Bearer other-admin-0123456789"}
+    assert sidecar.ask("POST", "/-/reload", b"", others)[0] == 403, "the file is the first tenant's"
+    assert json.loads(sidecar.ask("GET", "/openapi.json")[1])["openapi"].startswith("3.1.")
     sidecar.file.write_text(configured(tmp_path, "second"), "utf-8")
     assert sidecar.ask("POST", "/-/reload", b"", ADMIN)[0] == 200
     assert [send("eu", AM_FIRST), send("eu", AM_SECOND)] == [401, 200]
