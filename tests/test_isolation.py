@@ -282,7 +282,7 @@ EVERYBODYS = {
     "StateReader.all_incidents",  # the report of an operator's command
     "StateReader.position", "StateReader.charts", "StateReader.measured_until",  # where a front begins
     "AuditLog.begin", "AuditLog.write",  # the entry says whose it is
-    "DeliveryStore.close", "DeliveryStore.outstanding",
+    "DeliveryStore.close", "DeliveryStore.follow_clock", "DeliveryStore.outstanding",
     # of the dispatcher, which serves all tenants by their destinations
     *(f"DeliveryStore.{name}" for name in (
         "recover", "adopt", "cursor", "rewind", "take_in", "due", "claim", "reclaim", "unclaim", "thaw", "settle",

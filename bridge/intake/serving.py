@@ -14,7 +14,9 @@ become less. What is larger than the buffers (64 KiB and the kernel's) waits in 
 has to take `TAKE_BYTES` of it every `TAKE_S`, or is cut off.
 
 Every answer carries `PROTECTION`, those that are given before any handler sees a request included: a browser must not
-guess what an answer is, keep it, show it in another page or say where it was.
+guess what an answer is, or keep it. What a page can be made of, an answer to GET, carries `PAGE_PROTECTION` as well: it
+must not be shown in another page, load anything or say where it was. Webhooks are spared that, for seven headers are
+4 % of what one costs.
 
 Decision: no connection is closed that has waited for less than a second, even if there are too many. In a storm of
 new groups two thousand arrive at once, and each is about to send.
@@ -37,6 +39,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 from aiohttp.web_protocol import RequestHandler
+from multidict import istr
 from typing_extensions import override
 
 from bridge.intake.terms import IntakeMeter
@@ -61,15 +64,20 @@ TAKE_BYTES: Final = 64 << 10
 TAKE_S: Final = 60.0
 #: The share of all connections that one peer may have.
 PEER_SHARE: Final = 0.75
-#: What every answer says of how it is to be handled.
+#: What every answer says of how it is to be handled. Names that are folded already save half of the time.
 PROTECTION: Final[dict[str, str]] = {
-    "Server": "Tocsin",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
+    istr("Server"): "Tocsin",
+    istr("X-Content-Type-Options"): "nosniff",
+    istr("Cache-Control"): "no-store",
+}
+#: What one says besides that a page can be made of.
+PAGE_PROTECTION: Final[dict[str, str]] = {
+    istr(
+        "Content-Security-Policy"
+    ): "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    istr("X-Frame-Options"): "DENY",
+    istr("Referrer-Policy"): "no-referrer",
+    istr("Cross-Origin-Resource-Policy"): "same-origin",
 }
 _MALFORMED: Final = "this is no HTTP that is understood here"
 _BROKEN: Final = "something went wrong in here; the log says what"
@@ -132,7 +140,9 @@ class Connection(RequestHandler):
         status = super().handle_error(request, status, exc, message).status  # which also logs it
         said = _MALFORMED if isinstance(exc, HttpProcessingError) else _BROKEN
         body = msgspec.json.encode({"type": "about:blank", "title": said, "status": status, "detail": said})
-        answer = web.Response(status=status, body=body, content_type=_PROBLEM, headers=PROTECTION)
+        answer = web.Response(
+            status=status, body=body, content_type=_PROBLEM, headers=PROTECTION | PAGE_PROTECTION
+        )
         answer.force_close()
         return answer
 
@@ -243,8 +253,10 @@ class Runner(web.AppRunner):
         return Connections(open=0, waiting=0)
 
 
-async def _protect(_request: web.Request, response: web.StreamResponse) -> None:
+async def _protect(request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(PROTECTION)
+    if request.method in {"GET", "HEAD"}:
+        response.headers.update(PAGE_PROTECTION)
 
 
 def strays(meter: IntakeMeter) -> Any:

@@ -8,7 +8,7 @@ import pytest
 from bodies import alert, body
 from doors import JSON, LARGE_BYTES, URL, Door, status_line
 
-from bridge.intake.serving import HEAD_S, PROTECTION, TAKE_BYTES, TAKE_S
+from bridge.intake.serving import HEAD_S, PAGE_PROTECTION, PROTECTION, TAKE_BYTES, TAKE_S
 
 HEAD = f"POST {URL} HTTP/1.1\nHost: x\nContent-Length: 2"
 
@@ -163,7 +163,7 @@ async def test_what_is_no_http_is_told_so_without_its_own_bytes(doors):
     answer = (await asyncio.wait_for(reader.read(), 10)).decode()
     assert answer.startswith("HTTP/1.0 400 Bad Request")
     assert "script" not in answer
-    assert all(f"{name}: {value}" in answer for name, value in PROTECTION.items())
+    assert all(f"{name}: {value}" in answer for name, value in (PROTECTION | PAGE_PROTECTION).items())
     assert "application/problem+json" in answer
     writer.close()
 
