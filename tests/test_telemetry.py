@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.telemetry import EVENTS, METRICS, JsonLines, Readable, Telemetry, document, mask, set_up_logging
+from bridge.telemetry.exposition import SAVED_S, SHARE, Exposition
 from bridge.telemetry.lines import QUIET_S, NotHttp
 
 ROOT = Path(__file__).parents[1]
@@ -88,6 +89,27 @@ def test_two_fronts_in_one_process_do_not_share_counters():
     one, other = Telemetry(), Telemetry()
     one.add("tocsin_webhooks_total")
     assert (one.value("tocsin_webhooks_total"), other.value("tocsin_webhooks_total")) == (1, 0)
+
+
+def test_a_page_is_of_now_until_too_much_time_goes_into_it():
+    now, made = [0.0], []
+
+    def render() -> bytes:
+        now[0] += 0.1  # as long as it takes
+        made.append(now[0])
+        return str(len(made)).encode()
+
+    exposition = Exposition(render, clock=lambda: now[0])
+    for scrape in range(1, 6):
+        assert exposition.page() == str(scrape).encode()
+        now[0] += 5.0
+    made.clear()
+    began = now[0]
+    while now[0] < began + 60.0:
+        exposition.page()
+        now[0] += 0.001  # somebody who asks as fast as can be
+    assert 0.1 * len(made) <= SAVED_S + SHARE * 60.0 + 0.2
+    assert made[-1] > began + 58.0, "and what is told is never old"
 
 
 def test_a_metric_that_is_not_in_the_table_does_not_exist():

@@ -64,6 +64,7 @@ from bridge.storage.deliveries import DeliveryStore, OutboxReader
 from bridge.storage.inbox import InboxWriter
 from bridge.storage.reading import StateReader
 from bridge.telemetry import DispatchCounters, IntakeCounters, Telemetry
+from bridge.telemetry.exposition import Exposition
 from bridge.webhooks.alertmanager import check_usable
 
 logger = logging.getLogger(__name__)
@@ -298,7 +299,7 @@ class Front:
             operator=lambda: self.settings.tenants[0],
             reload=self.reload,
             health=lambda tenant: health_of(tenant, self.settings, self.telemetry, self.troubles),
-            metrics=self.telemetry.render,
+            metrics=Exposition(self.telemetry.render, clock=time.monotonic).page,
             erasing=self.erasing.unfinished,
         )
         api = Api(StateReader(self.settings.data_dir / "state.db"), deliveries, around)
