@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from stores import WON, linker_row
 from timeline import START, after, alert, stamp, webhook
 
+from bridge.analysis.erasing import Erase
 from bridge.analysis.forecast.targets import ANY
 from bridge.analysis.settings import AnalysisSettings, Destination, Route, Source
 from bridge.analysis.topology import Call, Chart, Service
@@ -88,6 +89,7 @@ def live(store: StateStore, deliveries_of: list[OutboxRow], tenants: tuple[str, 
 
     each("0s", RowKind.TOPOLOGY, _chart)
     each("0s", RowKind.RECORDED, _silenced)
+    each("0s", RowKind.ERASE, lambda tenant: msgspec.json.encode(Erase(id=f"era-{tenant}", fingerprint="f")))
     for number in range(8):
         begins = f"{60 * number}m"
         each(begins, RowKind.WEBHOOK, slow(begins, begins=begins))

@@ -21,6 +21,7 @@ from desks import Desk, kept
 from neighbours import OPERATOR, TENANTS, Neighbours, lived
 from timeline import START
 
+from bridge.analysis.erasing import Erase
 from bridge.analysis.feedback import EpisodeRef, FeedbackKind
 from bridge.app.auditing import AuditLog
 from bridge.delivery import OutboxRow
@@ -48,6 +49,7 @@ READ = {
     "/api/v1/stats": ("",),
     "/api/v1/export": ("", "?format=jsonl", "?since=2026-01-05T09:00:00Z"),
     "/api/v1/audit": ("", "?limit=1"),
+    "/api/v1/erase": ("",),
 }  # fmt: skip
 #: What is done to a thing of each path: verbs with their bodies; `{other}` stands for another incident of the owner.
 ACT = {
@@ -62,6 +64,8 @@ ACT = {
 }  # fmt: skip
 #: Where a tenant sends: what comes in is its own, whatever it names.
 SEND = {f"/v1/{kind}{rest}" for kind in ("alertmanager", "grafana", "recorder") for rest in ("", "/{source}")}
+#: What has to name the tenant that asks.
+NAMED = {"/api/v1/erase"}
 #: Of the operator's tenant alone.
 OPERATORS = {"/-/reload"}
 #: What has no HEAD, since it has no length before it is read.
@@ -147,7 +151,7 @@ def without_ids(answer: tuple[int, dict[str, str], bytes], asked: str) -> tuple[
 
 async def test_it_is_said_how_every_endpoint_is_asked(both: Neighbours) -> None:
     said = {("GET", path) for path in {*OPEN, *READ}} | {("HEAD", path) for path in {*OPEN, *READ} - STREAMED}
-    said |= {("POST", path) for path in {*ACT, *SEND, *OPERATORS}}
+    said |= {("POST", path) for path in {*ACT, *SEND, *NAMED, *OPERATORS}}
     said |= {("PUT", path) for path in SEND if "grafana" in path}
     assert paths_of(both) == said
 
@@ -218,6 +222,19 @@ async def test_actions_change_nothing_of_another(both: Neighbours) -> None:
     assert {tenant for tenant, *_ in both.box.rows} == {MINE}
 
 
+async def test_nobody_erases_or_counts_what_is_another_s(both: Neighbours) -> None:
+    def wish(tenant: str, of: str) -> bytes:
+        label = {"name": "host", "value": f"host-{of}"}
+        return json.dumps({"tenant": tenant, "label": label, "dry_run": True}).encode()
+
+    theirs = await both.ask(MINE, "POST", "/api/v1/erase", wish(THEIRS, THEIRS))
+    assert theirs == await both.ask(MINE, "POST", "/api/v1/erase", wish("nobody", "nobody"))
+    assert theirs[0] == 403
+    found = [json.loads((await both.ask(MINE, "POST", "/api/v1/erase", wish(MINE, of)))[2]) for of in TENANTS]
+    assert [each["counts"]["episodes"] for each in found] == [1, 0]
+    assert both.box.rows == []
+
+
 async def test_a_cursor_of_one_tenant_is_none_of_another(both: Neighbours) -> None:
     for name in LISTS:
         page = await both.json(THEIRS, f"/api/v1/{name}?limit=1")
@@ -260,6 +277,9 @@ ASKED: dict[str, Ask] = {
     "StateReader.incident": lambda it, tenant, of: [it.incident(tenant, each) for each in of.incidents],
     "StateReader.standing": lambda it, tenant, of: [it.standing(tenant, each) for each in of.incidents],
     "StateReader.action": lambda it, tenant, of: it.action(tenant, of.action),
+    "StateReader.erasures": lambda it, tenant, _: it.erasures(tenant),
+    "StateReader.erasing": lambda it, tenant, _: [it.erasing(tenant, f"era-{each}") for each in TENANTS],
+    "StateReader.meant": lambda it, tenant, _: it.meant(tenant, Erase(id="era", fingerprint="f"), START),
     "StateReader.quarantine": lambda it, tenant, _: it.quarantine(tenant, limit=1000),
     "StateReader.quarantined": lambda it, tenant, of: [it.quarantined(tenant, int(each)) for each in of.entries],
     "StateReader.topology": lambda it, tenant, _: it.topology(tenant, limit=100),
@@ -276,11 +296,12 @@ ASKED: dict[str, Ask] = {
     "AuditLog.page": lambda it, tenant, _: it.page(tenant, limit=1000, cursor=None),
 }  # fmt: skip
 #: Methods that are asked for a tenant and change something: `test_actions_change_nothing_of_another`.
-CHANGING = {"DeliveryStore.retry", "DeliveryStore.drop", "AuditLog.end"}
+CHANGING = {"DeliveryStore.erase", "DeliveryStore.retry", "DeliveryStore.drop", "AuditLog.end"}
 #: Methods that are asked for no tenant: for the process itself, never for somebody who asks.
 EVERYBODYS = {
     "StateReader.all_incidents",  # the report of an operator's command
     "StateReader.position", "StateReader.charts", "StateReader.measured_until",  # where a front begins
+    "AuditLog.prune", "DeliveryStore.newest_request", "DeliveryStore.write_anew",  # of the front's chores
     "AuditLog.begin", "AuditLog.write",  # the entry says whose it is
     "DeliveryStore.close", "DeliveryStore.follow_clock", "DeliveryStore.outstanding",
     # of the dispatcher, which serves all tenants by their destinations
@@ -315,9 +336,12 @@ async def test_a_store_tells_nothing_of_another_tenant(both: Neighbours) -> None
         store = stores[name.partition(".")[0]]
         shown = "".join(told(ask(store, MINE, of)) for of in (own, foreign))
         assert not [each for each in secret if each in shown], name
-        assert MINE in shown or name in {"StateReader.standing", "DeliveryStore.counts"}, (
-            f"{name} shows nothing"
-        )
+        assert MINE in shown or name in {
+            "StateReader.standing",
+            "StateReader.erasing",
+            "StateReader.meant",
+            "DeliveryStore.counts",
+        }, f"{name} shows nothing"
         nobody = told(ask(store, "nobody", own))
         assert not [each for each in TENANTS if each in nobody], name
 
@@ -327,7 +351,8 @@ async def test_a_store_changes_nothing_for_another_tenant(both: Neighbours) -> N
     for delivery in foreign.deliveries:
         assert not await both.deliveries.retry(MINE, delivery)
         assert not await both.deliveries.drop(MINE, delivery)
-    assert (await Things.of(both, THEIRS)).deliveries == foreign.deliveries
+    await both.deliveries.erase(MINE, 2**62, lambda _: "")
+    assert vars(await Things.of(both, THEIRS)) == vars(foreign)
 
 
 def told(answer: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from typing import Any, NoReturn
@@ -11,6 +12,8 @@ from aiohttp import web
 
 LIMIT = 100
 MAX_LIMIT = 1000
+#: How long a body may take to arrive.
+BODY_S = 20.0
 PROBLEM = "application/problem+json"
 
 
@@ -89,6 +92,20 @@ class Asked:
         if utc is None:
             refuse(name, "must be a time with its zone, as 2026-01-31T12:00:00Z")
         return utc
+
+
+async def body_of(request: web.Request, most_bytes: int) -> bytes:
+    """Return the whole body; refuse one that is larger (413) or does not come within `BODY_S` (503)."""
+    raw = b""
+    try:
+        async with asyncio.timeout(BODY_S):
+            while len(raw) <= most_bytes and not request.content.at_eof():
+                raw += await request.content.read(most_bytes + 1 - len(raw))
+    except TimeoutError as error:
+        raise problem(503, f"the body did not arrive within {BODY_S:.0f} s; try again") from error
+    if len(raw) > most_bytes:
+        raise problem(413, f"the body has more than {most_bytes} bytes")
+    return raw
 
 
 def refuse(parameter: str, what: str) -> NoReturn:

@@ -10,7 +10,6 @@ everything, or nothing, and look like an answer.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -20,14 +19,12 @@ import msgspec
 from aiohttp import web
 
 from bridge.analysis.feedback import MAX_AUTHOR, MAX_NAMED, MAX_TEXT, EpisodeRef, Feedback, FeedbackKind
-from bridge.api.asking import problem
+from bridge.api.asking import body_of, problem
 from bridge.api.recording import recorded
 from bridge.api.surroundings import ActionStanding, Credential, Kept, Standing, Surroundings
 from bridge.model import IncidentState, RowKind, Word
 
 MAX_BODY_BYTES = 1 << 20
-#: How long a body may take to arrive.
-BODY_S = 20.0
 _LIVELY = frozenset({IncidentState.OPEN, IncidentState.QUIET})
 Episodes = Annotated[tuple[EpisodeRef, ...], msgspec.Meta(max_length=MAX_NAMED)]
 
@@ -144,15 +141,7 @@ class Correcting:
 
 async def _body(request: web.Request, form: type[Remark]) -> Any:
     """Return the body in its form; nothing is an empty object."""
-    raw = b""
-    try:
-        async with asyncio.timeout(BODY_S):
-            while len(raw) <= MAX_BODY_BYTES and not request.content.at_eof():
-                raw += await request.content.read(MAX_BODY_BYTES + 1 - len(raw))
-    except TimeoutError as error:
-        raise problem(503, f"the body did not arrive within {BODY_S:.0f} s; try again") from error
-    if len(raw) > MAX_BODY_BYTES:
-        raise problem(413, f"the body has more than {MAX_BODY_BYTES} bytes")
+    raw = await body_of(request, MAX_BODY_BYTES)
     try:
         return msgspec.json.decode(raw or b"{}", type=form)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:

@@ -17,7 +17,7 @@ import msgspec
 from aiohttp import web
 
 from bridge.analysis.erasing import MAX_ERASED, Erase, Label
-from bridge.api.asking import Asked, problem
+from bridge.api.asking import Asked, body_of, problem
 from bridge.api.recording import recorded
 from bridge.api.surroundings import Credential, Erasures, Surroundings
 from bridge.model import RowKind, Word
@@ -26,7 +26,9 @@ MAX_BODY_BYTES = 1 << 16
 _LATEST = datetime(9999, 12, 31, tzinfo=UTC)
 
 
-class _Wish(Word, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Wish(Word, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is to be erased: what has a label, one alert, or all of the tenant, which has to be named."""
+
     tenant: str
     label: Label | None = None
     fingerprint: Annotated[str, msgspec.Meta(max_length=MAX_ERASED)] = ""
@@ -86,14 +88,10 @@ class Erasing:
         return _json({"items": [*waiting, *items], "next": None})
 
 
-async def _wish(request: web.Request) -> _Wish:
-    raw = await request.content.read(MAX_BODY_BYTES + 1)
-    while len(raw) <= MAX_BODY_BYTES and not request.content.at_eof():
-        raw += await request.content.read(MAX_BODY_BYTES + 1 - len(raw))
-    if len(raw) > MAX_BODY_BYTES:
-        raise problem(413, f"the body has more than {MAX_BODY_BYTES} bytes")
+async def _wish(request: web.Request) -> Wish:
+    raw = await body_of(request, MAX_BODY_BYTES)
     try:
-        return msgspec.json.decode(raw, type=_Wish)
+        return msgspec.json.decode(raw, type=Wish)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise problem(400, f"the body cannot be used: {error}") from error
     except RecursionError as error:

@@ -288,6 +288,32 @@ class Entries(Shape, frozen=True, kw_only=True):
     next: Next
 
 
+class ToErase(Shape, frozen=True, kw_only=True):
+    """What would be erased, or will be: how much was found, and the id unless it is a dry run."""
+
+    id: str | msgspec.UnsetType = msgspec.UNSET
+    dry_run: bool | msgspec.UnsetType = msgspec.UNSET
+    by: str
+    counts: dict[str, Count]
+
+
+class Erasure(Shape, frozen=True, kw_only=True):
+    """Something that was erased, or is being; while it waits only its id is known."""
+
+    id: str
+    state: Literal["waiting", "working", "done"]
+    by: str | msgspec.UnsetType = msgspec.UNSET
+    until: Moment | msgspec.UnsetType = msgspec.UNSET
+    counts: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Erasures(Shape, frozen=True, kw_only=True):
+    """What was erased, newest first."""
+
+    items: list[Erasure]
+    next: None
+
+
 # ---- what was learned ------------------------------------------------------------------------------------
 
 

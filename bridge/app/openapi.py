@@ -22,6 +22,7 @@ from bridge.api import shapes
 from bridge.api.answering import EXPORT_FORMATS
 from bridge.api.asking import LIMIT, MAX_LIMIT, PROBLEM
 from bridge.api.correcting import BODIES, Remark
+from bridge.api.erasing import Wish
 from bridge.auth import SIGNATURE_HEADER, Role
 from bridge.model import SEVERITY_RANK, DeliveryState, IncidentState
 
@@ -52,6 +53,7 @@ class Operation(NamedTuple):
     body: Any = None  # the type of a body that is read
     refuses: tuple[int, ...] = ()
     is_webhook: bool = False
+    also: int | None = None  # another status that is good, with the same answer
 
 
 def _asks(name: str, says: str, **schema: Any) -> dict[str, Any]:
@@ -152,6 +154,11 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         _asks("format", "What the lines are.", type="string", enum=[*EXPORT_FORMATS]), _SINCE,
     ),
     ("GET", "/api/v1/audit"): _reads("List who changed what.", shapes.Entries, _LIMIT, _CURSOR, role="admin"),
+    ("GET", "/api/v1/erase"): _reads("List what was erased, newest first.", shapes.Erasures, role="admin"),
+    ("POST", "/api/v1/erase"): Operation(
+        "Erase what is known of a label, an alert or the tenant.", shapes.ToErase, "admin", 202, body=Wish,
+        refuses=(400, 413), also=200,
+    ),
     ("POST", "/-/reload"): Operation("Read the configuration anew.", TEXT, "admin", refuses=(400,)),
     ("GET", "/-/healthy"): Operation("Say whether the process answers.", TEXT),
     ("GET", "/-/ready"): Operation("Say whether webhooks can be taken in.", TEXT, refuses=(503,)),
@@ -223,6 +230,8 @@ def _types(operations: Iterable[Operation]) -> Iterator[Any]:
 def _operation(method: str, path: str, told: Operation, schema_of: dict[Any, Any]) -> dict[str, Any]:
     parts = re.findall(r"\{(\w+)\}", path)
     answers = {str(told.status): _answer("As asked.", told.answer, schema_of)}
+    if told.also is not None:
+        answers[str(told.also)] = _answer("Counted, and nothing done.", told.answer, schema_of)
     answers["400"] = _answer(
         _REASONS[400], PROBLEM, schema_of
     )  # what is no HTTP, before anybody sees the path

@@ -14,7 +14,7 @@ from neighbours import TENANTS, Neighbours
 from servers import require_server
 from sidecars import Sidecar, until
 
-from bridge.api import correcting
+from bridge.api import asking
 from bridge.app.openapi import OPERATIONS
 from bridge.intake.serving import PAGE_PROTECTION, PROTECTION
 
@@ -61,7 +61,7 @@ async def test_every_answer_says_how_it_is_to_be_handled_and_leads_nowhere_else(
 async def test_an_action_whose_body_does_not_come_is_not_waited_for(
     front: Neighbours, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(correcting, "BODY_S", 0.05)
+    monkeypatch.setattr(asking, "BODY_S", 0.05)
     reader, writer = await asyncio.open_connection("127.0.0.1", front.client._base_url.port)
     head = f"POST /api/v1/incidents/1/ack HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer token-of-{HERE}\r\n"
     writer.write(f"{head}Content-Length: 10\r\n\r\n{{".encode())
