@@ -30,7 +30,7 @@ def test_the_sidecar_answers_whatever_comes_and_stands():
         Found(wrong=[(500, SHOT)]),
         Found(is_same=False),
         Found(bugs={"batch_failed": 1}),  # type: ignore[arg-type]
-        Found(most_bytes={"front": [100 * MIB, 140 * MIB]}),
+        Found(most_bytes={"front": [100 * MIB, 170 * MIB]}),
     ],
 )
 def test_each_thing_that_goes_wrong_is_seen(found: Found):

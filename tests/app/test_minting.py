@@ -163,7 +163,7 @@ def test_a_running_sidecar_believes_a_minted_token_until_it_is_revoked(make: Cal
     assert sidecar.ask("GET", "/api/v1/incidents", headers=reader)[0] == 200
     assert sidecar.ask("POST", "/-/reload", b"", reader)[0] == 403
     assert sidecar.ask("POST", "/v1/alertmanager", webhook("Here"), reader)[0] == 403
-    plain = command("--tenant", "other", "--role", "admin").strip()
+    plain = command("--tenant", "acme", "--role", "admin").strip()
     assert sidecar.ask("POST", "/-/reload", b"", {"Authorization": f"Bearer {plain}"})[0] == 200
     assert minted["id"] in command("list")
     assert [each["state"] for each in json.loads(command("list", "--json"))] == ["good", "good"]

@@ -49,7 +49,7 @@ def test_serve_says_that_it_is_ready_alive_and_stopping(make: Callable[..., Side
         sidecar = make(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="200000")
         sidecar.start()
         assert [listener.recv(100) for _ in range(3)] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
-        assert sidecar.end() == 0
+        assert sidecar.end() == 0, sidecar.log.read_text("utf-8")[-3000:]
         said: list[bytes] = []
         while b"STOPPING=1" not in said:
             said.append(listener.recv(100))
