@@ -25,7 +25,7 @@ from timeline import START, after, alert, stamp, webhook
 
 from bridge.analysis.erasing import Erase
 from bridge.analysis.forecast.targets import ANY
-from bridge.analysis.settings import AnalysisSettings, Destination, Route, Source
+from bridge.analysis.settings import AnalysisSettings, Destination, Keeping, Route, Source
 from bridge.analysis.topology import Call, Chart, Service
 from bridge.api import AnalystHealth, Api, DestinationHealth, Health, Reloaded, Surroundings
 from bridge.app.auditing import AuditLog
@@ -36,6 +36,7 @@ from bridge.delivery import OutboxRow, Retention
 from bridge.intake import Gate, Intake
 from bridge.model import EventKind, RowKind
 from bridge.pipeline import Outcome
+from bridge.redaction import Redact
 from bridge.storage.deliveries import DeliveryStore
 from bridge.storage.reading import StateReader
 from bridge.storage.state import StateStore
@@ -61,6 +62,8 @@ SETTINGS = AnalysisSettings(
         Route(to=("file",), kinds=tuple(EventKind)),
         *(Route(to=(f"siem-{tenant}",), tenant=tenant) for tenant in TENANTS),
     ),
+    keeping=tuple(Keeping(tenant=tenant) for tenant in TENANTS),
+    tenant_redacts={tenant: Redact() for tenant in TENANTS},
 )  # fmt: skip
 SLOW = {"alertname": "Slow", "instance": "db-1:9100", "severity": "critical", "service": "shop"}
 

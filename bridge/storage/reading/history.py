@@ -98,7 +98,7 @@ def _line(row: _Row, asks: str | None, *, partial: bool = False) -> bytes:
 
 
 def _narrowed(body: bytes, tenant: str) -> bytes:
-    """Return analysis settings without the sources, routes, destinations and times of other tenants."""
+    """Return analysis settings without what they say of other tenants alone."""
     settings = msgspec.json.decode(body, type=AnalysisSettings)
     routes = tuple(route for route in settings.routes if route.tenant in {None, tenant})
     named = {name for route in routes for name in route.to}
@@ -109,5 +109,6 @@ def _narrowed(body: bytes, tenant: str) -> bytes:
             routes=routes,
             destinations=tuple(each for each in settings.destinations if each.name in named),
             keeping=tuple(each for each in settings.keeping if each.tenant == tenant),
+            tenant_redacts={name: own for name, own in settings.tenant_redacts.items() if name == tenant},
         )
     )
