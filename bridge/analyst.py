@@ -13,6 +13,10 @@ that raises again goes to quarantine with its bytes, and the rest goes on. Shoul
 `ASIDE_LIMIT` of the last `ASIDE_WINDOW` go that way, the fault is ours and not theirs: the loop stops
 emptying the inbox into the quarantine, says so, and tries the same row again later.
 
+While more waits than one batch takes, rows are taken by turns (`bridge.turns`), so that the storm of one tenant does
+not keep the others waiting. Where there is more than one tenant a batch takes about `TURN_S`, by what the last ones
+took: one tenant's batch is what another waits for. A quiet inbox is read in its order, without asking what waits.
+
 Decision: one row at a time rather than halving. A failed batch costs one load of the state, not one per
 halving, and it is what the front does after a death (`bridge.app.recovery`), so there is one rule to
 understand.
@@ -22,12 +26,13 @@ from __future__ import annotations
 
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
 from bridge.errors import DamagedError, DamagedInboxError, MisplacedError, StorageError
 from bridge.model import FRONT, WEBHOOK_KINDS, InboxRow, Word
+from bridge.turns import Reached, Turns, Waiting
 
 State = TypeVar("State")
 State_contra = TypeVar("State_contra", contravariant=True)
@@ -36,6 +41,13 @@ Say = Callable[[Mapping[str, Any]], None]
 
 MAX_ROWS = 256
 MAX_BYTES = 8 << 20
+#: How long a batch takes, about, while rows wait and there is more than one tenant.
+TURN_S = 0.12
+LEAST_BYTES = 8 << 10
+#: Rows whose places are learned at once; each costs some microseconds.
+NOTED_ROWS = 20_000
+#: More are not looked at before some are taken: 24 bytes of memory each.
+MAX_WAITING = 4_000_000
 #: More rows than this set aside among the last so many: it is not the rows.
 ASIDE_LIMIT = 20
 ASIDE_WINDOW = 200
@@ -50,6 +62,7 @@ REASON_LETTERS = 500
 ASIDE_COUNT = "quarantined:row"
 #: What every alert has: how many there are is known without reading them.
 ALERT_MARK = b'"startsAt"'
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Outcome(Protocol):
@@ -70,6 +83,15 @@ class Inbox(Protocol):
     def read(self, after: int, max_rows: int, max_bytes: int) -> list[InboxRow]:
         """Return the rows after an id, in order; at least one if there is any."""
 
+    def newest_id(self) -> int:
+        """Return the id of the newest row; 0 before the first."""
+
+    def waiting(self, after: int, max_rows: int) -> Sequence[Waiting]:
+        """Return what is known of the rows after an id without reading them, in order."""
+
+    def fetch(self, ids: Sequence[int]) -> list[InboxRow]:
+        """Return these rows, in order of their ids."""
+
 
 class Store(Protocol[Kept_co]):
     """Where the state lives. Each method is one transaction."""
@@ -78,15 +100,24 @@ class Store(Protocol[Kept_co]):
         """Return the state as last committed."""
 
     def cursor(self, front: str) -> int:
-        """Return the id of the last row of `front` that was committed; 0 at first."""
+        """Return the id of the row of `front` up to which all were committed; 0 at first."""
+
+    def taken(self, front: str) -> dict[str, int]:
+        """Return the last row that was committed of each tenant whose rows went before others'."""
 
     def commit(
-        self, outcome: Any, *, front: str, rows: Sequence[InboxRow], progress: Callable[[], None]
+        self,
+        outcome: Any,
+        *,
+        front: str,
+        rows: Sequence[InboxRow],
+        reached: Reached | None,
+        progress: Callable[[], None],
     ) -> None:
-        """Keep an outcome together with the cursor after `rows`; call `progress` often."""
+        """Keep an outcome together with the cursors after `rows`; call `progress` often."""
 
-    def quarantine_row(self, row: InboxRow, reason: str, *, front: str) -> None:
-        """Keep a row that cannot be understood and move the cursor past it."""
+    def quarantine_row(self, row: InboxRow, reason: str, *, front: str, reached: Reached) -> None:
+        """Keep a row that cannot be understood and move the cursors past it."""
 
 
 class Answer(Protocol):
@@ -123,9 +154,17 @@ class Thinking(Protocol[State_contra]):
     """What is done with a state besides storing it."""
 
     def advance(
-        self, state: State_contra, rows: Sequence[InboxRow], *, progress: Callable[[], None]
+        self,
+        state: State_contra,
+        rows: Sequence[InboxRow],
+        *,
+        behind: Collection[str] | None,
+        progress: Callable[[], None],
     ) -> Outcome:
-        """Let rows change the state; call `progress` often. After an exception the state is spoilt."""
+        """Let rows change the state; call `progress` often. After an exception the state is spoilt.
+
+        `behind` are the tenants that wait with an older row than another's newest that was taken; None: as it was.
+        """
 
     def outstanding(self, state: State_contra) -> Iterable[Any]:
         """Return what the models were asked and have not answered."""
@@ -159,6 +198,14 @@ class Work(Word, frozen=True, kw_only=True):
     max_bytes: int = MAX_BYTES
 
 
+class Batch(Word, frozen=True, kw_only=True):
+    """Rows that are thought together, and who waits on after them."""
+
+    rows: tuple[InboxRow, ...] = ()
+    behind: frozenset[str] = frozenset()
+    by_turns: bool = False  # they are not all that comes next
+
+
 class Analyst(Generic[State]):
     """One loop over one inbox. Call `load` once, then `step` for ever."""
 
@@ -188,6 +235,9 @@ class Analyst(Generic[State]):
         self._prune_every_s = PRUNE_S
         self._own_rows = True  # until one of them was not understood
         self._reached: datetime | None = None
+        self._turns = Turns(Reached(0, 0))
+        self._tenants: set[str] = set()  # whose rows were read
+        self._bytes_per_s = MAX_BYTES / 8.0
         self.cursor = 0
 
     def load(self) -> None:
@@ -228,7 +278,8 @@ class Analyst(Generic[State]):
     def _step(self) -> bool:
         if self._state is None:
             self._load()
-        rows = self._rows()
+        batch = self._next()
+        rows = batch.rows
         self._put_own(rows[0] if rows else None)
         self._prune()
         erases = self._state is not None and self._thinking.erase(self._state, progress=self._alive)
@@ -237,9 +288,9 @@ class Analyst(Generic[State]):
             return erases
         self._say(_begun(rows))
         if rows[0].id in self._work.skips:
-            self._set_aside(rows[0], "an analyst died of it again and again")
+            self._set_aside(batch, "an analyst died of it again and again")
         else:
-            self._attempt(rows)
+            self._attempt(batch)
         return True
 
     def _put_own(self, following: InboxRow | None) -> None:
@@ -250,13 +301,15 @@ class Analyst(Generic[State]):
                 return
             state, self._state = self._state, None
             try:
-                outcome = self._thinking.advance(state, [own], progress=self._alive)
+                outcome = self._thinking.advance(state, [own], behind=None, progress=self._alive)
             except Exception as error:  # noqa: BLE001 - one of the three loops: what is read goes on without it
                 self._own_rows = False
                 self._tell_failed([own], self._reason(own, error), error)
                 self._load()
                 return
-            self._store.commit(outcome, front=self._work.front, rows=[own], progress=self._alive)
+            self._store.commit(
+                outcome, front=self._work.front, rows=[own], reached=None, progress=self._alive
+            )
             self._state = state
             self._gauges_old = True
             # No `committed`: that says that a row of the inbox is done, by which deaths are no longer counted.
@@ -268,36 +321,95 @@ class Analyst(Generic[State]):
         self._state = None  # two states at once need the memory of two
         self._state = self._store.load()
         self.cursor = self._store.cursor(self._work.front)
+        taken = self._store.taken(self._work.front)
+        self._tenants |= taken.keys()
+        self._turns = Turns(Reached(self.cursor, 0), taken)  # what was not committed waits on
 
-    def _rows(self) -> list[InboxRow]:
-        """Return the next batch: up to a row that must not be touched, or that row alone."""
+    # ---- what is next --------------------------------------------------------------------------------------
+
+    def _next(self) -> Batch:
+        """Return what is thought next: up to a row that must not be touched, or that row alone."""
         careful = self.cursor < self._careful_through
-        rows = self._inbox.read(self.cursor, 1 if careful else self._work.max_rows, self._work.max_bytes)
+        most = 1 if careful else self._work.max_rows
+        if not self._turns:
+            size_bytes = self._work.max_bytes if careful else self._turn_bytes()
+            rows = self._inbox.read(self.cursor, most, size_bytes)
+            self._tenants |= {row.tenant for row in rows if row.tenant}
+            if not rows or self._inbox.newest_id() <= rows[-1].id:
+                return Batch(rows=tuple(self._untouched(rows)))
+        self._note()
+        return self._by_turns(most)
+
+    def _untouched(self, rows: list[InboxRow]) -> list[InboxRow]:
         for place, row in enumerate(rows):
             if row.id in self._work.skips:
                 return rows[: max(place, 1)]
         return rows
 
-    def _attempt(self, rows: list[InboxRow]) -> None:
+    def _note(self) -> None:
+        if len(self._turns) < MAX_WAITING:
+            waiting = self._inbox.waiting(self._turns.noted, NOTED_ROWS)
+            self._tenants |= {row.tenant for row in waiting if row.tenant}
+            self._turns.note(waiting)
+            self._alive()
+
+    def _by_turns(self, most: int) -> Batch:
+        turn = self._turns.pick(most, self._turn_bytes())
+        if any(row in self._work.skips for row in turn.ids):
+            turn = self._turns.pick(1, 0)
+        rows = self._inbox.fetch(turn.ids)
+        return Batch(rows=tuple(rows), behind=turn.behind, by_turns=True)
+
+    def _turn_bytes(self) -> int:
+        """Return how much one batch may hold: less where another tenant may wait for its end."""
+        if len(self._tenants) <= 1:
+            return self._work.max_bytes
+        return min(self._work.max_bytes, max(LEAST_BYTES, int(self._bytes_per_s * TURN_S)))
+
+    def _take_off(self, rows: Sequence[InboxRow], *, by_turns: bool) -> Reached:
+        """Let rows wait no more; return up to where all were taken then."""
+        if by_turns:
+            self._turns.done([row.id for row in rows])
+        else:
+            self._turns.skip_to(
+                Reached(rows[-1].id, (rows[-1].received_at - _EPOCH) // timedelta(microseconds=1))
+            )
+        return self._turns.reached
+
+    # ---- thinking ------------------------------------------------------------------------------------------
+
+    def _attempt(self, batch: Batch) -> None:
         started = self._clock()
+        rows = batch.rows
         state, self._state = self._state, None  # it is spoilt unless all goes well
         assert state is not None  # noqa: S101 - loaded by `_step`
         try:
-            outcome = self._thinking.advance(state, rows, progress=self._alive)
+            outcome = self._thinking.advance(state, rows, behind=batch.behind, progress=self._alive)
             self._say({"say": "saving"})
-            self._store.commit(outcome, front=self._work.front, rows=rows, progress=self._alive)
+            reached = self._take_off(rows, by_turns=batch.by_turns)
+            self._store.commit(
+                outcome, front=self._work.front, rows=rows, reached=reached, progress=self._alive
+            )
         except StorageError:
             raise
         except Exception as error:  # noqa: BLE001 - one of the three loops: an unknown fault is one line
-            self._failed(rows, error)
+            self._failed(batch, error)
         else:
             self._state = state
             self._put_aside.extend(False for _ in rows)
+            self._measure(rows, self._clock() - started)
             self._committed(rows, dict(outcome.counts), self._clock() - started)
             for ask in outcome.asks:
                 self._models.ask(ask)
 
-    def _failed(self, rows: list[InboxRow], error: Exception) -> None:
+    def _measure(self, rows: Sequence[InboxRow], took_s: float) -> None:
+        """Learn how much can be thought in a second."""
+        if took_s > 0:
+            now = sum(len(row.body) for row in rows) / took_s
+            self._bytes_per_s += (now - self._bytes_per_s) / 2 if took_s >= TURN_S / 4 else 0.0
+
+    def _failed(self, batch: Batch, error: Exception) -> None:
+        rows = batch.rows
         reason = self._reason(rows[0], error)
         self._tell_failed(rows, reason, error)
         alone_before = rows[0].id == rows[-1].id <= self._careful_through
@@ -307,7 +419,7 @@ class Analyst(Generic[State]):
         if sum(self._put_aside) >= ASIDE_LIMIT:
             self._rest(f"too many rows cannot be understood, which is a fault of Tocsin: {reason}")
             return
-        self._set_aside(rows[0], reason)
+        self._set_aside(batch, reason)
         self._put_aside.append(True)
 
     def _reason(self, row: InboxRow, error: Exception) -> str:
@@ -318,18 +430,19 @@ class Analyst(Generic[State]):
         trace = self._thinking.tellable("".join(traceback.format_exception(error)), rows[0].tenant)
         self._say({"say": "failed", "from": rows[0].id, "to": rows[-1].id, "reason": reason, "trace": trace})
 
-    def _set_aside(self, row: InboxRow, reason: str) -> None:
-        self._state = None
-        self._store.quarantine_row(self._thinking.unread(row), reason, front=self._work.front)
-        self.cursor = row.id
+    def _set_aside(self, batch: Batch, reason: str) -> None:
+        row, self._state = batch.rows[0], None
+        reached = self._take_off([row], by_turns=batch.by_turns)
+        kept = self._thinking.unread(row)
+        self._store.quarantine_row(kept, reason, front=self._work.front, reached=reached)
         self._say(
             {"say": "aside", "row": row.id, "tenant": row.tenant, "source": row.source, "reason": reason}
         )
         self._committed([row], {ASIDE_COUNT: 1}, 0.0)
 
-    def _committed(self, rows: list[InboxRow], counters: dict[str, int], took_s: float) -> None:
-        self.cursor = rows[-1].id
-        self._reached = rows[-1].received_at
+    def _committed(self, rows: Sequence[InboxRow], counters: dict[str, int], took_s: float) -> None:
+        self.cursor, at_us = self._turns.reached
+        self._reached = _EPOCH + timedelta(microseconds=at_us)
         self._say(
             {
                 "say": "committed",

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from bridge.analyst import ASIDE_LIMIT, Analyst, Work
 from bridge.errors import DamagedError, MisplacedError, StorageError
 from bridge.model import InboxRow, RowKind
+from bridge.turns import Reached, Waiting
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -46,6 +47,8 @@ class Bench:
         self.set_aside: list[tuple[bytes, str]] = []
         self.batches: list[list[int]] = []
         self.at = 0
+        self.ahead: dict[str, int] = {}
+        self.behinds: list[frozenset[str]] = []
         self.loads = 0
         self.pruned: list[datetime] = []
         self.too_old = self.to_erase = 0  # calls of `prune` that leave something over
@@ -67,8 +70,27 @@ class Bench:
     def read(self, after: int, max_rows: int, max_bytes: int) -> list[InboxRow]:
         return [row for row in self.rows if row.id > after][:max_rows]
 
-    def advance(self, state: list[int], rows: Sequence[InboxRow], *, progress: Callable[[], None]) -> Made:
+    def newest_id(self) -> int:
+        return self.rows[-1].id
+
+    def waiting(self, after: int, max_rows: int) -> list[Waiting]:
+        found = [row for row in self.rows if row.id > after][:max_rows]
+        return [Waiting(row.id, row.id, row.tenant, row.kind, len(row.body)) for row in found]
+
+    def fetch(self, ids: Sequence[int]) -> list[InboxRow]:
+        return [row for row in self.rows if row.id in ids]
+
+    def advance(
+        self,
+        state: list[int],
+        rows: Sequence[InboxRow],
+        *,
+        behind: Collection[str] | None,
+        progress: Callable[[], None],
+    ) -> Made:
         assert state == self.kept, "thinking goes on from a spoilt state"
+        if behind is not None:
+            self.behinds.append(frozenset(behind))
         if rows[0].kind is RowKind.MODE:
             if rows[0].body == b"poison":
                 raise ZeroDivisionError("no such luck")
@@ -93,15 +115,29 @@ class Bench:
     def cursor(self, front: str) -> int:
         return self.at
 
+    def taken(self, front: str) -> dict[str, int]:
+        return dict(self.ahead)
+
     def commit(
-        self, outcome: Made, *, front: str, rows: Sequence[InboxRow], progress: Callable[[], None]
+        self,
+        outcome: Made,
+        *,
+        front: str,
+        rows: Sequence[InboxRow],
+        reached: Reached | None,
+        progress: Callable[[], None],
     ) -> None:
         self.broken()
         progress()
-        if rows[-1].id:
+        if rows[-1].id and reached is not None:
             self.batches.append(outcome.ids)
             self.kept += outcome.ids
-            self.at = rows[-1].id
+            self.move(rows, reached)
+
+    def move(self, rows: Sequence[InboxRow], reached: Reached) -> None:
+        self.at = reached.id
+        self.ahead = {name: row for name, row in self.ahead.items() if row > reached.id}
+        self.ahead |= {row.tenant: row.id for row in rows if row.id > reached.id}
 
     def own_row(self, state: list[int], following: InboxRow | None, *, models_up: bool) -> InboxRow | None:
         if self.mode is None or self.mode is models_up:
@@ -114,11 +150,11 @@ class Bench:
     def tellable(self, text: str, tenant: str) -> str:
         return text.replace("hush", "<secret>") if tenant else text
 
-    def quarantine_row(self, row: InboxRow, reason: str, *, front: str) -> None:
+    def quarantine_row(self, row: InboxRow, reason: str, *, front: str, reached: Reached) -> None:
         self.broken()
         self.aside.append(row.id)
         self.set_aside.append((row.body, reason))
-        self.at = row.id
+        self.move([row], reached)
 
     def prune(self, state: list[int], now: datetime) -> bool:
         self.pruned.append(now)
@@ -290,11 +326,17 @@ def test_a_long_batch_says_alive_once_a_second():
     bench = Bench([row(number) for number in range(1, 201)])
     real = bench.advance
 
-    def slow(state: list[int], rows: Sequence[InboxRow], *, progress: Callable[[], None]) -> Made:
+    def slow(
+        state: list[int],
+        rows: Sequence[InboxRow],
+        *,
+        behind: Collection[str] | None,
+        progress: Callable[[], None],
+    ) -> Made:
         for _ in range(100):
             bench.now += 0.1
             progress()
-        return real(state, rows, progress=progress)
+        return real(state, rows, behind=behind, progress=progress)
 
     bench.advance = slow  # type: ignore[method-assign]
     bench.words.clear()
@@ -406,3 +448,66 @@ def test_an_idle_analyst_loads_nothing_again(steps: int):
     for _ in range(steps):
         assert not bench.analyst.step()
     assert bench.loads == 1
+
+
+# ---- several tenants ---------------------------------------------------------------------------------------
+
+
+def of(tenant: str, number: int, body: bytes = b"x" * 1000) -> InboxRow:
+    return msgspec.structs.replace(row(number, body), tenant=tenant)
+
+
+def test_a_tenant_that_storms_does_not_keep_another_waiting():
+    storm = [of("storm", number) for number in range(1, 1001)]
+    bench = Bench([*storm, of("quiet", 1001)], Work(max_rows=10, max_bytes=10_000))
+    bench.run(3)
+    assert 1001 in bench.kept
+    assert bench.behinds[-1] == {"storm"}
+    bench.run()
+    assert sorted(bench.kept) == list(range(1, 1002))
+    assert bench.analyst.cursor == 1001
+    assert bench.behinds[-1] == frozenset()
+
+
+def test_what_went_first_is_not_thought_again_after_a_failure():
+    storm = [of("storm", number, b"poison" if number == 30 else b"x" * 1000) for number in range(1, 101)]
+    bench = Bench([*storm, of("quiet", 101)], Work(max_rows=10, max_bytes=10_000))
+    bench.run()
+    assert bench.aside == [30]
+    assert sorted(bench.kept) == [number for number in range(1, 102) if number != 30]
+
+
+def test_a_row_that_killed_analysts_is_set_aside_when_its_turn_comes():
+    storm = [of("storm", number) for number in range(1, 101)]
+    work = Work(max_rows=10, max_bytes=10_000, skips=frozenset({17}))
+    bench = Bench([*storm, of("quiet", 101)], work)
+    bench.run()
+    assert bench.aside == [17]
+    assert sorted(bench.kept) == [number for number in range(1, 102) if number != 17]
+
+
+def test_the_cursor_stays_before_the_oldest_row_that_waits():
+    storm = [of("storm", number) for number in range(1, 101)]
+    bench = Bench([*storm, of("quiet", 101)], Work(max_rows=10, max_bytes=10_000))
+    while 101 not in bench.kept:
+        bench.run(1)
+    assert bench.analyst.cursor < 100
+    assert bench.said("committed")[-1]["cursor"] == bench.analyst.cursor == max(bench.kept[:-1], default=0)
+
+
+def test_batches_are_short_where_another_tenant_may_wait_for_their_end():
+    rows = [of("a" if number % 2 else "b", number, b"x" * 10_000) for number in range(1, 401)]
+    bench = Bench(rows)
+    real = bench.advance
+
+    def slow(
+        state: list[int], rows: Sequence[InboxRow], *, behind: Collection[str] | None,
+        progress: Callable[[], None],
+    ) -> Made:  # fmt: skip
+        bench.now += 0.05 * len(rows)
+        return real(state, rows, behind=behind, progress=progress)
+
+    bench.advance = slow  # type: ignore[method-assign]
+    bench.run()
+    assert sorted(bench.kept) == list(range(1, 401))
+    assert max(len(batch) for batch in bench.batches[-20:]) <= 4

@@ -145,6 +145,7 @@ class Front:
             self.inbox,
             settings=lambda: self.settings,
             timers=lambda: self.hearing.timers,
+            behind=lambda: self.hearing.behind,
             troubles=self.troubles,
             telemetry=self.telemetry,
             clock=time.monotonic,

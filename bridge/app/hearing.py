@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 GAUGES: dict[str, str] = {
     "incidents_open": "tocsin_incidents_open",
     "heartbeat_missing": "tocsin_heartbeat_missing",
+    "behind": "tocsin_tenants_behind",
     "degraded": "tocsin_degraded",
     "resident_bytes": "tocsin_analyst_resident_bytes",
     "models_up": "tocsin_models_up",
@@ -74,6 +75,7 @@ class Hearing:
         self._aside_at = self._lost_at = float("-inf")
         self._renewed_at: dict[str, float] = {}
         self.timers = True  # until the analyst says otherwise
+        self.behind = False  # whether a tenant's rows wait while others' are thought
         telemetry.watch("tocsin_inbox_backlog_rows", lambda: float(self.backlog))
         telemetry.watch("tocsin_analyst_lag_seconds", self.lag_s)
 
@@ -176,6 +178,7 @@ class Hearing:
 
     def _gauges(self, gauges: Mapping[str, float]) -> None:
         self.timers = bool(gauges.get("due", 1))
+        self.behind = bool(gauges.get("behind"))
         if gauges.get("disputed"):
             self._calls.doubt()
         for name, metric in GAUGES.items():

@@ -12,7 +12,7 @@ import logging
 import resource
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from statistics import fmean
@@ -71,11 +71,16 @@ class Mind:
         self._first: list[InboxRow] = []  # what a state begun anew begins with besides the settings
 
     def advance(
-        self, state: pipeline.State, rows: Sequence[InboxRow], *, progress: Callable[[], None]
+        self,
+        state: pipeline.State,
+        rows: Sequence[InboxRow],
+        *,
+        behind: Collection[str] | None = None,
+        progress: Callable[[], None],
     ) -> pipeline.Outcome:
         """Think."""
         self._settings = state.common.settings
-        outcome = pipeline.advance(state, rows, progress=progress, redacting=self._redacting)
+        outcome = pipeline.advance(state, rows, behind=behind, progress=progress, redacting=self._redacting)
         self._models.wanted = state.common.settings.models
         return outcome
 
@@ -91,6 +96,7 @@ class Mind:
         beats = [beat for tenant in tenants for beat in tenant.beats.values()]
         return {
             "due": float(_is_due(state)),
+            "behind": sum(tenant.record.behind_at is not None for tenant in tenants),
             "incidents_open": sum(group.head.state is IncidentState.OPEN for group in groups),
             "disputed": float(
                 any(watch.disputed_at for tenant in tenants for watch in tenant.watches.values())
@@ -122,9 +128,7 @@ class Mind:
                 return _own(at, RowKind.SETTINGS, settings)
         if self._first:
             return self._first.pop(0)
-        if state.common.model_free == (not models_up):
-            return None
-        return _own(at, RowKind.MODE, msgspec.json.encode({"model_free": not models_up}))
+        return mode_row(state, at, free=not models_up)
 
     def unread(self, row: InboxRow) -> InboxRow:
         """Return a row as it may be kept that could not be understood; it is not parsed again."""
@@ -281,6 +285,27 @@ def _grouping(state: pipeline.State) -> dict[str, float]:
         **{f"grouping:{way}": float(ways[way]) for way in WAYS},
         **{f"exam_f1:{way}": fmean(f1) for way, f1 in scores.items() if f1},
     }
+
+
+def mode_row(state: pipeline.State, at: datetime, *, free: bool) -> InboxRow | None:
+    """Return the row by which thinking goes on with models or without: first one for each tenant that is behind.
+
+    Each mode begins at a tenant's own present, so that a replay, which has all rows in their order, finds it there.
+    """
+    behind = {
+        name: tenant.record.behind_at
+        for name, tenant in sorted(state.tenants.items())
+        if tenant.record.behind_at is not None
+    }
+    for name, its_at in behind.items():
+        own = state.tenants[name].record.model_free
+        if (state.common.model_free if own is None else own) != free:
+            told = {"model_free": free, "alone": True}
+            return _own(its_at, RowKind.MODE, msgspec.json.encode(told), tenant=name)
+    if state.common.model_free == free:
+        return None
+    others = {"model_free": free, "except": list(behind)} if behind else {"model_free": free}
+    return _own(at, RowKind.MODE, msgspec.json.encode(others))
 
 
 def _own(at: datetime, kind: RowKind, body: bytes, *, tenant: str = "") -> InboxRow:

@@ -42,6 +42,7 @@ class Telling:
         *,
         settings: Callable[[], Settings],
         timers: Callable[[], bool],
+        behind: Callable[[], bool] = lambda: False,
         troubles: Troubles,
         telemetry: Telemetry,
         clock: Callable[[], float],
@@ -53,6 +54,7 @@ class Telling:
             inbox: Where rows go.
             settings: What holds now.
             timers: Whether anything waits for time to pass.
+            behind: Whether one tenant's rows wait while others' are thought: then rows do not tell the time to all.
             troubles: Where an alert about the inbox's clock goes.
             telemetry: Where its lead is shown.
             clock: Seconds of a steady clock.
@@ -61,6 +63,7 @@ class Telling:
         self._inbox = inbox
         self._settings = settings
         self._timers = timers
+        self._behind = behind
         self._troubles = troubles
         self._clock = clock
         self._wall = wall
@@ -68,7 +71,7 @@ class Telling:
         self._why_waiting = ""
         self._told: AnalysisSettings | None = None  # the settings that were put last
         self._told_topology: Chart | None = None
-        self._row_at = clock()
+        self._row_at = self._time_told_at = clock()
         telemetry.watch("tocsin_inbox_clock_ahead_seconds", self.ahead_s)
 
     def ahead_s(self) -> float:
@@ -104,8 +107,10 @@ class Telling:
         """Tell what is due."""
         await self.tell_settings()
         timers = self._timers() or bool(self._inbox.trouble)
-        if clock_row_due(self._clock() - self._row_at, timers=timers):
+        told_at = self._time_told_at if self._behind() else self._row_at
+        if clock_row_due(self._clock() - told_at, timers=timers):
             self.rows_came()
+            self._time_told_at = self._clock()
             with suppress(StorageError):  # the intake says so to whoever sends
                 await self._put(RowKind.CLOCK, bytes(self._inbox.failed_bytes))
 

@@ -6,7 +6,7 @@ transaction; if that or anything here fails, the state is thrown away and loaded
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
 from msgspec.structs import replace
@@ -38,8 +38,12 @@ def advance(
     progress: Callable[[], None] = lambda: None,
     trace: Trace | None = None,
     redacting: Redacting | None = None,
+    behind: Collection[str] | None = None,
 ) -> Outcome:
     """Let `rows` (in order of their ids) change `state`; return what changed.
+
+    `behind` are the tenants of whom, after these rows, an older one waits than the newest that was thought of another;
+    None: as it was. A row that concerns all comes only when there is none (`bridge.turns`).
 
     `progress` is called between rows and within large ones, so that a supervisor sees a long batch is alive. `trace`,
     an empty one, is filled with what happened on the way. `redacting` has the key of hashes, and is used again for the
@@ -47,9 +51,13 @@ def advance(
     """
     outcome = Outcome(trace)
     path = Path(state, outcome, progress, redacting)
+    if behind is not None:
+        path.hold(behind)
     for row in rows:
         path.take(row)
         progress()
+    if behind is not None:
+        path.let_go(behind)
     return outcome
 
 
@@ -110,7 +118,9 @@ def outstanding(state: State) -> list[Ask]:
         if tenant.record.fit_asked > tenant.record.fit_done:
             asks.append(fit_ask(tenant, ready_templates(tenant)))
         if tenant.record.link_asked > tenant.record.link_done:
-            asks.append(link_ask(Desk(state, Outcome()), tenant))
+            desk = Desk(state, Outcome())
+            desk.turn_to(tenant)
+            asks.append(link_ask(desk, tenant))
         if tenant.record.review_asked > tenant.record.review_done:
             asks.append(review_ask(tenant))
     return asks

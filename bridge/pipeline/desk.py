@@ -1,8 +1,9 @@
 """The desk: the state in hand, the outcome being filled, the present moment, and the small steps all others take.
 
-Rules: `now` is the row's time or the tick's own, never a clock, and it never goes back. Whatever is kept in the
-state is written down in the outcome by the same call, so that storing the outcome and loading it gives the same
-state. An alarm is never armed in the past: one that is overdue rings at the next tick.
+Rules: `now` is the row's time or the tick's own, never a clock, and for no tenant does it go back: whoever begins with
+a tenant's row or alarm calls `turn_to` first. Whatever is kept in the state is written down in the outcome by the same
+call, so that storing the outcome and loading it gives the same state. An alarm is never armed in the past: one that is
+overdue rings at the next tick.
 """
 
 from __future__ import annotations
@@ -41,11 +42,23 @@ class Desk:
         self.out = outcome
         self.now = state.common.clock
         self.settings = state.common.settings
-        self.free = self._is_free()
+        self.turn_to_all()
         self._sources = _sources_of(self.settings)
 
-    def _is_free(self) -> bool:
-        return self.state.common.model_free or not self.settings.models
+    def turn_to(self, tenant: Tenant) -> None:
+        """Work for one tenant from here on: at its own present, with models or without as it stands with this one."""
+        self.now = tenant.record.behind_at or self.state.common.clock
+        self.free = self.is_free(tenant)
+
+    def turn_to_all(self) -> None:
+        """Work for all tenants, or one that is new, from here on."""
+        self.now = self.state.common.clock
+        self.free = self.state.common.model_free or not self.settings.models
+
+    def is_free(self, tenant: Tenant) -> bool:
+        """Say whether a tenant's alerts are thought without models."""
+        told = tenant.record.model_free
+        return not self.settings.models or (self.state.common.model_free if told is None else told)
 
     # ---- what all tenants share ----------------------------------------------------------------------------
 
@@ -59,7 +72,6 @@ class Desk:
             self._sources = _sources_of(common.settings)
             self.state.redraw()  # alerts may name their service by another label
         self.state.common = self.out.common = common
-        self.free = self._is_free()
 
     def use(self, settings: AnalysisSettings) -> None:
         """Put settings in force."""
@@ -86,6 +98,10 @@ class Desk:
     def keep_record(self, tenant: Tenant, record: TenantRecord) -> None:
         """Keep what one tenant's thinking remembers."""
         tenant.record = self.out.tenants[tenant.name] = record
+
+    def keep_behind(self, tenant: Tenant, at: datetime | None) -> None:
+        """Let a tenant that is behind be at a time of its own; None: it is where the others are."""
+        self.keep_record(tenant, replace(tenant.record, behind_at=at))
 
     def keep_chart(self, tenant: str, chart: Chart) -> None:
         """Let what one origin knows be used from here on; `tenant` "" means by all of them."""

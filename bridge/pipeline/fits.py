@@ -62,18 +62,40 @@ class Fits:
         self._desk.keep_record(tenant, replace(tenant.record, fit_done=done))
 
     def mode(self, row: InboxRow) -> None:
-        """Think with or without models from here on."""
-        free = bool(msgspec.json.decode(row.body)["model_free"])
-        if free == self._desk.state.common.model_free:
-            return
-        self._desk.keep_common(replace(self._desk.state.common, model_free=free))
+        """Think with or without models from here on.
+
+        It is about all tenants but those it excepts, or `alone` about the one whose row it is, which was behind then.
+        """
+        told = msgspec.json.decode(row.body)
+        free = bool(told["model_free"])
+        before = {tenant.name: self._desk.is_free(tenant) for tenant in self._desk.tenants()}
+        if told.get("alone"):
+            self._keep_mode(self._desk.tenant(row.tenant), free)
+        else:
+            excepted = frozenset(told.get("except", ()))
+            for tenant in self._desk.tenants():
+                own = tenant.record.model_free
+                kept = self._desk.state.common.model_free if own is None else own
+                self._keep_mode(tenant, kept if tenant.name in excepted else None)
+            if free != self._desk.state.common.model_free:
+                self._desk.keep_common(replace(self._desk.state.common, model_free=free))
         for tenant in self._desk.tenants():
-            # Models that join have no fit to predict from, so one is due; not if they are about to answer the last,
-            # or it was what took them down.
-            if not free and tenant.record.fit_done == tenant.record.fit_asked:
-                self._desk.keep_record(tenant, replace(tenant.record, fitted_templates=0))
-            self._gathering.reindex(tenant)
-            self.plan(tenant)
+            if self._desk.is_free(tenant) != before.get(tenant.name, free):
+                self._change(tenant)
+
+    def _keep_mode(self, tenant: Tenant, told: bool | None) -> None:
+        if tenant.record.model_free is not told:
+            self._desk.keep_record(tenant, replace(tenant.record, model_free=told))
+
+    def _change(self, tenant: Tenant) -> None:
+        """Let a tenant be thought in its new mode."""
+        self._desk.turn_to(tenant)
+        # Models that join have no fit to predict from, so one is due; not if they are about to answer the last,
+        # or it was what took them down.
+        if not self._desk.free and tenant.record.fit_done == tenant.record.fit_asked:
+            self._desk.keep_record(tenant, replace(tenant.record, fitted_templates=0))
+        self._gathering.reindex(tenant)
+        self.plan(tenant)
 
     def plan(self, tenant: Tenant) -> None:
         """Arm the next fit if there is enough that the last one did not know."""

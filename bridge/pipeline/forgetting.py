@@ -4,7 +4,8 @@ Rules: whatever holds a text, a label or an alert of what is erased is dropped, 
 services, counts by label or service, series and their alarms, samples that links and roots are learned from, the keys
 of a linker, occurrences, precedents, outlooks, actions and lessons, charts that were learned. What is only numbers
 stays: rates of families and of the tenant, weights, rarity (a sketch of hashes), sizes of incidents. An erase of a
-whole tenant, at no particular time, leaves nothing but the numbers that are never used twice.
+whole tenant, at no particular time, leaves nothing but the numbers that are never used twice, and where its thinking
+stands.
 
 Decision: what was learned is not learned anew without what is erased. Nothing is left to learn from but the newest
 sightings, and a tenant whose models begin anew after each erase has none. The linker's next fit replaces it all.
@@ -242,6 +243,7 @@ class Forgetting:
             left = TenantRecord(
                 fit_asked=record.fit_asked, fit_done=record.fit_asked, sighted=record.sighted,
                 link_asked=record.link_asked, review_asked=record.review_asked, review_done=record.review_asked,
+                behind_at=record.behind_at, model_free=record.model_free,
             )  # fmt: skip
             tenant.rarity = self._desk.out.rarities[tenant.name] = Rarity()
         else:

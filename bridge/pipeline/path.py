@@ -7,6 +7,10 @@ the rows, the clock, and the table of what rings.
 Decision: alarms (`Timers`) instead of scanning all incidents each tick; the cost of time passing is the number of
 things that are due, not of things that are open.
 
+Decision: a present for each tenant that is behind, rather than one for all. Whoever reads the inbox may let a tenant's
+rows wait, so that one in a storm does not keep the others waiting (`bridge.turns`); time goes on without it, and what
+its rows make of it is what they would have made in the order of the inbox. Rows that concern all wait until nobody is.
+
 Decision: new settings drop all alarms and the index and derive them anew, exactly as loading does. Adjusting what
 is armed would be a second way to the same state, and after a restart another one.
 """
@@ -14,7 +18,7 @@ is armed would be a second way to the same state, and after a restart another on
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -44,7 +48,7 @@ from bridge.pipeline.reconciling import Reconciling
 from bridge.pipeline.redacting import Redacting
 from bridge.pipeline.regrouping import Regrouping
 from bridge.pipeline.reviews import Reviews
-from bridge.pipeline.state import EPOCH, Outcome, State, Tenant, Timers, day_of, time_of
+from bridge.pipeline.state import EPOCH, Outcome, State, Tenant, Timers, day_of, midnight_of, next_of, time_of
 from bridge.pipeline.surges import Surges
 from bridge.pipeline.tidying import tidy
 from bridge.pipeline.unusual import Unusual
@@ -54,6 +58,10 @@ from bridge.webhooks import alertmanager, grafana
 DEAF_S = 60.0
 #: Alerts and alarms between two signs of life: about 50 ms.
 PROGRESS_STEPS = 200
+
+
+#: Rows that concern all, whatever tenant their sender wrote on them.
+_OF_ALL = frozenset({RowKind.CLOCK, RowKind.STARTED, RowKind.SETTINGS})
 
 
 class Path:
@@ -135,12 +143,15 @@ class Path:
         row = self._redacted(row)
         if row.kind is RowKind.STARTED:
             self._resume(row.received_at)
-        before = self._desk.now
-        self.run_clock(row.received_at)
-        if day_of(self._desk.now) != day_of(before):
-            for tenant in self._desk.tenants():
-                tidy(self._desk, tenant)
-            self._reviews.choose()
+        known = None if row.kind in _OF_ALL else self._desk.state.tenants.get(row.tenant)
+        if known is not None and known.record.behind_at is not None:
+            self._follow(known, row.received_at)
+        else:
+            self.run_clock(row.received_at)
+        if known is not None:
+            self._desk.turn_to(known)
+        else:
+            self._desk.turn_to_all()
         self._rows[row.kind](row)
         self._events.make()
 
@@ -154,19 +165,76 @@ class Path:
         counts.clear()
         return kept
 
+    def hold(self, names: Collection[str]) -> None:
+        """Let tenants be behind from here on: time goes on for the others, and for each of these with its own rows."""
+        for name in sorted(names):
+            tenant = self._desk.tenant(name)
+            if tenant.record.behind_at is None:
+                self._desk.keep_behind(tenant, self._desk.state.common.clock)
+
+    def let_go(self, names: Collection[str]) -> None:
+        """Let those that were behind and are not among `names` be where the others are."""
+        there = [
+            (tenant, tenant.record.behind_at)
+            for tenant in self._desk.tenants()
+            if tenant.record.behind_at is not None and tenant.name not in names
+        ]
+        if there:
+            self.run_clock(max(at for _, at in there))
+        for tenant, at in there:
+            self._run([tenant], at, self._desk.state.common.clock)
+            self._desk.keep_behind(tenant, None)
+
     def run_clock(self, until: datetime, *, ignore: Callable[[str], bool] = lambda _kind: False) -> None:
         """Ring every alarm that is due at a tick not after `until`; `ignore` names kinds that do not ring.
 
         It is `until` then. Time does not go back: after a later row an earlier one counts as coming now.
         """
         desk = self._desk
-        until = max(until, desk.state.common.clock)
-        while (tick := desk.state.next_tick()) is not None and time_of(tick) <= until:
-            desk.now = time_of(tick)
-            self._ring(tick, ignore)
-            self._events.make()
+        before = desk.state.common.clock
+        until = max(until, before)
+        self._run([each for each in desk.tenants() if each.record.behind_at is None], before, until, ignore)
+        if day_of(until) != day_of(before):
+            desk.now = midnight_of(until)
+            self._reviews.choose()
         desk.now = until
         desk.keep_common(msgspec.structs.replace(desk.state.common, clock=until))
+
+    def _follow(self, tenant: Tenant, until: datetime) -> None:
+        """Let time run for one tenant that is behind."""
+        before = tenant.record.behind_at or until
+        until = max(until, before)
+        self._run([tenant], before, until)
+        self._desk.keep_behind(tenant, until)
+
+    def _run(
+        self,
+        tenants: Sequence[Tenant],
+        before: datetime,
+        until: datetime,
+        ignore: Callable[[str], bool] = lambda _kind: False,
+    ) -> None:
+        """Ring these tenants' alarms, and tidy at each midnight after `before`: when, is no other tenant's business."""
+        midnight = midnight_of(before) + timedelta(days=1)
+        while tenants and midnight <= until and before != EPOCH:
+            self._ring_through(tenants, midnight, ignore)
+            for tenant in tenants:
+                self._desk.turn_to(tenant)
+                self._desk.now = midnight
+                tidy(self._desk, tenant)
+            midnight += timedelta(days=1)
+        self._ring_through(tenants, until, ignore)
+
+    def _ring_through(
+        self, tenants: Sequence[Tenant], until: datetime, ignore: Callable[[str], bool]
+    ) -> None:
+        while (tick := next_of(tenants)) is not None and time_of(tick) <= until:
+            for tenant in tenants:
+                if tenant.timers.next_tick() == tick:
+                    self._desk.turn_to(tenant)
+                    self._desk.now = time_of(tick)
+                    self._ring(tenant, tick, ignore)
+                    self._events.make()
 
     def _resume(self, at: datetime) -> None:
         """Let silence count from `at` if nobody listened until then: before any alarm of that time rings."""
@@ -174,13 +242,12 @@ class Path:
         if at - common.clock > timedelta(seconds=DEAF_S) and common.clock != EPOCH:
             self._desk.keep_common(msgspec.structs.replace(common, resumed_at=at))
 
-    def _ring(self, tick: int, ignore: Callable[[str], bool]) -> None:
-        for tenant in self._desk.tenants():
-            while tenant.timers.next_tick() == tick:
-                _, kind, key = tenant.timers.ring()
-                self._step()
-                if not ignore(kind):
-                    self._rings[kind](tenant, key)
+    def _ring(self, tenant: Tenant, tick: int, ignore: Callable[[str], bool]) -> None:
+        while tenant.timers.next_tick() == tick:
+            _, kind, key = tenant.timers.ring()
+            self._step()
+            if not ignore(kind):
+                self._rings[kind](tenant, key)
 
     def _webhook(self, parse: Callable[..., Notification], row: InboxRow) -> None:
         try:
@@ -231,6 +298,7 @@ class Path:
         self._desk.use(settings)
         self._heartbeats.settle_in()
         for tenant in self._desk.tenants():
+            self._desk.turn_to(tenant)
             self._heartbeats.renew(tenant, self._alerts)
             for group in tenant.groups.values():
                 self._desk.state.router.renew(group, before, self._desk.now)
@@ -240,6 +308,7 @@ class Path:
 
     def rearm(self, tenant: Tenant) -> None:
         """Derive alarms and index from what is stored of a tenant."""
+        self._desk.turn_to(tenant)
         tenant.timers, tenant.index = Timers(), Index()
         self._alerts.rearm(tenant)
         self._heartbeats.rearm(tenant)

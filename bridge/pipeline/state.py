@@ -11,7 +11,7 @@ aligned to the epoch, so that results depend on when things were heard and never
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any
@@ -134,6 +134,10 @@ class TenantRecord(Word, frozen=True, kw_only=True):
     )
     clumps: dict[str, Clumps] = msgspec.field(default_factory=dict)  # by what is counted
     hidden: dict[str, Hidden] = msgspec.field(default_factory=dict)  # by alert name, of the newest
+    behind_at: datetime | None = (
+        None  # its own present, while older rows of it wait than others' were thought
+    )
+    model_free: bool | None = None  # what was told of it alone; None: as all are
 
 
 #: What is counted: a sort (`counts.SORTS`), and which of it.
@@ -284,6 +288,11 @@ def tick_at(at: datetime) -> int:
 def day_of(at: datetime) -> int:
     """Return the days since the epoch."""
     return (at - EPOCH).days
+
+
+def midnight_of(at: datetime) -> datetime:
+    """Return when the day began, UTC."""
+    return EPOCH + timedelta(days=day_of(at))
 
 
 def time_of(tick: int) -> datetime:
@@ -482,6 +491,12 @@ class Tenant:
         self.leave(group)
 
 
+def next_of(tenants: Iterable[Tenant]) -> int | None:
+    """Return the next tick (epoch s) at which any of these tenants has something due."""
+    ticks = [tick for tenant in tenants if (tick := tenant.timers.next_tick()) is not None]
+    return min(ticks, default=None)
+
+
 class State:
     """All that thinking holds: what is common, and the tenants."""
 
@@ -533,9 +548,8 @@ class State:
         return Topology(self.charts_of(tenant), label=self.common.settings.topology_label)
 
     def next_tick(self) -> int | None:
-        """Return the next tick (epoch s) at which any tenant has something due."""
-        ticks = [tick for tenant in self.tenants.values() if (tick := tenant.timers.next_tick()) is not None]
-        return min(ticks, default=None)
+        """Return the next tick (epoch s) at which something is due of any tenant that is not behind."""
+        return next_of(tenant for tenant in self.tenants.values() if tenant.record.behind_at is None)
 
     def picture(self) -> bytes:
         """Return everything that is stored, in one canonical form: two equal states have equal pictures."""

@@ -5,7 +5,7 @@ it is the one used least lately; never one that an incident in memory has. A hab
 less than noise. What people said, what links are learned from and series that are silent go when incidents of that time
 are not kept any more (`retention.incidents`). What the order of services is learned from is halved every month.
 
-Decision: at the first row of a day rather than at an alarm: an alarm that is always armed would make an idle front
+Decision: as time runs past midnight rather than at an alarm: an alarm that is always armed would make an idle front
 tell the time every few seconds for nothing.
 """
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-#: The newest settings and mode, and of each tenant, and of all together, the newest topology. `before` narrows the
+#: The newest settings, and of each tenant, and of all together, the newest mode and topology. `before` narrows the
 #: history that is looked at.
 IN_FORCE = (
     "select max(seq) from history where kind in ('settings', 'mode', 'topology') {before}"
-    " group by kind, case kind when 'topology' then tenant end"
+    " group by kind, case when kind <> 'settings' then tenant end"
 )

@@ -140,6 +140,11 @@ METRICS: tuple[Metric, ...] = (
         "phone, or a rule for a label or an annotation.",
         ("kind",),
     ),
+    Metric(
+        "tocsin_tenants_behind",
+        "gauge",
+        "Tenants of whom webhooks wait that are older than others' which were understood: each has its share.",
+    ),
     Metric("tocsin_incidents_open", "gauge", "Incidents in which something fires."),
     Metric("tocsin_incident_events_total", "counter", "Incident events made, by kind.", ("kind",)),
     Metric(

@@ -28,6 +28,8 @@ from bridge.model import InboxRow, RowKind
 from bridge.storage.inbox import InboxReader, InboxWriter
 from bridge.storage.reading import StateReader
 from bridge.storage.state import StateStore
+from bridge.storage.times import microseconds
+from bridge.turns import Waiting
 
 
 class Models:
@@ -72,6 +74,19 @@ class Live:
 
     def read(self, after: int, max_rows: int, max_bytes: int) -> list[InboxRow]:
         return [row for row in self.rows if row.id > after][:max_rows]
+
+    def newest_id(self) -> int:
+        return len(self.rows)
+
+    def waiting(self, after: int, max_rows: int) -> list[Waiting]:
+        found = self.read(after, max_rows, 0)
+        return [
+            Waiting(row.id, microseconds(row.received_at), row.tenant, row.kind, len(row.body))
+            for row in found
+        ]
+
+    def fetch(self, ids: Sequence[int]) -> list[InboxRow]:
+        return [row for row in self.rows if row.id in ids]
 
     def put(self, seconds: float, kind: RowKind, body: bytes) -> None:
         at = START + timedelta(seconds=seconds)

@@ -34,6 +34,7 @@ class Desk:
         self.now = 0.0
         self.wall_s = NOON_S
         self.timers = False
+        self.behind = False
         self.path = folder / "inbox.db"
         self.settings = config.load(None, known_kinds(), {}, data_dir=folder)
         self.telemetry = Telemetry()
@@ -43,7 +44,8 @@ class Desk:
             clock=lambda: datetime(2026, 1, 1, tzinfo=UTC), telemetry=self.telemetry,
         )  # fmt: skip
         self.telling = Telling(
-            self.inbox, settings=lambda: self.settings, timers=lambda: self.timers, troubles=self.troubles,
+            self.inbox, settings=lambda: self.settings, timers=lambda: self.timers, behind=lambda: self.behind,
+            troubles=self.troubles,
             telemetry=self.telemetry, clock=lambda: self.now, wall=lambda: self.wall_s,
         )  # fmt: skip
         self.inbox.start()
@@ -176,3 +178,20 @@ async def test_a_disk_that_hangs_under_a_clock_row_is_noticed(desk: Desk, monkey
         await asyncio.sleep(0)
     running.cancel()
     await asyncio.wait([running])
+
+
+def test_time_is_told_while_a_tenant_is_behind_though_rows_come(tmp_path: Path):
+    desk = Desk(tmp_path)
+
+    async def run() -> None:
+        desk.timers = True
+        await desk.looked()
+        for second in range(1, 12):
+            desk.now = float(second)
+            desk.telling.rows_came()
+            desk.behind = second > 1
+            await desk.looked()
+
+    asyncio.run(run())
+    desk.inbox.close()
+    assert [row.kind for row in desk.rows()] == [*FIRST, RowKind.CLOCK, RowKind.CLOCK]

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from datetime import timedelta
 from functools import partial
+from itertools import count
 from pathlib import Path
 from unittest.mock import patch
 
@@ -27,10 +28,13 @@ from linkers import fitted
 from timelines import BASE, TENANTS, timelines
 
 from bridge.analysis.settings import AnalysisSettings
+from bridge.app.mind import mode_row
 from bridge.model import Event, InboxRow, RowKind
 from bridge.pipeline import Common, State, advance, finish
-from bridge.pipeline.state import OutboxEntry, TenantRecord
+from bridge.pipeline.state import EPOCH, OutboxEntry, TenantRecord
 from bridge.storage.state import StateStore
+from bridge.storage.times import microseconds
+from bridge.turns import Reached, Turn, Turns, Waiting
 
 FRONT = "front-1"
 
@@ -179,6 +183,109 @@ def only(name: str, state: State) -> State:
     part = State(state.common)
     part.tenants.update({name: state.tenants[name]} if name in state.tenants else {})
     return part
+
+
+def by_turns(
+    rows: list[InboxRow], seen: list[int], most: list[int]
+) -> Iterator[tuple[list[InboxRow], Turn, Reached]]:
+    """Give the rows by turns, as an inbox that fills up meanwhile is read: so many become known, so many are taken."""
+    turns, known = Turns(Reached(0, 0)), {row.id: row for row in rows}
+    for step in count():
+        fresh = [row for row in rows if row.id > turns.noted][: seen[step % len(seen)]]
+        turns.note(
+            Waiting(row.id, microseconds(row.received_at), row.tenant, row.kind, len(row.body))
+            for row in fresh
+        )
+        turn = turns.pick(most[step % len(most)], 4000)
+        if turn.ids:
+            turns.done(turn.ids)
+            yield [known[row] for row in turn.ids], turn, turns.reached
+        elif not fresh:
+            return
+
+
+@examples(150)
+@given(
+    timelines(),
+    st.lists(st.integers(1, 40), min_size=1, max_size=4),
+    st.lists(st.integers(1, 6), min_size=1, max_size=4),
+    st.booleans(),
+)
+def test_whose_turn_it_is_changes_nothing(
+    rows: list[InboxRow], seen: list[int], most: list[int], restarts: bool
+) -> None:
+    with ExitStack() as stack:
+        for name in (
+            "measuring.MAX_MEASURED",
+            "measuring.MAX_BUSY",
+            "reviews.MAX_BUSY",
+        ):  # of all tenants together
+            stack.enter_context(patch(f"bridge.pipeline.{name}", 100))
+        state, told = straight(rows)
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        store = stack.enter_context(closing(StateStore(Path(folder) / "state.db")))
+        running, other_told = fresh(), Told()
+        for batch, turn, reached in by_turns(rows, seen, most):
+            outcome = advance(running, batch, behind=turn.behind)
+            other_told.take(outcome)
+            if restarts:
+                store.commit(outcome, front=FRONT, rows=batch, reached=reached)
+                loaded = store.load()
+                assert differences(loaded, running) == []
+                assert {name: derived(tenant) for name, tenant in loaded.tenants.items()} == {
+                    name: derived(tenant) for name, tenant in running.tenants.items()
+                }
+                assert store.cursor(FRONT) == reached.id
+                running = loaded
+    assert all(tenant.record.behind_at is None for tenant in running.tenants.values())
+    assert differences(running, state) == []
+    assert other_told.counts == told.counts
+    for name in running.tenants:
+        assert [each for each in other_told.events if each.tenant == name] == [
+            each for each in told.events if each.tenant == name
+        ]
+        assert [each for each in other_told.outbox if each.tenant == name] == [
+            each for each in told.outbox if each.tenant == name
+        ]
+
+
+@examples(100)
+@given(
+    timelines(),
+    st.lists(st.integers(1, 40), min_size=1, max_size=4),
+    st.lists(st.integers(1, 6), min_size=1, max_size=4),
+    st.sets(st.integers(0, 30), max_size=6),
+)
+def test_a_replay_of_what_was_thought_by_turns_is_the_same(
+    rows: list[InboxRow], seen: list[int], most: list[int], changes: set[int]
+) -> None:
+    """A mode begins wherever each tenant is just then; a replay has all rows in the order of their times."""
+    rows = [row for row in rows if row.kind is not RowKind.MODE]
+    with ExitStack() as stack:
+        for name in (
+            "measuring.MAX_MEASURED",
+            "measuring.MAX_BUSY",
+            "reviews.MAX_BUSY",
+        ):  # of all tenants together
+            stack.enter_context(patch(f"bridge.pipeline.{name}", 100))
+        live, told, history, free = fresh(), Told(), list[InboxRow](), False
+        for number, (batch, turn, _) in enumerate(by_turns(rows, seen, most)):
+            free ^= number in changes
+            while (
+                live.common.clock != EPOCH
+                and (own := mode_row(live, live.common.clock, free=free)) is not None
+            ):
+                told.take(advance(live, [own]))
+                history.append(own)
+            told.take(advance(live, batch, behind=turn.behind))
+            history += batch
+        replayed, replayed_told = straight(sorted(history, key=lambda row: row.received_at))
+    replayed.common = live.common
+    assert differences(live, replayed) == []
+    for name in live.tenants:
+        assert [each for each in told.events if each.tenant == name] == [
+            each for each in replayed_told.events if each.tenant == name
+        ]
 
 
 @examples(150)

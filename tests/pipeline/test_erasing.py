@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import timeline
 from thinking import SHARING, Thinking, ends, fires, same
 from timeline import after
 
 from bridge.analysis.erasing import MASK, Erase, Label
 from bridge.analysis.settings import Destination, Route
 from bridge.model import IncidentState, RowKind
-from bridge.pipeline import Outcome
+from bridge.pipeline import Outcome, advance
 
 BY_HOST = Erase(id="era-1", label=Label(name="host", value="pc-anna-3"))
 ROUTED = msgspec.structs.replace(
@@ -139,6 +140,16 @@ def test_a_tenant_without_a_time_keeps_nothing_but_numbers_that_are_used_once() 
     assert tenant.record.sighted == 2
     thinking.hears("20s", fires("DiskFull", host="pc-anna-3"))
     assert thinking.events[-1].kind.value == "opened"
+
+
+def test_a_tenant_that_is_erased_while_it_is_behind_stays_where_it_is() -> None:
+    thinking = Thinking(ROUTED)
+    thinking.hears("0s", fires("DiskFull", host="pc-anna-3"))
+    other = timeline.row(3, after("60s"), timeline.webhook([fires("A", starts="60s")]), tenant="other")
+    advance(thinking.state, [other], behind={"default"})
+    body = msgspec.json.encode(Erase(id="era-1"))
+    advance(thinking.state, [timeline.row(2, after("10s"), body, kind=RowKind.ERASE)], behind={"default"})
+    assert thinking.tenant.record.behind_at == after("10s")
 
 
 def test_an_erase_that_is_done_or_cannot_be_understood_changes_nothing() -> None:

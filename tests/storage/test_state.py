@@ -102,7 +102,7 @@ def test_a_commit_stores_events_with_their_way_out_and_the_rows_they_came_from(
     ]
     assert [(*row[:2], row[5]) for row in tables["history"]] == [(1, 1, "settings"), (2, 2, "webhook")]
     assert json.loads(zstandard.decompress(tables["history"][1][-1]))["alerts"][0]["labels"]["instance"]
-    assert tables["cursor"] == [(FRONT, 2, at)]
+    assert tables["cursor"] == [(FRONT, "", 2, at)]
 
 
 def test_history_keeps_what_a_replay_needs_and_nothing_else(path: Path, store: StateStore) -> None:

@@ -27,7 +27,7 @@ PAGE_BYTES = 4 * 1024 * 1024
 _COLUMNS = "seq, received_at, tenant, source, kind, body"
 _Row = Sequence[Any]
 #: What a tenant may read: its own, and what was everyone's.
-_THEIRS = "(tenant = ? OR kind IN ('settings', 'mode', 'started') OR (kind = 'topology' AND tenant = ''))"
+_THEIRS = "(tenant = ? OR kind IN ('settings', 'started') OR (kind IN ('mode', 'topology') AND tenant = ''))"
 _OF_A_SOURCE = {*WEBHOOK_KINDS, RowKind.FOUND, RowKind.RECORDED, RowKind.SAMPLES}
 
 
@@ -92,9 +92,19 @@ def _line(row: _Row, asks: str | None, *, partial: bool = False) -> bytes:
         line["partial"] = True
     if asks is not None and kind == RowKind.SETTINGS:
         body = _narrowed(body, asks)
+    if asks is not None and kind == RowKind.MODE:
+        body = _without_others(body, asks)
     # A webhook may span lines as it was sent; `format` takes out white space and touches no value.
     line["body"] = msgspec.Raw(msgspec.json.format(body, indent=-1) if body else b"{}")
     return line_of(line)
+
+
+def _without_others(body: bytes, tenant: str) -> bytes:
+    """Return a mode without the names of other tenants that it excepts."""
+    told = msgspec.json.decode(body)
+    if "except" in told:
+        told["except"] = [name for name in told["except"] if name == tenant]
+    return msgspec.json.encode(told)
 
 
 def _narrowed(body: bytes, tenant: str) -> bytes:

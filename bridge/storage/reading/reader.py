@@ -192,14 +192,15 @@ class StateReader:
             return quarantine.entry(store, tenant, number) if store else None
 
     def position(self, front: str) -> Position | None:
-        """Return where the last row of `front` stands that was understood; None before the first.
+        """Return where the newest row of `front` stands that was understood; None before the first.
 
         Raises:
             StorageError: The file is there and cannot be read.
         """
         with self._open() as store:
-            row = store and store.execute("SELECT id, at FROM cursor WHERE front = ?", (front,)).fetchone()
-        return Position(id=row[0], at_us=row[1]) if row else None
+            question = "SELECT max(id), max(at) FROM cursor WHERE front = ?"
+            row = store and store.execute(question, (front,)).fetchone()
+        return Position(id=row[0], at_us=row[1]) if row and row[0] is not None else None
 
     def charts(self, origin: str) -> dict[str, Chart]:
         """Return what one origin knows of who calls whom, by tenant.
@@ -260,7 +261,9 @@ class StateReader:
         with self._open() as store:
             if store is None:
                 return _stats((0, None), [], [], 0, 0, 0)
-            reached = store.execute("SELECT coalesce(max(id), 0), max(at) FROM cursor").fetchone()
+            reached = store.execute(
+                "SELECT coalesce(max(id), 0), max(at) FROM cursor WHERE tenant IN ('', ?)", (tenant or "",)
+            ).fetchone()
             states = store.execute(
                 f"SELECT state, count(*) FROM incident {all_of(where)} GROUP BY state",  # noqa: S608
                 values,

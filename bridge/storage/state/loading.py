@@ -130,7 +130,9 @@ def _load_feedback(db: sqlite3.Connection, state: State) -> None:
 
 def _load_groups(db: sqlite3.Connection, state: State) -> None:
     """Load what can still change: open, quiet, and closed or merged so recently that it is not forgotten."""
-    since = microseconds(state.common.clock - timedelta(seconds=remembered_s(state.common.settings)))
+    present = {name: tenant.record.behind_at or state.common.clock for name, tenant in state.tenants.items()}
+    oldest = min(present.values(), default=state.common.clock)
+    since = microseconds(oldest - timedelta(seconds=remembered_s(state.common.settings)))
     rows = db.execute(
         "select tenant, id, body, work from incident where state in ('open', 'quiet') or changed_at >= ?"
         # A person closed it, and it fires on.
@@ -141,7 +143,7 @@ def _load_groups(db: sqlite3.Connection, state: State) -> None:
     for name, incident, body, work in rows:
         head = _decode(body, type=Incident)
         progress = _decode(work, type=Progress)
-        if forgotten(progress, state.common.clock):
+        if forgotten(progress, present.get(name, state.common.clock)):
             continue
         episodes = [
             _decode(row[0], type=Episode)

@@ -17,6 +17,9 @@ file, whose numbers begin again, took its place.
 An erasure is a piece of work: `stage` and `mark` say how far it has come, and `body` what it erases, until nothing
 needs that any more.
 
+A cursor without a tenant says up to where all of an inbox was read, one with a tenant up to where its rows were that
+went before others'.
+
 History has the order in which rows were thought, which is not that of the inbox: a mode begins where the analyst
 began with it. Bodies in history and in quarantine are packed (zstd); `size` is what one in quarantine has unpacked.
 """
@@ -31,7 +34,9 @@ PAGE_BYTES = 8 << 10
 
 _TABLES = """
 create table common (id integer primary key check (id = 1), body blob not null);
-create table cursor (front text primary key, id integer not null, at integer not null);
+create table cursor (
+    front text not null, tenant text not null, id integer not null, at integer not null, primary key (front, tenant)
+) without rowid;
 create table tenant_state (tenant text primary key, body blob not null) without rowid;
 create table incident (
     tenant text not null, id text not null, opened_at integer not null, changed_at integer not null,

@@ -29,6 +29,7 @@ from bridge.storage.state import erasing, loading, quarantine
 from bridge.storage.state.schema import PAGE_BYTES, STATE_SCHEMA
 from bridge.storage.state.writing import Writing
 from bridge.storage.times import microseconds
+from bridge.turns import Reached, queue_of
 
 PRUNE_AT_ONCE = 5_000  # rows of one table, or incidents
 #: The newest settings, mode and topologies stay, however old: a replay of what is left begins with them.
@@ -66,14 +67,25 @@ class StateStore:
         self._db.close()
 
     def cursor(self, front: str) -> int:
-        """Return the id of the last inbox row of `front` that was committed, 0 at first.
+        """Return the id of the inbox row of `front` up to which all were committed, 0 at first.
 
         Raises:
             StorageError: It cannot be read.
         """
         with told("cannot read state.db"):
-            found = self._db.execute("select id from cursor where front = ?", (front,)).fetchone()
+            question = "select id from cursor where front = ? and tenant = ''"
+            found = self._db.execute(question, (front,)).fetchone()
         return int(found[0]) if found else 0
+
+    def taken(self, front: str) -> dict[str, int]:
+        """Return by tenant the last row that was committed, of those whose rows went before others'.
+
+        Raises:
+            StorageError: It cannot be read.
+        """
+        with told("cannot read state.db"):
+            question = "select tenant, id from cursor where front = ? and tenant <> ''"
+            return dict(self._db.execute(question, (front,)).fetchall())
 
     def load(self) -> State:
         """Return the state as it was committed last. Cost grows with what is open, not with history.
@@ -94,14 +106,16 @@ class StateStore:
         *,
         front: str,
         rows: Sequence[InboxRow],
+        reached: Reached | None = None,
         progress: Callable[[], None] = _nothing,
     ) -> None:
-        """Store an outcome, the history of its rows as they were thought, and the cursor in one transaction.
+        """Store an outcome, the history of its rows as they were thought, and the cursors in one transaction.
 
         Args:
             outcome: What thinking made of the rows.
             front: Whose inbox they came from.
-            rows: Those it came from, in order.
+            rows: Those it came from, in the order in which they were thought.
+            reached: Up to where all rows were thought then; the last of `rows` if it is not told.
             progress: Called every few hundred rows that are written.
 
         Raises:
@@ -115,7 +129,7 @@ class StateStore:
                 if row.kind is RowKind.REPLAYED:
                     self._mark_replayed(row)
             erasing.begin(self._db, outcome.erasures)
-            self._move_cursor(front, rows)
+            self._move_cursors(front, rows, reached)
         self._erases = self._erases or bool(outcome.erasures)
 
     @property
@@ -149,7 +163,9 @@ class StateStore:
         self._erases = stage != erasing.DONE
         return self._erases
 
-    def quarantine_row(self, row: InboxRow, reason: str, *, front: str) -> None:
+    def quarantine_row(
+        self, row: InboxRow, reason: str, *, front: str, reached: Reached | None = None
+    ) -> None:
         """Set a whole row aside that cannot be processed, and move the cursor past it.
 
         Raises:
@@ -161,7 +177,7 @@ class StateStore:
         )  # fmt: skip
         with self._transaction():
             quarantine.insert(self._db, [entry])
-            self._move_cursor(front, [row])
+            self._move_cursors(front, [row], reached)
 
     def prune(self, now: datetime, settings_of: Common) -> Pruned:
         """Delete what is older than its retention.
@@ -258,10 +274,19 @@ class StateStore:
         number = msgspec.json.decode(row.body)["id"]
         quarantine.mark_replayed(self._db, row.tenant, number, microseconds(row.received_at))
 
-    def _move_cursor(self, front: str, rows: Sequence[InboxRow]) -> None:
-        if rows and rows[-1].id:
-            place = (front, rows[-1].id, microseconds(rows[-1].received_at))
-            self._db.execute("insert or replace into cursor values (?, ?, ?)", place)
+    def _move_cursors(self, front: str, rows: Sequence[InboxRow], reached: Reached | None) -> None:
+        if not rows or not rows[-1].id:
+            return
+        if reached is None:
+            reached = Reached(rows[-1].id, microseconds(rows[-1].received_at))
+        behind = "delete from cursor where front = ? and tenant <> '' and id <= ?"
+        self._db.execute(behind, (front, reached.id))
+        places = [(front, "", reached.id, reached.at_us)]
+        for row in rows:
+            name = queue_of(row.tenant, row.kind)
+            if name and row.id > reached.id:
+                places.append((front, name, row.id, microseconds(row.received_at)))
+        self._db.executemany("insert or replace into cursor values (?, ?, ?, ?)", places)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
