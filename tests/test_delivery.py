@@ -31,6 +31,7 @@ from bridge.delivery import (
     overdue,
     retried,
     settle,
+    shed_of,
     told_after,
     unanswered,
 )
@@ -637,3 +638,28 @@ def test_a_batch_halves_when_too_large_and_grows_by_one() -> None:
     assert (size.limit, size.taken().limit) == (50, 51)
     assert size.too_large(3).too_large(1).limit == 1
     assert BatchSize.of(5).taken().limit == 5
+
+
+@pytest.mark.parametrize(
+    ("waiting", "count", "shed"),
+    [
+        ({"a": 10, "b": 2}, 3, {"a": 3}),
+        ({"a": 10, "b": 2}, 9, {"a": 8, "b": 1}),
+        ({"a": 5, "b": 5, "c": 1}, 3, {"a": 1, "b": 2}),
+        ({"a": 5}, 9, {"a": 5}),
+        ({}, 4, {}),
+        ({"a": 3, "b": 3}, 0, {}),
+    ],
+)
+def test_who_has_most_waiting_makes_room(waiting: dict[str, int], count: int, shed: dict[str, int]) -> None:
+    assert shed_of(waiting, count) == shed
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 50)), st.integers(0, 200))
+def test_room_is_made_by_levelling(waiting: dict[str, int], count: int) -> None:
+    shed = shed_of(waiting, count)
+    assert sum(shed.values()) == min(count, sum(waiting.values()))
+    left = {name: number - shed.get(name, 0) for name, number in waiting.items()}
+    assert all(number >= 0 for number in left.values())
+    level = max(left.values(), default=0)
+    assert all(left[name] >= level - 1 for name in shed)

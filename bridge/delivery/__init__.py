@@ -11,7 +11,7 @@ killed between any two lines loses nothing but time.
 
 from __future__ import annotations
 
-from bridge.delivery.bounds import may_wait
+from bridge.delivery.bounds import may_wait, shed_of
 from bridge.delivery.coalescing import Coalesced, Line, LineKey, Told, coalesce, told_after
 from bridge.delivery.flow import BatchSize, Concurrency, Gate, Taking
 from bridge.delivery.settling import settle
@@ -77,6 +77,7 @@ __all__ = [
     "overdue",
     "retried",
     "settle",
+    "shed_of",
     "told_after",
     "unanswered",
 ]

@@ -58,6 +58,7 @@ class Room(Word, frozen=True, kw_only=True):
     follow: int | None = None  # at most so many waiting deliveries of each line, the oldest; None for all
     deliveries: int | None = None  # no further line is read once there are so many of them
     by_age: bool = False  # the oldest first, urgent or not
+    turn: int = 0  # which of the tenants that all have a backlog goes first; counts up
     fresh: bool = False  # what was not tried before what was, as far as there is any
 
 

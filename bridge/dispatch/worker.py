@@ -63,6 +63,7 @@ class Worker:
         self._telling = Telling(name, around.meter)
         self._signal = asyncio.Event()
         self._under_way: set[asyncio.Task[None]] = set()
+        self._turn = 0
         self._is_stopping = False
 
     def wake(self) -> None:
@@ -164,11 +165,12 @@ class Worker:
             follow, deliveries = max(FOLLOW, size), max(FOLLOW, events)
         else:
             follow, deliveries = FOLLOW, None
+        self._turn += 1
         is_turn_of_all = self._standing.accepted % TURNS == TURNS - 1
         is_fresh = self._standing.wants_another(now)
         return Room(
             requests=requests, lines=events, follow=follow, deliveries=deliveries, fresh=is_fresh,
-            by_age=is_turn_of_all and not is_fresh,
+            by_age=is_turn_of_all and not is_fresh, turn=self._turn,
         )  # fmt: skip
 
     def _probes(self, attempts: asyncio.TaskGroup, now: datetime) -> bool:

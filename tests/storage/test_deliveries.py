@@ -688,6 +688,34 @@ async def test_to_make_room_the_oldest_are_given_up_and_what_may_have_arrived_is
     assert [line.key.incident for line in (await due(store)).lines] == ["i1", "i2"]
 
 
+async def test_who_has_most_waiting_makes_room_for_another_tenant(store: DeliveryStore) -> None:
+    await store.take_in([row(1, "mine", tenant="quiet", at=at(-9))])
+    await store.take_in([row(n, f"i{n}", tenant="loud", at=at(n)) for n in range(2, 9)])
+    assert (await store.give_up("d", 3, "too many", Retention())).events == 3
+    assert [each["state"] for each in store.listed("quiet").items] == ["waiting"]
+    assert sorted(each["incident"] for each in store.listed("loud").items if each["state"] == "dead") == [
+        "i2", "i3", "i4",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("urgent", [False, True])
+async def test_one_tenants_backlog_does_not_delay_anothers_events(store: DeliveryStore, urgent: bool) -> None:
+    await store.take_in(
+        [
+            row(n, f"loud{n:02}", tenant="loud", at=at(n - 50), not_before=at(n - 50), urgent=urgent)
+            for n in range(1, 40)
+        ]
+    )
+    await store.take_in([row(40 + n, f"quiet{n}", tenant="quiet", urgent=urgent, seq=1) for n in range(2)])
+    assert await found(store, 4, 6) == ([], ["loud01", "quiet0", "loud02", "quiet1", "loud03", "loud04"])
+    assert [(await found(store, 1, 1, turn=turn))[1] for turn in range(3)] == [
+        ["loud01"],
+        ["quiet0"],
+        ["loud01"],
+    ]
+    assert await found(store, 1, 1, by_age=True) == ([], ["loud01"])
+
+
 async def test_lines_that_are_crowded_are_found_the_fullest_first_due_or_not(store: DeliveryStore) -> None:
     await store.take_in(
         [row(1, "a", 1), row(2, "b", 1, not_before=at(99)), row(3, "b", 2, not_before=at(99))]

@@ -1,5 +1,8 @@
 """What a destination can start now: frozen requests and due lines, the urgent ones first. Only reads.
 
+Tenants with a backlog take turns at a destination that they share: of as many as may start each has its part, so that
+one tenant's backlog does not delay another's events.
+
 Rule: one reading costs no more than what may be started, however long the backlog: each question is served by an
 index and bounded, and lines are read one by one until there are enough deliveries.
 """
@@ -37,6 +40,14 @@ _ONE_LINE = (
 )
 #: As a constant, so that the index of urgent lines serves it.
 _URGENT_LINES = _LINES.replace("urgent <= ?", "urgent = 1")
+#: The tenants of which something waits, one step in the index for each.
+_TENANTS = (
+    "WITH RECURSIVE waiting (tenant) AS ("
+    " SELECT min(tenant) FROM line WHERE destination = :destination AND due_at IS NOT NULL"
+    " UNION ALL SELECT (SELECT min(tenant) FROM line WHERE destination = :destination AND due_at IS NOT NULL"
+    " AND tenant > waiting.tenant) FROM waiting WHERE waiting.tenant IS NOT NULL)"
+    " SELECT tenant FROM waiting WHERE tenant IS NOT NULL"
+)
 
 
 def due(connection: sqlite3.Connection, *, destination: str, now: datetime, room: Room) -> Due:
@@ -63,15 +74,34 @@ def _found(connection: sqlite3.Connection, destination: str, now_us: int, room: 
             del requests[room.requests - 1 :]  # room for the oldest of all
         return requests, lines
     requests = connection.execute(_URGENT_REQUESTS, (*at, room.requests)).fetchall()
-    lines = connection.execute(_URGENT_LINES, (*at, room.lines)).fetchall()
+    lines = _by_turns(connection, _URGENT_LINES, at, room.lines, room.turn)
     # Urgent lines need requests of their own; what is frozen and not urgent gets what they leave.
     needed = -(-len(lines) * room.requests // max(1, room.lines))
     left = max(0, room.requests - len(requests) - needed)
     requests += connection.execute(_REQUESTS, (*at, 0, left)).fetchall()
-    lines += connection.execute(_LINES, (*at, 0, room.lines - len(lines))).fetchall()
+    lines += _by_turns(connection, _LINES, (*at, 0), room.lines - len(lines), room.turn)
     if room.fresh and lines:
         del requests[room.requests - 1 :]
     return requests, lines
+
+
+def _by_turns(
+    connection: sqlite3.Connection, question: str, asked: tuple[Any, ...], most: int, turn: int
+) -> Rows:
+    """Return at most so many lines, the oldest first; if more are due, of each tenant its part, and another's first."""
+    rows = connection.execute(question, (*asked, most)).fetchall()
+    if len(rows) < most or most < 1:
+        return rows
+    tenants = [tenant for (tenant,) in connection.execute(_TENANTS, {"destination": asked[0]})]
+    if len(tenants) < 2:  # noqa: PLR2004 - nobody to share with
+        return rows
+    of_one = question.replace("destination = ?", "destination = ? AND tenant = ?")
+    found = [
+        (place, (number - turn) % len(tenants), row)
+        for number, tenant in enumerate(tenants)
+        for place, row in enumerate(connection.execute(of_one, (asked[0], tenant, *asked[1:], most)))
+    ]
+    return [row for _, _, row in sorted(found, key=lambda each: each[:2])[:most]]
 
 
 def _next_at(connection: sqlite3.Connection, destination: str) -> datetime | None:

@@ -59,6 +59,8 @@ CREATE TABLE line (             -- one incident at one destination
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX line_due ON line (destination, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX line_urgent ON line (destination, due_at) WHERE due_at IS NOT NULL AND urgent = 1;
+CREATE INDEX line_due_of_tenant ON line (destination, tenant, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX line_urgent_of_tenant ON line (destination, tenant, due_at) WHERE due_at IS NOT NULL AND urgent = 1;
 CREATE TABLE destination (      -- those a dispatcher has worked for
   name TEXT PRIMARY KEY,
   mark TEXT NOT NULL            -- of the settings that frozen requests were rendered with

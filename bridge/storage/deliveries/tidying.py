@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from datetime import datetime, timedelta
 
-from bridge.delivery import GivenUp, Retention, Tidied, move
+from bridge.delivery import GivenUp, Retention, Tidied, move, shed_of
 from bridge.model import DeliveryState
 from bridge.storage.deliveries.lines import refresh_all, write
 from bridge.storage.deliveries.rows import COLUMNS, IS_OPEN, delivery_of
@@ -47,16 +47,26 @@ def give_up(
     retention: Retention,
     now: datetime,
 ) -> GivenUp:
-    """Make dead letters of the `count` oldest events that wait, and bound what there is of those.
+    """Make dead letters of `count` events that wait, and bound what there is of those.
 
-    What is under way, or frozen to go again, is left alone: it may have arrived.
+    Of the tenants that have most there, the oldest: one tenant's backlog does not cost another its events. What is
+    under way, or frozen to go again, is left alone: it may have arrived.
     """
-    found = connection.execute(
-        f"SELECT {COLUMNS} FROM delivery WHERE destination = ? AND {IS_OPEN}"  # noqa: S608
-        " AND state = 'waiting' AND request IS NULL ORDER BY created_at LIMIT ?",
-        (destination, min(count, MAX_TIDIED)),
-    ).fetchall()
-    oldest = [delivery_of(row) for row in found]
+    waits = f"destination = ? AND {IS_OPEN} AND state = 'waiting' AND request IS NULL"
+    counts = dict(
+        connection.execute(
+            f"SELECT tenant, count(*) FROM delivery WHERE {waits} GROUP BY tenant",  # noqa: S608
+            (destination,),
+        ).fetchall()
+    )
+    oldest = [
+        delivery_of(row)
+        for tenant, number in shed_of(counts, min(count, MAX_TIDIED)).items()
+        for row in connection.execute(
+            f"SELECT {COLUMNS} FROM delivery WHERE {waits} AND tenant = ? ORDER BY created_at LIMIT ?",  # noqa: S608
+            (destination, tenant, number),
+        ).fetchall()
+    ]
     for delivery in oldest:
         write(connection, move(delivery, DeliveryState.DEAD, reason=reason), now, "AND request IS NULL")
     refresh_all(connection, oldest)
