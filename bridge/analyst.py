@@ -203,7 +203,7 @@ class Batch(Word, frozen=True, kw_only=True):
 
     rows: tuple[InboxRow, ...] = ()
     behind: frozenset[str] = frozenset()
-    by_turns: bool = False  # they are not all that comes next
+    turn: tuple[int, ...] = ()  # whose turn it was, if they are not simply what comes next
 
 
 class Analyst(Generic[State]):
@@ -354,11 +354,15 @@ class Analyst(Generic[State]):
             self._alive()
 
     def _by_turns(self, most: int) -> Batch:
-        turn = self._turns.pick(most, self._turn_bytes())
-        if any(row in self._work.skips for row in turn.ids):
-            turn = self._turns.pick(1, 0)
-        rows = self._inbox.fetch(turn.ids)
-        return Batch(rows=tuple(rows), behind=turn.behind, by_turns=True)
+        while self._turns:
+            turn = self._turns.pick(most, self._turn_bytes())
+            if any(row in self._work.skips for row in turn.ids):
+                turn = self._turns.pick(1, 0)
+            rows = self._inbox.fetch(turn.ids)
+            if rows:
+                return Batch(rows=tuple(rows), behind=turn.behind, turn=turn.ids)
+            self._turns.done(turn.ids)  # they went with an inbox that was begun anew
+        return Batch()
 
     def _turn_bytes(self) -> int:
         """Return how much one batch may hold: less where another tenant may wait for its end."""
@@ -366,14 +370,13 @@ class Analyst(Generic[State]):
             return self._work.max_bytes
         return min(self._work.max_bytes, max(LEAST_BYTES, int(self._bytes_per_s * TURN_S)))
 
-    def _take_off(self, rows: Sequence[InboxRow], *, by_turns: bool) -> Reached:
+    def _take_off(self, batch: Batch) -> Reached:
         """Let rows wait no more; return up to where all were taken then."""
-        if by_turns:
-            self._turns.done([row.id for row in rows])
+        if batch.turn:
+            self._turns.done(batch.turn)
         else:
-            self._turns.skip_to(
-                Reached(rows[-1].id, (rows[-1].received_at - _EPOCH) // timedelta(microseconds=1))
-            )
+            last = batch.rows[-1]
+            self._turns.skip_to(Reached(last.id, (last.received_at - _EPOCH) // timedelta(microseconds=1)))
         return self._turns.reached
 
     # ---- thinking ------------------------------------------------------------------------------------------
@@ -386,7 +389,7 @@ class Analyst(Generic[State]):
         try:
             outcome = self._thinking.advance(state, rows, behind=batch.behind, progress=self._alive)
             self._say({"say": "saving"})
-            reached = self._take_off(rows, by_turns=batch.by_turns)
+            reached = self._take_off(batch)
             self._store.commit(
                 outcome, front=self._work.front, rows=rows, reached=reached, progress=self._alive
             )
@@ -432,7 +435,7 @@ class Analyst(Generic[State]):
 
     def _set_aside(self, batch: Batch, reason: str) -> None:
         row, self._state = batch.rows[0], None
-        reached = self._take_off([row], by_turns=batch.by_turns)
+        reached = self._take_off(batch)
         kept = self._thinking.unread(row)
         self._store.quarantine_row(kept, reason, front=self._work.front, reached=reached)
         self._say(

@@ -27,7 +27,7 @@ from bridge.analysis.erasing import Erase
 from bridge.analysis.forecast.targets import ANY
 from bridge.analysis.settings import AnalysisSettings, Destination, Keeping, Route, Source
 from bridge.analysis.topology import Call, Chart, Service
-from bridge.api import AnalystHealth, Api, DestinationHealth, Health, Reloaded, Surroundings
+from bridge.api import AnalystHealth, Api, DestinationHealth, Health, QuotaHealth, Reloaded, Surroundings
 from bridge.app.auditing import AuditLog
 from bridge.app.listening import Listening
 from bridge.app.surface import every_route
@@ -215,6 +215,10 @@ class Neighbours:
         return Health(
             analyst=AnalystHealth(up=True, models="work", degraded=False),
             destinations=tuple(DestinationHealth(name=name, state="working") for name in names),
+            quotas=(
+                QuotaHealth(name="in_flight", limit=None, used=None, exceeded=False),
+                QuotaHealth(name="alerts_per_s", limit=5000.0, used=1.5, exceeded=True),
+            ),
         )
 
     @asynccontextmanager

@@ -301,6 +301,7 @@ CHANGING = {"DeliveryStore.erase", "DeliveryStore.retry", "DeliveryStore.drop", 
 EVERYBODYS = {
     "StateReader.all_incidents",  # the report of an operator's command
     "StateReader.position", "StateReader.charts", "StateReader.measured_until",  # where a front begins
+    "StateReader.stored",  # of the front, which looks whose quota is full
     "AuditLog.prune", "DeliveryStore.newest_request", "DeliveryStore.write_anew",  # of the front's chores
     "AuditLog.begin", "AuditLog.write",  # the entry says whose it is
     "DeliveryStore.close", "DeliveryStore.follow_clock", "DeliveryStore.outstanding",

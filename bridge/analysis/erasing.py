@@ -38,8 +38,8 @@ DEPTH = 6
 #: Fields of our words that are no texts: identities, choices among a few, and names out of the configuration.
 FIXED = frozenset((
     "about", "action", "actions", "aim", "event_id", "family", "fingerprint", "id", "incident", "kind", "matched",
-    "merged_into", "model", "origin", "schema", "seq", "severity", "source", "split_from", "state", "suppressed",
-    "template", "tenant", "told", "undoes", "verdict", "way", "word",
+    "merged_into", "model", "origin", "over", "schema", "seq", "severity", "source", "split_from", "state",
+    "suppressed", "template", "tenant", "told", "undoes", "verdict", "way", "word",
 ))  # fmt: skip
 _PORT = re.compile(r":\d{1,5}$")
 _pack = msgspec.msgpack.Encoder().encode

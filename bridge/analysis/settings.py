@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from bridge.analysis.quotas import Quotas
 from bridge.model import EventKind, Origin, Severity, Word
 from bridge.redaction import Redact
 
@@ -111,6 +112,7 @@ class AnalysisSettings(Word, frozen=True, kw_only=True):
     sources: tuple[Source, ...] = ()
     destinations: tuple[Destination, ...] = ()
     routes: tuple[Route, ...] = ()
+    quotas: tuple[Quotas, ...] = ()  # of tenants that have others than the usual ones
     external_url: str = ""  # of Tocsin, for links in events; "" for none
     history_s: float = 30 * 86400.0
     incidents_s: float = 365 * 86400.0

@@ -22,8 +22,18 @@ from bridge.api.surroundings import (
     AnalystHealth,
     DestinationHealth,
     Health,
+    QuotaHealth,
     Reloaded,
     Surroundings,
 )
 
-__all__ = ["AnalystHealth", "Api", "DestinationHealth", "Health", "Reloaded", "Surroundings", "explain"]
+__all__ = [
+    "AnalystHealth",
+    "Api",
+    "DestinationHealth",
+    "Health",
+    "QuotaHealth",
+    "Reloaded",
+    "Surroundings",
+    "explain",
+]

@@ -190,6 +190,7 @@ class Api:
                 "deliveries": counts,
                 "analyst": health.analyst,
                 "destinations": health.destinations,
+                "quotas": health.quotas,
             }
         )
 

@@ -17,7 +17,7 @@ import msgspec
 
 from bridge.analysis.feedback import ActionState, FeedbackKind
 from bridge.analysis.settings import Way
-from bridge.api.surroundings import AnalystHealth, DestinationHealth
+from bridge.api.surroundings import AnalystHealth, DestinationHealth, QuotaHealth
 from bridge.model import (
     About,
     Aim,
@@ -498,3 +498,4 @@ class Stats(Shape, frozen=True, kw_only=True):
     deliveries: dict[DeliveryState, Count]
     analyst: AnalystHealth
     destinations: list[DestinationHealth]
+    quotas: list[QuotaHealth]

@@ -253,11 +253,21 @@ class AnalystHealth(Word, frozen=True, kw_only=True):
     degraded: bool  # incidents are decided without models
 
 
+class QuotaHealth(Word, frozen=True, kw_only=True):
+    """How much of one quota a tenant uses."""
+
+    name: str
+    limit: float | None  # as it is configured; None: a share that depends on the others
+    used: float | None  # 1.0 for all of it; None: nobody has looked yet
+    exceeded: bool
+
+
 class Health(Word, frozen=True, kw_only=True):
     """What the front knows of its other parts; a tenant is told of the destinations it has a route to."""
 
     analyst: AnalystHealth
     destinations: tuple[DestinationHealth, ...]
+    quotas: tuple[QuotaHealth, ...] = ()
 
 
 class Reloaded(Word, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from bridge.app.hearing import Hearing
 from bridge.app.troubles import Troubles
@@ -18,6 +19,7 @@ LOOK_S = 60.0
 RETENTION_S = 300.0
 GRAPHS_S = 300.0
 AUDIT_S = 3600.0
+QUOTAS_S = 15.0
 #: Refusals that tell of a sender that is set up wrongly. The others pass, are our own trouble, or somebody's browser.
 WRONG_SENDER = (
     "source", "credentials", "role", "cross_site", "encoding", "content_type", "too_large", "payload", "path",
@@ -25,6 +27,14 @@ WRONG_SENDER = (
 )  # fmt: skip
 #: So many looks without a refusal and that trouble is over.
 QUIET_LOOKS = 10
+
+
+class Others(NamedTuple):
+    """What others do now and then, and are called for."""
+
+    look_at_graphs: Callable[[], Awaitable[None]]
+    prune_audit: Callable[[], Awaitable[None]]
+    look_at_quotas: Callable[[], Awaitable[None]]
 
 
 class Chores:
@@ -39,8 +49,7 @@ class Chores:
         troubles: Troubles,
         telemetry: Telemetry,
         raw_s: Callable[[], float],
-        look_at_graphs: Callable[[], Awaitable[None]],
-        prune_audit: Callable[[], Awaitable[None]],
+        others: Others,
     ) -> None:
         self._data = data
         self._inbox = inbox
@@ -48,8 +57,7 @@ class Chores:
         self._troubles = troubles
         self._telemetry = telemetry
         self._raw_s = raw_s
-        self._look_at_graphs = look_at_graphs
-        self._prune_audit = prune_audit
+        self._others = others
         self._refusals = 0.0
         self._quiet_looks = 0
 
@@ -67,10 +75,11 @@ class Chores:
         await jobs.run_jobs(
             (
                 jobs.Job("retention", RETENTION_S, retain),
-                jobs.Job("audit", AUDIT_S, self._prune_audit),
+                jobs.Job("audit", AUDIT_S, self._others.prune_audit),
                 jobs.Job("look", LOOK_S, self.look),
                 jobs.Job("disk", LOOK_S, look_at_disk),
-                jobs.Job("service_graph", GRAPHS_S, self._look_at_graphs),
+                jobs.Job("quotas", QUOTAS_S, self._others.look_at_quotas),
+                jobs.Job("service_graph", GRAPHS_S, self._others.look_at_graphs),
             ),
             self._telemetry,
         )

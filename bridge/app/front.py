@@ -27,13 +27,15 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from bridge.api import Api, Reloaded, Surroundings
+import msgspec
+
+from bridge.api import Api, Health, Reloaded, Surroundings
 from bridge.app.address import point_at
 from bridge.app.admitting import Admitting
 from bridge.app.auditing import AuditLog
 from bridge.app.beginning import make_folder, open_deliveries, start_inbox
 from bridge.app.changing import in_force, later
-from bridge.app.chores import Chores, clock_us
+from bridge.app.chores import Chores, Others, clock_us
 from bridge.app.destinations import connectors_of, dispatch_settings, senders
 from bridge.app.encryption import Encryption
 from bridge.app.ending import LIMIT_S, end_within
@@ -43,6 +45,7 @@ from bridge.app.hearing import Calls, Hearing
 from bridge.app.listening import Listening
 from bridge.app.locks import Lock
 from bridge.app.polling import Polling
+from bridge.app.quotas import QuotaKeeper
 from bridge.app.recovery import Launch, Patience, Recovery
 from bridge.app.redact_key import KEY_VARIABLE, redact_key
 from bridge.app.sampling import Sampling
@@ -128,6 +131,14 @@ class Front:
             telemetry=self.telemetry,
             clock=time.monotonic,
         )
+        state = StateReader(data / "state.db")
+        self.quotas = QuotaKeeper(
+            settings=lambda: self.settings,
+            stored=state.stored,
+            troubles=self.troubles,
+            telemetry=self.telemetry,
+            clock=time.monotonic,
+        )
         self.hearing = Hearing(
             self.telemetry,
             self.troubles,
@@ -137,6 +148,7 @@ class Front:
                 state_lost=self._on_state_lost,
                 inbox_damaged=partial(self._on_damage, "inbox.db"),
                 doubt=self.polling.want,
+                gauges=self.quotas.hear,
             ),
             clock=time.monotonic,
             wall=time.time,
@@ -151,7 +163,6 @@ class Front:
             clock=time.monotonic,
             wall=time.time,
         )
-        state = StateReader(data / "state.db")
         self.service_graphs = ServiceGraphs(
             put=self.inbox.put,
             servers=lambda: self.settings.prometheus,
@@ -177,8 +188,11 @@ class Front:
             troubles=self.troubles,
             telemetry=self.telemetry,
             raw_s=lambda: self.settings.raw_s,
-            look_at_graphs=self.service_graphs.look,
-            prune_audit=self.audit.prune,
+            others=Others(
+                look_at_graphs=self.service_graphs.look,
+                prune_audit=self.audit.prune,
+                look_at_quotas=self.quotas.look,
+            ),
         )
         self._counters = IntakeCounters(self.telemetry)
         self.admitting = Admitting(settings, self.telemetry, clock=time.monotonic, wall=time.time)
@@ -188,6 +202,7 @@ class Front:
             self.admitting.gate,
             IntakeSettings(max_body_bytes=settings.max_body_bytes, budget_bytes=settings.budget_bytes),
             self._counters,
+            self.quotas,
         )
         self._recovery = Recovery(patience)
         self.supervisor = Supervisor(
@@ -299,7 +314,7 @@ class Front:
             audit=self.audit,
             operator=lambda: self.settings.tenants[0],
             reload=self.reload,
-            health=lambda tenant: health_of(tenant, self.settings, self.telemetry, self.troubles),
+            health=self._health,
             metrics=Exposition(self.telemetry.render, clock=time.monotonic).page,
             erasing=self.erasing.unfinished,
         )
@@ -455,6 +470,10 @@ class Front:
         level = self.settings.log_level.upper()
         words = command(self.settings.data_dir, launch, skips, log_level=level)
         return await start_analyst(words, {KEY_VARIABLE: self._redact_key.decode()})
+
+    def _health(self, tenant: str) -> Health:
+        known = health_of(tenant, self.settings, self.telemetry, self.troubles)
+        return msgspec.structs.replace(known, quotas=self.quotas.health(tenant))
 
     async def _why_not_ready(self) -> str:
         return self.inbox.trouble

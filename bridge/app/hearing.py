@@ -40,6 +40,10 @@ def _nothing() -> None:
     """Do nothing."""
 
 
+def _heard(_gauges: Mapping[str, float]) -> None:
+    """Do nothing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calls:
     """Whom to tell what the analyst said: that there are events, that its state is lost, and so on."""
@@ -48,6 +52,7 @@ class Calls:
     state_lost: Callable[[], None]
     inbox_damaged: Callable[[str], None]
     doubt: Callable[[], None] = _nothing
+    gauges: Callable[[Mapping[str, float]], None] = _heard
 
 
 class Hearing:
@@ -181,6 +186,7 @@ class Hearing:
         self.behind = bool(gauges.get("behind"))
         if gauges.get("disputed"):
             self._calls.doubt()
+        self._calls.gauges(gauges)
         for name, metric in GAUGES.items():
             if name in gauges:
                 self._telemetry.set(metric, gauges[name])

@@ -23,6 +23,7 @@ import msgspec
 from bridge import pipeline
 from bridge.analysis.families import EncodeAsk, FitAsk
 from bridge.analysis.gate import LinkAsk
+from bridge.analysis.quotas import Quotas, figures
 from bridge.analysis.reviewing import ReviewAsk
 from bridge.analysis.settings import WAYS, AnalysisSettings
 from bridge.analysis.verdicts import in_force
@@ -108,6 +109,7 @@ class Mind:
             "watched:samples": sum(len(tenant.measured) for tenant in tenants),
             "watched:counts": sum(len(tenant.counted) for tenant in tenants),
             **_grouping(state),
+            **_quotas(state),
         }
 
     def own_row(
@@ -285,6 +287,19 @@ def _grouping(state: pipeline.State) -> dict[str, float]:
         **{f"grouping:{way}": float(ways[way]) for way in WAYS},
         **{f"exam_f1:{way}": fmean(f1) for way, f1 in scores.items() if f1},
     }
+
+
+def _quotas(state: pipeline.State) -> dict[str, float]:
+    """Return how much of its quotas each tenant uses, 1 for all of one, and which it exceeds."""
+    given = {quotas.tenant: quotas for quotas in state.common.settings.quotas}
+    told: dict[str, float] = {}
+    for name, tenant in state.tenants.items():
+        usage = tenant.record.usage
+        for quota, used in figures(usage, tenant.held(), given.get(name, Quotas())).items():
+            told[f"quota:{quota}:{name}"] = used
+            if quota in usage.over:
+                told[f"over:{quota}:{name}"] = 1.0
+    return told
 
 
 def mode_row(state: pipeline.State, at: datetime, *, free: bool) -> InboxRow | None:

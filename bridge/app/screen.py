@@ -24,6 +24,9 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _LEAST_SPAN_S, _MOST_SPAN_S = 60, 365 * 86400
 _SPAN = re.compile(r"(\d{1,6})([smhdw])")
 
+#: Quotas above which webhooks are refused.
+_REFUSED_ABOVE = frozenset({"bytes_per_s", "in_flight", "storage"})
+
 
 def moment(context: click.Context, parameter: click.Parameter, text: str | None) -> datetime | None:  # noqa: ARG001
     """Return an option's time: RFC 3339 with its zone, or a span back from now as `15m`, `4h`, `7d`."""
@@ -272,6 +275,7 @@ def status_page(url: str, stats: Mapping[str, Any]) -> str:
         f"  deliveries   {deliveries.get('waiting', 0):,} waiting, {dead:,} given up",
         f"  quarantine   {stats['quarantined']:,}",
         *_destinations(stats["destinations"]),
+        *_quotas(stats.get("quotas", ())),
     ]
     if dead:
         lines.append("See `tocsin deliveries list` for what was given up.")
@@ -295,6 +299,17 @@ def _analyst(analyst: Mapping[str, Any]) -> str:
 def _grouping(told: Mapping[str, Any]) -> str:
     by = {"entities": "by what alerts share", "bursts": "by time alone", "linker": "by what was learned"}
     return plain(f"{by.get(told['way'], told['way'])}: {told['reason']}")
+
+
+def _quotas(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a line for each quota that is exceeded: one that is not is nobody's worry."""
+    for each in found:
+        if each["exceeded"]:
+            limit = "" if each["limit"] is None else f" of {each['limit']:,.12g}"
+            does = (
+                "webhooks get 503" if each["name"] in _REFUSED_ABOVE else "alerts are grouped by time alone"
+            )
+            yield f"  quota        {plain(each['name'])}{limit} is exceeded: {does}"
 
 
 def _destinations(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -71,6 +71,10 @@ TROUBLES: dict[str, tuple[Severity, str]] = {
         "warning",
         "Alertmanager {alertmanager} of source {source} cannot be asked: {reason}. Webhooks come in as ever.",
     ),
+    "TocsinQuotaExceeded": (
+        "warning",
+        "A quota of this tenant is exceeded: {reason}. Other tenants notice nothing.",
+    ),
     "TocsinDiskFilling": (
         "critical",
         "The disk of the stores is nearly full: {reason}. When it is full webhooks get 503.",
@@ -111,34 +115,32 @@ class Troubles:
             self._waiting[_identity(left)] = (left, False)
             self._news.set()
 
-    def is_wrong(self, name: str, reason: str, **labels: str) -> None:
-        """Raise an alert of `TROUBLES`; again with another reason changes nothing until it is told again."""
-        severity, _ = TROUBLES[name]
-        labels = {"alertname": name, "severity": severity, "job": "tocsin", **labels}
+    def is_wrong(self, name: str, reason: str, *, of: str | None = None, **labels: str) -> None:
+        """Raise an alert of `TROUBLES`; again with another reason changes nothing until it is told again.
+
+        `of` is the only tenant that it is about, and that hears of it; None: the first one hears.
+        """
+        labels = _labels(name, of, labels)
         key = _key(labels)
         if key in self._firing:
             return
-        firing = Firing(
-            tenant=self._tenant, labels=labels, reason=mask(reason), starts_at=_written(self._clock())
-        )
+        tenant = self._tenant if of is None else of
+        firing = Firing(tenant=tenant, labels=labels, reason=mask(reason), starts_at=_written(self._clock()))
         self._firing[key] = firing
         self._tell(firing, fires=True)
 
-    def is_well(self, name: str, **labels: str) -> None:
+    def is_well(self, name: str, *, of: str | None = None, **labels: str) -> None:
         """Resolve an alert if it fires."""
-        severity, _ = TROUBLES[name]
-        firing = self._firing.pop(
-            _key({"alertname": name, "severity": severity, "job": "tocsin", **labels}), None
-        )
+        firing = self._firing.pop(_key(_labels(name, of, labels)), None)
         if firing is not None:
             self._tell(firing, fires=False)
 
-    def report(self, name: str, reason: str | None, **labels: str) -> None:
+    def report(self, name: str, reason: str | None, *, of: str | None = None, **labels: str) -> None:
         """Raise with a reason, resolve without one."""
         if reason is None:
-            self.is_well(name, **labels)
+            self.is_well(name, of=of, **labels)
         else:
-            self.is_wrong(name, reason, **labels)
+            self.is_wrong(name, reason, of=of, **labels)
 
     def move_to(self, tenant: str) -> None:
         """Let another tenant hear of what is wrong: the first one of a changed configuration."""
@@ -146,6 +148,8 @@ class Troubles:
             return
         self._tenant = tenant
         for key, firing in list(self._firing.items()):
+            if "tenant" in firing.labels:
+                continue  # it is that one's alone
             self._tell(firing, fires=False)
             self._firing[key] = msgspec.structs.replace(firing, tenant=tenant)
             self._tell(self._firing[key], fires=True)
@@ -279,6 +283,12 @@ def summary_of(firing: Firing) -> str:
 
 def _identity(firing: Firing) -> str:
     return json.dumps([firing.tenant, firing.labels], sort_keys=True)
+
+
+def _labels(name: str, of: str | None, more: dict[str, str]) -> dict[str, str]:
+    severity, _ = TROUBLES[name]
+    own = {} if of is None else {"tenant": of}
+    return {"alertname": name, "severity": severity, "job": "tocsin", **own, **more}
 
 
 def _key(labels: dict[str, str]) -> str:

@@ -4,9 +4,9 @@ Rules: unknown key = error; all faults at once, each with file, line, path and w
 is never repeated in a fault. Nothing below `app` sees this room: `app` hands the parts on. Destination kinds
 are handed in, so that this room knows no connector.
 
-`document` reads YAML with places, `values` reads what is written in one place, `models` and `credentials` say what may
-be written, `parts` validates piece by piece, `doors` puts together who gets in, `topology` reads the topology file,
-`faults` finds the words, `loading` puts it all together, `settings` is what comes out.
+`document` reads YAML with places, `values` reads what is written in one place, `models`, `credentials` and `quotas`
+say what may be written, `parts` validates piece by piece, `doors` puts together who gets in, `topology` reads the
+topology file, `faults` finds the words, `loading` puts it all together, `settings` is what comes out.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from bridge.config.settings import (
     DeliverySettings,
     DestinationKind,
     DestinationSettings,
+    DoorQuotas,
     Jwt,
     Password,
     PollSettings,
@@ -39,6 +40,7 @@ __all__ = [
     "DeliverySettings",
     "DestinationKind",
     "DestinationSettings",
+    "DoorQuotas",
     "Jwt",
     "Password",
     "PollSettings",

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from bridge.auth import SIGNATURE_HEADER, TIMESTAMP_HEADER
+from bridge.config.quotas import QuotasEntry
 from bridge.config.redacting import RedactMore
 from bridge.config.values import (
     Duration,
@@ -271,6 +272,7 @@ class Tenant(Section):
         default=TenantRetention(),
         description="For how long its own things are kept; null: as `retention` says.",
     )
+    quotas: QuotasEntry = Field(default=QuotasEntry(), description=str(QuotasEntry.__doc__))
 
     @property
     def has_credentials(self) -> bool:

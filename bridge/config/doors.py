@@ -1,4 +1,4 @@
-"""Who gets in, put together and checked: credentials of all tenants, and TLS.
+"""Who gets in, put together and checked: credentials of all tenants, TLS, and how much of each is let in.
 
 Rule: a fault says where and what to write instead, and never repeats a secret.
 """
@@ -9,10 +9,21 @@ import ssl
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
+from bridge.analysis.quotas import Quotas
 from bridge.config.credentials import Credential, SignatureEntry, Tenant, Tls
 from bridge.config.document import Document
 from bridge.config.parts import Entry
-from bridge.config.settings import Certificate, Credentials, Jwt, Password, Signature, TlsSettings, Token
+from bridge.config.quotas import QuotasEntry
+from bridge.config.settings import (
+    Certificate,
+    Credentials,
+    DoorQuotas,
+    Jwt,
+    Password,
+    Signature,
+    TlsSettings,
+    Token,
+)
 
 _NO_CA = "needs tls.client_ca_file, or no client certificate is ever asked for"
 
@@ -128,6 +139,35 @@ def _no_password() -> str:
 def _twice(kind: str) -> str:
     what = "token" if kind == "tokens" else "credential"
     return f"is the {what} of an earlier entry too; each entry needs its own"
+
+
+def door_quotas_of(names: Sequence[str], tenants: Sequence[Entry[Tenant]]) -> dict[str, DoorQuotas]:
+    """Return how much of each tenant is let in, of one with faults the usual."""
+    given = {tenant.name: tenant.quotas for tenant in _values(tenants)}
+    found = {name: given.get(name, QuotasEntry()) for name in names}
+    return {
+        name: DoorQuotas(
+            bytes_per_s=float(quotas.bytes_per_s),
+            in_flight_bytes=quotas.in_flight_bytes,
+            storage_bytes=quotas.storage_bytes,
+        )
+        for name, quotas in found.items()
+    }
+
+
+def quotas_of(tenants: Sequence[Entry[Tenant]]) -> tuple[Quotas, ...]:
+    """Return what thinking allows the tenants that may take more or less than usual."""
+    found = (
+        Quotas(
+            tenant=tenant.name,
+            alerts_per_s=tenant.quotas.alerts_per_s,
+            fingerprints=tenant.quotas.fingerprints,
+            templates=tenant.quotas.templates,
+            open_incidents=tenant.quotas.open_incidents,
+        )
+        for tenant in _values(tenants)
+    )
+    return tuple(each for each in found if each != Quotas(tenant=each.tenant))
 
 
 def _values(tenants: Iterable[Entry[Tenant]]) -> Iterable[Tenant]:

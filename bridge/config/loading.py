@@ -14,6 +14,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from bridge.analysis.quotas import Quotas
 from bridge.analysis.settings import (
     DEFAULT_SEVERITIES,
     AnalysisSettings,
@@ -25,7 +26,7 @@ from bridge.analysis.settings import (
 )
 from bridge.config.credentials import Tenant, Tls
 from bridge.config.document import Document, read
-from bridge.config.doors import check_tls, check_unique, credentials_of, tls_of
+from bridge.config.doors import check_tls, check_unique, credentials_of, door_quotas_of, quotas_of, tls_of
 from bridge.config.faults import path_of, unknown
 from bridge.config.models import (
     Analysis,
@@ -184,6 +185,7 @@ def _settings(
         max_body_bytes=limits.max_body_bytes,
         budget_bytes=limits.budget_bytes,
         tenants=tuple(checks.tenants),
+        quotas=door_quotas_of(checks.tenants, tenants),
         credentials=credentials_of(tenants),
         tls=tls_of(tls),
         polls=checks.polls(),
@@ -193,6 +195,7 @@ def _settings(
                 checks,
                 _told(destinations, kinds),
                 (retention, _keeping(tenant for _, tenant in tenants)),
+                quotas_of(tenants),
             ),
             **_redacts(parts, tenants),
         ),
@@ -242,6 +245,7 @@ def _analysis(
     checks: _Checks,
     destinations: tuple[Destination, ...],
     kept: tuple[Retention, tuple[Keeping, ...]],
+    quotas: tuple[Quotas, ...],
 ) -> AnalysisSettings:
     retention, keeping = kept
     analysis = parts.section("analysis", Analysis)
@@ -272,6 +276,7 @@ def _analysis(
         sources=checks.sources(),
         destinations=destinations,
         routes=checks.routes(),
+        quotas=quotas,
         external_url=parts.plain("external_url"),
         history_s=retention.history_s,
         incidents_s=retention.incidents_s,

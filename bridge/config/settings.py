@@ -170,6 +170,15 @@ class DeliverySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DoorQuotas:
+    """How much of a tenant is let in; what is above is answered 503."""
+
+    bytes_per_s: float  # mean over a minute
+    in_flight_bytes: int | None  # None: half of what others leave of the budget
+    storage_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that was configured."""
 
@@ -180,6 +189,7 @@ class Settings:
     max_body_bytes: int
     budget_bytes: int
     tenants: tuple[str, ...]
+    quotas: dict[str, DoorQuotas]  # by tenant; what thinking allows them stands in `analysis`
     credentials: Credentials
     tls: TlsSettings | None  # None: plain HTTP
     polls: tuple[PollSettings, ...]  # of sources that have Alertmanagers to ask

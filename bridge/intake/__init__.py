@@ -6,7 +6,17 @@ from bridge.intake.budget import Allowance, Budget, Hold
 from bridge.intake.door import Intake, routes
 from bridge.intake.gate import Fetch, Gate, peer_of
 from bridge.intake.serving import BACKLOG, Connections, Runner, strays
-from bridge.intake.terms import Inbox, IntakeMeter, IntakeSettings, NoMeter, NoWitness, Refusal, Witness
+from bridge.intake.terms import (
+    Inbox,
+    IntakeMeter,
+    IntakeSettings,
+    NoMeter,
+    NoQuotas,
+    NoWitness,
+    Quotas,
+    Refusal,
+    Witness,
+)
 
 __all__ = [
     "BACKLOG",
@@ -21,7 +31,9 @@ __all__ = [
     "IntakeMeter",
     "IntakeSettings",
     "NoMeter",
+    "NoQuotas",
     "NoWitness",
+    "Quotas",
     "Refusal",
     "Runner",
     "Witness",

@@ -3,11 +3,11 @@
 Rules: nothing is read before it is held. A body counts with what it really costs: a large one three times (its
 pieces, the whole, and SQLite's own copy; 3.1 and 2.1 times were measured at 60 MiB). Large bodies share three
 quarters of the budget, so that there is always room for small ones, which are nearly all. No holder, a tenant or,
-where there is only one tenant, a peer, has more than half of what bodies of one size share, but for one body that
-it may always have.
+where there is only one tenant, a peer, has more than half of what bodies of one size share and the others leave, but
+for one body that it may always have: however many take what they can get, there is room for one more.
 
-Decision: fixed parts rather than shares of what is free. A sender of a single large body would otherwise be refused
-its own small ones for as long as it takes to arrive.
+Decision: parts of what others leave rather than of what is free. A sender of a single large body would otherwise be
+refused its own small ones for as long as it takes to arrive.
 """
 
 from __future__ import annotations
@@ -36,15 +36,23 @@ class Budget:
         self._large_held = 0
         self._by_holder: dict[tuple[Hashable, bool], int] = {}
 
-    def take(self, holder: Hashable, cost: int, *, large: bool) -> None:
-        """Take `cost` for one body; refuse the request if it is not left, or too much for this holder."""
+    def take(self, holder: Hashable, cost: int, *, large: bool, most: int | None = None) -> None:
+        """Take `cost` for one body; refuse the request if it is not left, or too much for this holder.
+
+        `most` is what this holder may have, of both sizes together; None: it has no bound of its own.
+        """
         shared = self.large_bytes if large else self.total_bytes
         used = self._large_held if large else self.held_bytes
-        own = self._by_holder.get((holder, large), 0)
+        own, other = self._by_holder.get((holder, large), 0), self._by_holder.get((holder, not large), 0)
         if used + cost > shared or self.held_bytes + cost > self.total_bytes:
             raise RefusedError("busy", "too much is being received; try again")
-        if own and own + cost > shared // 2:
+        left = shared - (used - own - (0 if large else other))
+        if own and own + cost > left // 2:
             raise RefusedError("busy", "too much is being received from you; try again")
+        if most is not None and own + other and own + other + cost > most:
+            raise RefusedError(
+                "in_flight", "more is being received from you than your quota allows; try again"
+            )
         self._change(holder, cost, large=large)
 
     def give_back(self, holder: Hashable, cost: int, *, large: bool) -> None:
@@ -64,9 +72,10 @@ class Budget:
 class Hold:
     """One request's part of the budget."""
 
-    def __init__(self, budget: Budget, holder: Hashable = None) -> None:
+    def __init__(self, budget: Budget, holder: Hashable = None, most: int | None = None) -> None:
         self._budget = budget
         self._holder = holder
+        self._most = most
         self.size_bytes = 0
 
     def grow(self, size: int) -> None:
@@ -75,7 +84,8 @@ class Hold:
         if before:
             self._budget.give_back(self._holder, cost_of(before), large=before > LARGE_BYTES)
         try:
-            self._budget.take(self._holder, cost_of(self.size_bytes), large=self.size_bytes > LARGE_BYTES)
+            large = self.size_bytes > LARGE_BYTES
+            self._budget.take(self._holder, cost_of(self.size_bytes), large=large, most=self._most)
         except RefusedError:
             self.size_bytes = 0
             raise

@@ -7,7 +7,8 @@ Rules: 200 only after the commit. 503 for everything that may be better in a mom
 slow sender), because Alertmanager tries a 5xx again within seconds and a 4xx, 429 included, only at the
 next `group_interval`. 4xx for what can never be good. Reasons are short and free of secrets: Alertmanager
 logs them. Nothing is read before its bytes are reserved from one budget, so that no number of senders can
-use more memory.
+use more memory. A tenant that has sent more than its quota of bytes, or has no room left on the disk, gets 503 before
+its body is read.
 
 Theory of operation. A body whose length was announced reserves all of it first, a chunked one piece by
 piece; it is given back with the answer. A body of another shape goes to quarantine as a row of its own, at
@@ -35,7 +36,16 @@ from bridge.errors import PayloadError, StorageError, StoreFullError, UndecidedE
 from bridge.intake.bodies import announced, chunked, too_large
 from bridge.intake.budget import Allowance, Budget, Hold
 from bridge.intake.gate import Gate, peer_of
-from bridge.intake.terms import STATUS, Inbox, IntakeMeter, IntakeSettings, NoMeter, RefusedError
+from bridge.intake.terms import (
+    STATUS,
+    Inbox,
+    IntakeMeter,
+    IntakeSettings,
+    NoMeter,
+    NoQuotas,
+    Quotas,
+    RefusedError,
+)
 from bridge.model import DEFAULT_SOURCE, OWN_SOURCE, RowKind
 from bridge.webhooks import envelope
 from bridge.webhooks.recorder import check_record
@@ -68,11 +78,13 @@ class Intake:
         gate: Gate,
         settings: IntakeSettings | None = None,
         meter: IntakeMeter | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
         self.gate = gate
         self._inbox = inbox
         self._settings = IntakeSettings() if settings is None else settings
         self._meter = NoMeter() if meter is None else meter
+        self._quotas = NoQuotas() if quotas is None else quotas
         # A body of the largest size must fit, or it would be answered 503 for ever.
         self.budget = Budget(self._settings.budget_bytes, self._settings.max_body_bytes)
         self._rejected: dict[str, Allowance] = {}  # by tenant
@@ -92,15 +104,19 @@ class Intake:
 
     async def _receive(self, request: web.Request, what: Incoming) -> web.Response:
         hold: Hold | None = None
+        who: Grant | Signed | None = None
         try:
             source = _source(request)
             who = await self._admitted(request, source)
             _check_types(request)
-            hold = Hold(self.budget, self._holder(request, who))
+            hold = self._hold(request, who)
             body = await self._body(request, hold)
             grant = who if isinstance(who, Grant) else await self._signer(request, source, who, body)
+            self._quotas.took(grant.tenant, len(body))
             number = await self._kept(grant.tenant, source, what, body)
         except RefusedError as refused:
+            if refused.reason == "in_flight" and isinstance(who, Grant):
+                self._quotas.crowded(who.tenant)
             return self._refusal(refused)
         finally:
             if hold is not None:
@@ -121,7 +137,13 @@ class Intake:
             raise RefusedError("cross_site", "webhooks are not taken from another site's page")
         if isinstance(who, Grant):
             _check_grant(who, source)
+            self._check_quotas(who.tenant)
         return who
+
+    def _check_quotas(self, tenant: str) -> None:
+        why = self._quotas.refusal(tenant)
+        if why is not None:
+            raise RefusedError("quota", why)
 
     async def _signer(self, request: web.Request, source: str, signed: Signed, body: bytes) -> Grant:
         """Return what the signer of a body may do."""
@@ -134,13 +156,14 @@ class Intake:
         if isinstance(who, Denied):
             raise _unknown(request)
         _check_grant(who, source)
+        self._check_quotas(who.tenant)
         return who
 
-    def _holder(self, request: web.Request, who: Grant | Signed) -> str | None:
-        """Return whose share of the budget a body takes: the tenant's, where there are several and it is known."""
+    def _hold(self, request: web.Request, who: Grant | Signed) -> Hold:
+        """Return a body's part of the budget: of the tenant's share, where there are several and it is known."""
         if isinstance(who, Grant) and self.gate.keyring.tenants > 1:
-            return who.tenant
-        return peer_of(request)
+            return Hold(self.budget, who.tenant, self._quotas.in_flight_bytes(who.tenant))
+        return Hold(self.budget, peer_of(request))
 
     async def _body(self, request: web.Request, hold: Hold) -> bytes:
         """Return the whole body; what the sender announced is held before anything is read."""

@@ -10,13 +10,13 @@ from bridge.model import RowKind, Word
 #: Why a request was not answered 200. Those of the last line never reached the door: see `bridge.intake.serving`.
 Refusal = Literal[
     "source", "credentials", "role", "cross_site", "encoding", "content_type", "too_large", "payload",
-    "keys", "busy", "slow", "broken", "disk_full", "storage",
+    "keys", "busy", "slow", "broken", "disk_full", "storage", "quota", "in_flight",
     "path", "method", "malformed",
 ]  # fmt: skip
 STATUS: Final[dict[Refusal, int]] = {
     "source": 400, "credentials": 401, "role": 403, "cross_site": 403, "encoding": 415, "content_type": 415,
     "too_large": 413, "payload": 400, "keys": 503, "busy": 503, "slow": 503, "broken": 400, "disk_full": 503,
-    "storage": 503,
+    "storage": 503, "quota": 503, "in_flight": 503,
     "path": 404, "method": 405, "malformed": 400,
 }  # fmt: skip
 
@@ -47,6 +47,38 @@ class IntakeMeter(Protocol):
 
     def refused(self, reason: Refusal) -> None:
         """Hear of a request that was not answered 200."""
+
+
+class Quotas(Protocol):
+    """How much of each tenant is let in. Called on the event loop, per request: must be quick and never raise."""
+
+    def refusal(self, tenant: str) -> str | None:
+        """Return what the sender is told if the tenant has sent too much, or has too much; else None."""
+
+    def took(self, tenant: str, size_bytes: int) -> None:
+        """Hear of a body that was read."""
+
+    def in_flight_bytes(self, tenant: str) -> int | None:
+        """Return how much of the budget the tenant may have; None: what everybody may."""
+
+    def crowded(self, tenant: str) -> None:
+        """Hear of a body that was refused since the tenant has too much in flight."""
+
+
+class NoQuotas:
+    """Lets everything in."""
+
+    def refusal(self, tenant: str) -> str | None:
+        """Return None."""
+
+    def took(self, tenant: str, size_bytes: int) -> None:
+        """Hear of a body that was read."""
+
+    def in_flight_bytes(self, tenant: str) -> int | None:
+        """Return None."""
+
+    def crowded(self, tenant: str) -> None:
+        """Hear of a body that was refused since the tenant has too much in flight."""
 
 
 class Witness(Protocol):

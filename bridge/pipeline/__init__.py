@@ -108,9 +108,14 @@ def restore(state: State) -> None:
 
 
 def outstanding(state: State) -> list[Ask]:
-    """Return what the models were asked and have not answered: asked again after a restart."""
+    """Return what the models were asked and have not answered: asked again after a restart.
+
+    Nothing of a tenant that takes more than it may.
+    """
     asks: list[Ask] = []
     for tenant in state.tenants.values():
+        if tenant.record.usage.over:
+            continue
         missing = [record for record in tenant.templates.values() if not record.vector]
         if missing:
             templates = tuple(Template(id=record.id, text=record.text) for record in missing)

@@ -17,11 +17,12 @@ from bridge.analysis.families import EncodeAsk, own_family
 from bridge.analysis.feedback import Action
 from bridge.analysis.incidents import EpisodeKey, Group
 from bridge.analysis.lessons import Lesson
+from bridge.analysis.quotas import Quotas
 from bridge.analysis.roots import Insight
 from bridge.analysis.routing import Router
 from bridge.analysis.settings import AnalysisSettings, Source
 from bridge.analysis.topology import Chart, Topology
-from bridge.model import Alert, Episode, Fault, InboxRow, Severity
+from bridge.model import Alert, Episode, Fault, InboxRow, Severity, Template
 from bridge.pipeline.state import (
     Common,
     Outcome,
@@ -32,6 +33,11 @@ from bridge.pipeline.state import (
     TenantRecord,
     day_of,
 )
+
+#: The template of all texts that are more than a tenant may have.
+OVER_QUOTA = Template(id="0" * 16, text="one of more texts than the quota of templates allows")
+#: How much a tenant may take of which nothing else was said.
+USUAL = Quotas()
 
 
 class Desk:
@@ -44,6 +50,7 @@ class Desk:
         self.settings = state.common.settings
         self.turn_to_all()
         self._sources = _sources_of(self.settings)
+        self._quotas = _quotas_of(self.settings)
 
     def turn_to(self, tenant: Tenant) -> None:
         """Work for one tenant from here on: at its own present, with models or without as it stands with this one."""
@@ -58,7 +65,8 @@ class Desk:
     def is_free(self, tenant: Tenant) -> bool:
         """Say whether a tenant's alerts are thought without models."""
         told = tenant.record.model_free
-        return not self.settings.models or (self.state.common.model_free if told is None else told)
+        free = self.state.common.model_free if told is None else told
+        return free or not self.settings.models or bool(tenant.record.usage.over)
 
     # ---- what all tenants share ----------------------------------------------------------------------------
 
@@ -70,6 +78,7 @@ class Desk:
             for tenant in self.state.tenants.values():
                 tenant.climb_by(common.settings.severity_label)
             self._sources = _sources_of(common.settings)
+            self._quotas = _quotas_of(common.settings)
             self.state.redraw()  # alerts may name their service by another label
         self.state.common = self.out.common = common
 
@@ -185,12 +194,19 @@ class Desk:
     # ---- reading an alert ----------------------------------------------------------------------------------
 
     def template_of(self, tenant: Tenant, alert: Alert) -> str:
-        """Return the id of the alert's template; one that was never seen is kept, and a vector asked for."""
+        """Return the id of the alert's template; one that was never seen is kept, and a vector asked for.
+
+        Of a tenant that has more than it may have, all that are new are one.
+        """
         template = self.state.texts.template_of(alert)
+        over = tenant.record.usage.over
+        if "templates" in over and template.id not in tenant.templates:
+            template = OVER_QUOTA
         known, today = tenant.templates.get(template.id), day_of(self.now)
         if known is None:
             self.keep_template(tenant, TemplateRecord(id=template.id, text=template.text, used_day=today))
-            self.out.asks.append(EncodeAsk(tenant=tenant.name, templates=(template,)))
+            if not over:
+                self.out.asks.append(EncodeAsk(tenant=tenant.name, templates=(template,)))
         elif known.used_day != today:
             self.keep_template(tenant, replace(known, used_day=today))
         return template.id
@@ -245,6 +261,10 @@ class Desk:
         """Return for how long a webhook about an alert of `source` may be on its way."""
         return timedelta(seconds=rounds.settle_s(self._source(tenant, source).group_interval_s))
 
+    def quotas_of(self, tenant: Tenant) -> Quotas:
+        """Return how much a tenant may take."""
+        return self._quotas.get(tenant.name, USUAL)
+
     def _source(self, tenant: Tenant, source: str) -> Source:
         return self._sources.get((tenant.name, source)) or Source(tenant=tenant.name, name=source)
 
@@ -256,3 +276,7 @@ class Desk:
 
 def _sources_of(settings: AnalysisSettings) -> dict[tuple[str, str], Source]:
     return {(source.tenant, source.name): source for source in settings.sources}
+
+
+def _quotas_of(settings: AnalysisSettings) -> dict[str, Quotas]:
+    return {quotas.tenant: quotas for quotas in settings.quotas}

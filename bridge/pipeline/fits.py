@@ -81,15 +81,15 @@ class Fits:
                 self._desk.keep_common(replace(self._desk.state.common, model_free=free))
         for tenant in self._desk.tenants():
             if self._desk.is_free(tenant) != before.get(tenant.name, free):
-                self._change(tenant)
+                self._desk.turn_to(tenant)
+                self.change(tenant)
 
     def _keep_mode(self, tenant: Tenant, told: bool | None) -> None:
         if tenant.record.model_free is not told:
             self._desk.keep_record(tenant, replace(tenant.record, model_free=told))
 
-    def _change(self, tenant: Tenant) -> None:
-        """Let a tenant be thought in its new mode."""
-        self._desk.turn_to(tenant)
+    def change(self, tenant: Tenant) -> None:
+        """Let the tenant that is worked for be thought in its new mode."""
         # Models that join have no fit to predict from, so one is due; not if they are about to answer the last,
         # or it was what took them down.
         if not self._desk.free and tenant.record.fit_done == tenant.record.fit_asked:

@@ -243,7 +243,7 @@ class Forgetting:
             left = TenantRecord(
                 fit_asked=record.fit_asked, fit_done=record.fit_asked, sighted=record.sighted,
                 link_asked=record.link_asked, review_asked=record.review_asked, review_done=record.review_asked,
-                behind_at=record.behind_at, model_free=record.model_free,
+                behind_at=record.behind_at, model_free=record.model_free, usage=record.usage,
             )  # fmt: skip
             tenant.rarity = self._desk.out.rarities[tenant.name] = Rarity()
         else:

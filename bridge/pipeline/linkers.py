@@ -47,7 +47,7 @@ class Linkers:
         """Keep an alert to learn from."""
         record, tick = tenant.record, tick_at(self._desk.now)
         in_tick = record.sighted_in_tick + 1 if record.sighted_tick == tick else 1
-        if in_tick > MAX_IN_TICK or len(episode.labels) > MAX_LABELS:
+        if in_tick > MAX_IN_TICK or len(episode.labels) > MAX_LABELS or record.usage.over:
             return
         number = record.sighted + 1
         sighting = Sighting(
@@ -76,7 +76,11 @@ class Linkers:
 
     def _wanted(self, tenant: Tenant) -> bool:
         record, settings = tenant.record, self._desk.settings
-        if len(tenant.sightings) < LEAST_SIGHTINGS or settings.grouping in {"entities", "bursts"}:
+        if (
+            record.usage.over
+            or len(tenant.sightings) < LEAST_SIGHTINGS
+            or settings.grouping in {"entities", "bursts"}
+        ):
             return False
         if record.linked_at is None:
             return True

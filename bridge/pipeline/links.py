@@ -55,7 +55,9 @@ class Links:
         self._desk = desk
 
     def way(self, tenant: Tenant) -> Way:
-        """Return how this tenant's alerts are grouped."""
+        """Return how this tenant's alerts are grouped: by time alone while it takes more than it may."""
+        if tenant.record.usage.over:
+            return "bursts"
         known = tenant.link_fit
         return in_force(self._desk.settings.grouping, known.verdict if known is not None else None)
 

@@ -28,7 +28,7 @@ from bridge.analysis import topology
 from bridge.analysis.clustering import Index
 from bridge.analysis.settings import AnalysisSettings
 from bridge.errors import PayloadError
-from bridge.model import Fault, InboxRow, Notification, RowKind
+from bridge.model import OWN_SOURCE, Fault, InboxRow, Notification, RowKind
 from bridge.pipeline.aging import Aging
 from bridge.pipeline.alerts import Alerts
 from bridge.pipeline.counts import Counts
@@ -43,6 +43,7 @@ from bridge.pipeline.heartbeats import Heartbeats
 from bridge.pipeline.linkers import Linkers
 from bridge.pipeline.links import Links
 from bridge.pipeline.measuring import Measuring
+from bridge.pipeline.quotas import Quotas
 from bridge.pipeline.reclustering import Reclustering
 from bridge.pipeline.reconciling import Reconciling
 from bridge.pipeline.redacting import Redacting
@@ -92,6 +93,7 @@ class Path:
         self._alerts = Alerts(desk, self._gathering, surges, self._linkers, self._counts)
         self._heartbeats = Heartbeats(desk, self._gathering)
         self._fits = Fits(desk, self._gathering)
+        self._quotas = Quotas(desk, self._fits)
         self._reviews = Reviews(desk)
         self._reconciling = Reconciling(desk, self._alerts, self._gathering, self._heartbeats, self._step)
         self._rows: dict[RowKind, Callable[[InboxRow], None]] = {
@@ -132,6 +134,7 @@ class Path:
             "learn": self._linkers.learn,
             "count": self._counts.tick,
             "review": self._reviews.review,
+            "quota": self._quotas.look,
             "calm": self._unusual.calm,
             "regroup": Reclustering(desk, self._links, regrouping).regroup,
         }
@@ -256,6 +259,8 @@ class Path:
             self._desk.quarantine(row, "body", Fault(reason=str(error), body=row.body))
             return
         tenant = self._desk.tenant(row.tenant)
+        if row.source != OWN_SOURCE:
+            self._quotas.hear(tenant, len(notification.alerts))
         for fault in notification.faults:
             self._desk.quarantine(row, "alert", fault)
         for alert in notification.alerts:
@@ -299,6 +304,7 @@ class Path:
         self._heartbeats.settle_in()
         for tenant in self._desk.tenants():
             self._desk.turn_to(tenant)
+            self._quotas.look(tenant)
             self._heartbeats.renew(tenant, self._alerts)
             for group in tenant.groups.values():
                 self._desk.state.router.renew(group, before, self._desk.now)
@@ -322,3 +328,4 @@ class Path:
         self._linkers.rearm(tenant)
         self._forecasts.rearm(tenant)
         self._reviews.rearm(tenant)
+        self._quotas.rearm(tenant)

@@ -37,6 +37,7 @@ from bridge.analysis.learning import Judge, Sighting
 from bridge.analysis.lessons import Lesson
 from bridge.analysis.precedence import Onset, Order, Pair
 from bridge.analysis.precedents import Precedent
+from bridge.analysis.quotas import Held, Usage
 from bridge.analysis.rarity import Rarity
 from bridge.analysis.reviewing import ReviewAsk
 from bridge.analysis.routing import Router
@@ -138,6 +139,7 @@ class TenantRecord(Word, frozen=True, kw_only=True):
         None  # its own present, while older rows of it wait than others' were thought
     )
     model_free: bool | None = None  # what was told of it alone; None: as all are
+    usage: Usage = Usage()
 
 
 #: What is counted: a sort (`counts.SORTS`), and which of it.
@@ -353,6 +355,12 @@ class Tenant:
         self.arrivals: Arrivals | None = None  # None: they are counted at their next use
         self.index = Index()
         self.timers = Timers()
+
+    def held(self) -> Held:
+        """Return how much there is of what quotas bound."""
+        return Held(
+            fingerprints=len(self.watches), templates=len(self.templates), open_incidents=len(self.groups)
+        )
 
     def family_of(self, template: str, *, model_free: bool) -> str:
         """Return the family of a template: HDBSCAN's, or the template itself."""

@@ -141,6 +141,18 @@ METRICS: tuple[Metric, ...] = (
         ("kind",),
     ),
     Metric(
+        "tocsin_quota_exceeded",
+        "gauge",
+        "1 while a tenant exceeds a quota: of bytes webhooks get 503, of others its alerts are grouped by time alone.",
+        ("tenant", "quota"),
+    ),
+    Metric(
+        "tocsin_quota_refused_total",
+        "counter",
+        "Webhooks answered 503 since a tenant exceeds a quota.",
+        ("tenant", "quota"),
+    ),
+    Metric(
         "tocsin_tenants_behind",
         "gauge",
         "Tenants of whom webhooks wait that are older than others' which were understood: each has its share.",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.app.chores import QUIET_LOOKS, WRONG_SENDER, Chores, clock_us
+from bridge.app.chores import QUIET_LOOKS, WRONG_SENDER, Chores, Others, clock_us
 from bridge.app.hearing import Calls, Hearing
 from bridge.app.troubles import Troubles
 from bridge.storage.inbox import InboxWriter
@@ -40,8 +40,7 @@ def chores_of(folder: Path) -> tuple[Chores, Telemetry]:
         troubles=troubles,
         telemetry=telemetry,
         raw_s=lambda: 3600.0,
-        look_at_graphs=hearing_nothing,
-        prune_audit=hearing_nothing,
+        others=Others(hearing_nothing, hearing_nothing, hearing_nothing),
     )
     return chores, telemetry
 

@@ -29,6 +29,7 @@ async def doors():
             middlewares=(),
             ssl=None,
             fetch=None,
+            quotas=None,
             most=None,
             **settings,
         ) -> Door:
@@ -37,7 +38,7 @@ async def doors():
             gate = Gate(
                 Keyring(tokens) if keyring is None else keyring, wall=time.time, fetch=fetch, witness=meter
             )
-            intake = Intake(inbox, gate, IntakeSettings(**settings), meter)
+            intake = Intake(inbox, gate, IntakeSettings(**settings), meter, quotas)
             application = web.Application(middlewares=[strays(meter), *middlewares])
             application.add_routes(routes(intake))
             application.router.add_get("/large", large)

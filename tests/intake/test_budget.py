@@ -55,6 +55,26 @@ def test_nobody_has_more_than_half_of_what_is_shared(size: int, times: int):
     Hold(budget, "other").grow(size)
 
 
+@pytest.mark.parametrize("size", [MIB // 2, 2 * MIB])
+def test_however_many_take_what_they_can_get_there_is_room_for_one_more(size: int):
+    budget = Budget(256 * MIB)
+    for greedy in range(4):
+        with pytest.raises(RefusedError, match="received from you"):  # noqa: PT012 - which one is refused is open
+            for _ in range(1000):
+                Hold(budget, greedy).grow(size)
+    Hold(budget, "newcomer").grow(size)
+
+
+def test_a_holder_may_have_a_bound_of_its_own_but_for_one_body():
+    budget = Budget(256 * MIB)
+    Hold(budget, "bound", 2 * MIB).grow(MIB)
+    Hold(budget, "bound", 2 * MIB).grow(MIB)
+    with pytest.raises(RefusedError, match="your quota"):
+        Hold(budget, "bound", 2 * MIB).grow(1)
+    Hold(budget, "large", 2 * MIB).grow(10 * MIB)
+    Hold(budget, "free").grow(10 * MIB)
+
+
 def test_the_largest_body_always_fits_and_only_once():
     budget = Budget(1, 64 * MIB)
     Hold(budget, "a").grow(64 * MIB)

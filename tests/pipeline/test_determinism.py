@@ -204,7 +204,7 @@ def by_turns(
             return
 
 
-@examples(150)
+@examples(50)
 @given(
     timelines(),
     st.lists(st.integers(1, 40), min_size=1, max_size=4),
@@ -249,7 +249,7 @@ def test_whose_turn_it_is_changes_nothing(
         ]
 
 
-@examples(100)
+@examples(40)
 @given(
     timelines(),
     st.lists(st.integers(1, 40), min_size=1, max_size=4),

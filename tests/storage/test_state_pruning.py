@@ -250,3 +250,21 @@ def test_what_was_forecast_goes_as_incidents_do(path: Path, store: StateStore) -
     assert counts(path)["event"] == before
     store.prune(day(370), KEEPING)
     assert counts(path)["event"] == before - 3 - 1, "with the events of the incident that is over"
+
+
+def test_how_much_history_is_whose_is_known_without_adding_it_up(path: Path, store: StateStore) -> None:
+    def added_up() -> dict[str, int]:
+        with closing(sqlite3.connect(path)) as db:
+            return dict(db.execute("select tenant, sum(length(body)) from history group by 1").fetchall())
+
+    over_and_open(store)
+    reader = StateReader(path)
+    assert reader.stored() == added_up()
+    before = sum(reader.stored().values())
+    store.prune(day(31), KEEPING)
+    assert {name: size for name, size in reader.stored().items() if size} == added_up()
+    assert sum(reader.stored().values()) < before
+
+
+def test_a_store_that_is_not_there_yet_holds_nothing(tmp_path: Path) -> None:
+    assert StateReader(tmp_path / "state.db").stored() == {}

@@ -115,6 +115,7 @@ def _narrowed(body: bytes, tenant: str) -> bytes:
     return msgspec.json.encode(
         msgspec.structs.replace(
             settings,
+            quotas=tuple(quotas for quotas in settings.quotas if quotas.tenant == tenant),
             sources=tuple(source for source in settings.sources if source.tenant == tenant),
             routes=routes,
             destinations=tuple(each for each in settings.destinations if each.name in named),

@@ -202,6 +202,15 @@ class StateReader:
             row = store and store.execute(question, (front,)).fetchone()
         return Position(id=row[0], at_us=row[1]) if row and row[0] is not None else None
 
+    def stored(self) -> dict[str, int]:
+        """Return the bytes of history by tenant, packed.
+
+        Raises:
+            StorageError: The file is there and cannot be read.
+        """
+        with self._open() as store:
+            return dict(store.execute("SELECT tenant, bytes FROM stored").fetchall()) if store else {}
+
     def charts(self, origin: str) -> dict[str, Chart]:
         """Return what one origin knows of who calls whom, by tenant.
 

@@ -11,6 +11,8 @@ quarter of a page goes to pages of its own, which episodes of a kilobyte and mor
 would save a little more room and cost a lone alert more time. Rows of a hundred bytes stay WITHOUT ROWID, which saves
 them an index.
 
+How much of history is whose is counted by triggers: adding it up when it is asked for would read all of it.
+
 Each file has an outbox of its own, with an identity: whoever remembers how far it was read must notice that another
 file, whose numbers begin again, took its place.
 
@@ -74,6 +76,14 @@ create table history (
     seq integer primary key autoincrement, inbox_id integer not null, received_at integer not null,
     tenant text not null, source text not null, kind text not null, body blob not null
 );
+create table stored (tenant text primary key, bytes integer not null) without rowid;
+create trigger history_comes after insert on history begin
+    insert into stored values (new.tenant, length(new.body))
+        on conflict do update set bytes = bytes + excluded.bytes; end;
+create trigger history_goes after delete on history begin
+    update stored set bytes = bytes - length(old.body) where tenant = old.tenant; end;
+create trigger history_changes after update of body on history begin
+    update stored set bytes = bytes + length(new.body) - length(old.body) where tenant = new.tenant; end;
 create index history_received on history (received_at, tenant);
 create index history_in_force on history (kind, tenant, seq) where kind in ('settings', 'mode', 'topology');
 create table watch (
