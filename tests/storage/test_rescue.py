@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from inboxes import HOOK, Clock, rows
 
@@ -74,8 +74,9 @@ def test_of_a_sound_inbox_all_is_saved(tmp_path: Path, whole: bytes):
     ]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(pages=st.sets(st.integers(4, 60), max_size=12))
+@example({4, 5, 7, 12})
 def test_what_stands_on_whole_pages_is_saved_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, whole: bytes, pages: set[int]
 ):

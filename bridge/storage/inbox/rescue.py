@@ -2,8 +2,8 @@
 
 Theory: rows lie in pages, in the order of their ids, and each page is read by itself. Where one cannot be read, the
 rows of it are lost and those behind it are not. Which ids lie in it is not known, so it is tried from one id to the
-next, and where that takes too long in longer and longer steps, from which it is searched back to the first id that
-works.
+next, and where that takes too long in longer and longer steps, from which it is searched back by halves. Halving finds
+a broken page with a whole one behind it, not the first of several, so the ids before it are tried one by one again.
 """
 
 from __future__ import annotations
@@ -81,11 +81,11 @@ def _behind(connection: sqlite3.Connection, after: int) -> tuple[Any, ...] | Non
         except sqlite3.DatabaseError:
             bad, step = good, step * 2
         else:
-            return _first_good(connection, bad, good)
+            return _first_good(connection, after, bad, good)
     return None
 
 
-def _first_good(connection: sqlite3.Connection, bad: int, good: int) -> tuple[Any, ...] | None:
+def _first_good(connection: sqlite3.Connection, least: int, bad: int, good: int) -> tuple[Any, ...] | None:
     found = _next(connection, good)
     while good - bad > 1:
         middle = (bad + good) // 2
@@ -93,6 +93,9 @@ def _first_good(connection: sqlite3.Connection, bad: int, good: int) -> tuple[An
             found, good = _next(connection, middle), middle
         except sqlite3.DatabaseError:
             bad = middle
+    for place in range(max(least, good - NEAR), good):
+        with suppress(sqlite3.DatabaseError):
+            return _next(connection, place)
     return found
 
 
