@@ -36,6 +36,16 @@ class Caps(Word, frozen=True, kw_only=True):
 # ---- requests: one type per protocol, one sender each ----------------------------------------------------
 
 
+class Auth(Word, frozen=True, kw_only=True):
+    """Whose credentials a request goes with, where a cloud's own library finds and renews them.
+
+    Set by `seal`, for one attempt; `options` (region, service, scope, keys, ...) may hold secrets.
+    """
+
+    vendor: Literal["aws", "azure", "google"]
+    options: dict[str, str] = msgspec.field(default_factory=dict)
+
+
 class Http(Word, tag="http", frozen=True, kw_only=True):
     """One HTTP request. `url` is absolute; `seal` may replace it by one that holds a secret."""
 
@@ -45,6 +55,7 @@ class Http(Word, tag="http", frozen=True, kw_only=True):
     body: bytes
     ca_file: str = ""  # certificates to trust; "" is the system's own
     foreign: bool = False  # the address is not from the configuration: it has to be a public one
+    auth: Auth | None = None  # what the sender adds credentials for; the other headers are complete
     #: What `judge` must know of the event; stored with the request and never sent.
     about: dict[str, str] = msgspec.field(default_factory=dict)
 

@@ -1,4 +1,4 @@
-"""The destinations: one module per kind (`slack` is a folder), each pure, and `transport/`, the only sockets.
+"""The destinations: one module per kind in `kinds/`, each pure, and `transport/`, the only sockets.
 
 A kind is one class. What it offers:
 
@@ -8,18 +8,20 @@ A kind is one class. What it offers:
 * `caps`: what holds for the kind's usual settings (an object's own is the truth, see `ports.Connector`);
 * `Kind(settings)`: the connector itself, made from validated settings; it does no I/O.
 
-Rules: a kind knows the words, the ports, `common`, `wording` and `credentials`, and no other kind; `render` freezes the
-body, `seal` writes the address and the credentials anew for each attempt.
+Rules: a kind knows the words, the ports, `common`, `wording`, `credentials` and `formats`, and no other kind; `render`
+freezes the body, `seal` writes the address and the credentials anew for each attempt.
 
 Decision: a table of strings rather than imports, so that a destination nobody configured costs nothing and
-one whose extra is not installed breaks nobody else. Third parties add kinds by the entry-point group
-`tocsin.connectors`; a name of ours cannot be taken over.
+one whose extra is not installed breaks nobody else. `EXTRAS` says what a kind needs beside Tocsin's own dependencies;
+what is missing is told when the configuration is read, not at the first incident. Third parties add kinds by the
+entry-point group `tocsin.connectors`; a name of ours cannot be taken over.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import Any, ClassVar, Protocol, cast
 
 from bridge.errors import ConfigError
@@ -28,13 +30,17 @@ from bridge.ports import Connector
 ENTRY_POINTS = "tocsin.connectors"
 
 KINDS: dict[str, str] = {
-    "callback": "connectors.callback:Callback",
-    "file": "connectors.file:File",
-    "pagerduty": "connectors.pagerduty:PagerDuty",
-    "slack": "connectors.slack:Slack",
-    "splunk": "connectors.splunk:Splunk",
-    "syslog": "connectors.syslog:Syslog",
+    "callback": "connectors.kinds.callback:Callback",
+    "file": "connectors.kinds.file:File",
+    "pagerduty": "connectors.kinds.pagerduty:PagerDuty",
+    "slack": "connectors.kinds.slack:Slack",
+    "splunk": "connectors.kinds.splunk:Splunk",
+    "syslog": "connectors.kinds.syslog:Syslog",
 }
+#: kind -> the extra of `pip install "tocsin[...]"` that it needs.
+EXTRAS: dict[str, str] = {}
+#: extra -> the modules that it brings and that are imported.
+MODULES: dict[str, tuple[str, ...]] = {}
 
 
 class Kind(Connector, Protocol):
@@ -46,7 +52,7 @@ class Kind(Connector, Protocol):
     def __init__(self, settings: Any) -> None: ...
 
 
-def kinds() -> tuple[str, ...]:
+def names() -> tuple[str, ...]:
     """Return the names of all kinds that are installed, third parties' included, sorted."""
     return tuple(sorted({*KINDS, *(point.name for point in entry_points(group=ENTRY_POINTS))}))
 
@@ -55,11 +61,25 @@ def load(kind: str) -> type[Kind]:
     """Return the class of a kind; imports it now.
 
     Raises:
-        ConfigError: there is no such kind; the message lists those that exist.
+        ConfigError: there is no such kind, and the message lists those that exist; or its extra is not installed.
     """
     if kind in KINDS:
+        _check_extra(kind)
         module, _, attribute = KINDS[kind].partition(":")
         return cast("type[Kind]", getattr(import_module(module), attribute))
     for point in entry_points(group=ENTRY_POINTS, name=kind):
         return cast("type[Kind]", point.load())
-    raise ConfigError((f"there is no destination of kind {kind!r}; there are: {', '.join(kinds())}",))
+    raise ConfigError((f"there is no destination of kind {kind!r}; there are: {', '.join(names())}",))
+
+
+def _check_extra(kind: str) -> None:
+    extra = EXTRAS.get(kind)
+    if extra is not None and not all(map(_is_installed, MODULES[extra])):
+        raise ConfigError((f'a destination of kind {kind!r} needs more: pip install "tocsin[{extra}]"',))
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package around it
+        return False

@@ -2,43 +2,33 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from builders import START, episode, event, view
+from expected import Expected
 
 import connectors
 from bridge.model import Event, EventKind, RootSuspect
 from bridge.ports import Append, Connector, Frames, Http, Request
 
-SIGNING_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-
+#: kind -> what is expected of it: each file of `cases/`.
+EXPECTED: dict[str, Expected] = {
+    path.stem: import_module(f"cases.{path.stem}").EXPECTED
+    for path in sorted((Path(__file__).parent / "cases").glob("*.py"))
+}
 #: name -> settings; the examples of the docs, and every variant that renders differently.
 CASES: dict[str, dict[str, Any]] = {
-    **{kind: connectors.load(kind).example for kind in sorted(connectors.KINDS)},
-    "slack_webhook": {
-        "name": "chat",
-        "kind": "slack",
-        "url": "https://hooks.slack.com/services/T0/B0/veryverysecret",
-    },
-    "syslog_json": {"name": "log", "kind": "syslog", "address": "127.0.0.1:601", "transport": "relp"},
-    "syslog_cef": {
-        "name": "arcsight",
-        "kind": "syslog",
-        "address": "[::1]:514",
-        "transport": "tcp",
-        "format": "cef",
-        "max_message_bytes": 2048,
-    },
-}
+    kind: connectors.load(kind).example for kind in sorted(connectors.KINDS)
+} | {name: variant for expected in EXPECTED.values() for name, variant in expected.variants.items()}
 #: Every secret text that stands in CASES.
-SECRETS = (
-    SIGNING_SECRET,
-    "/hooks/tocsin",
-    "0aa11bb2-0000-4000-8000-0123456789ab",
-    "xoxb-0000-example",
-    "0123456789abcdef0123456789abcdef",
-    "veryverysecret",
-)
+SECRETS = tuple(secret for expected in EXPECTED.values() for secret in expected.secrets)
+
+
+def expected_of(case: str) -> Expected:
+    """Return what is expected of a case."""
+    return EXPECTED[CASES[case]["kind"]]
 
 
 def build(name: str, **changes: Any) -> Connector:
@@ -91,14 +81,3 @@ def wire(request: Request) -> bytes:
             return head + b"".join(frame + b"\n" for frame in request.frames)
         case Append():
             return f"append {request.path}\n\n".encode() + request.lines
-
-
-def payload(request: Request) -> bytes:
-    """Return the bytes that `caps.max_bytes` limits."""
-    match request:
-        case Http():
-            return request.body
-        case Frames():
-            return b"".join(request.frames)
-        case Append():
-            return request.lines

@@ -29,7 +29,7 @@ from bridge.model import (
 from bridge.telemetry import METRICS
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def commands(group: click.Group, before: str = "") -> Iterator[str]:

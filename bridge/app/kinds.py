@@ -11,4 +11,4 @@ from bridge.config import DestinationKind
 def known_kinds() -> dict[str, DestinationKind]:
     """Return every installed destination kind by its name."""
     # The class itself is what is described: its `Settings` and `caps` are class attributes.
-    return {name: cast("DestinationKind", connectors.load(name)) for name in connectors.kinds()}
+    return {name: cast("DestinationKind", connectors.load(name)) for name in connectors.names()}

@@ -7,6 +7,9 @@ Decision: answers are asked for without compression, so that "cut at 64 KiB" bou
 Rule: an address that is not from the configuration (`Http.foreign`) is connected to only if it is public. Those
 connections are kept apart: a kept one to a private address must not serve a stranger's request.
 
+Rule: credentials of a cloud (`Http.auth`) are added here, since to find them takes I/O (`vendors`). An attempt with
+credentials that the cloud no longer takes is made once more with new ones; that is safe, it took nothing.
+
 Decision: no limit on connections here. The dispatcher bounds what is under way per destination; a limit per host
 let two destinations that hang starve a third one behind the same proxy.
 """
@@ -20,12 +23,14 @@ import aiohttp
 from tenacity.wait import wait_base
 from typing_extensions import override
 
-from bridge.ports import Http, HttpResponse, Request, Response, Sender, Unreached
+from bridge.ports import Auth, Http, HttpResponse, Request, Response, Sender, Unreached
 from connectors.transport.attempts import CONNECT_S, Trust, attempt, short_wait
 from connectors.transport.names import Names, Resolver
 from connectors.transport.places import public_socket
+from connectors.transport.vendors import Authorizer, Authorizers
 
 BODY_BYTES = 64 * 1024
+UNAUTHORIZED = 401
 KEPT_S = 4.0  # shorter than the idle limit of common servers (5 s), so that a kept connection is rarely dead
 
 
@@ -33,8 +38,14 @@ class HttpSender(Sender):
     """Sends `Http` requests. Close it in the loop that it was used in."""
 
     def __init__(
-        self, *, wait: wait_base | None = None, names: Names | None = None, body_bytes: int = BODY_BYTES
+        self,
+        *,
+        wait: wait_base | None = None,
+        names: Names | None = None,
+        body_bytes: int = BODY_BYTES,
+        authorizers: Authorizers | None = None,
     ) -> None:
+        self._authorizers = authorizers or Authorizers()
         self._body_bytes = body_bytes
         self._wait = wait if wait is not None else short_wait()
         self._names = names or Names()
@@ -45,7 +56,27 @@ class HttpSender(Sender):
     async def send(self, request: Request, *, timeout_s: float) -> Response:
         if not isinstance(request, Http):
             return Unreached(reason="not an HTTP request", maybe_sent=False, kind="local")
-        return await attempt(lambda: self._once(request, timeout_s), self._wait)
+        if request.auth is None:
+            return await attempt(lambda: self._once(request, timeout_s), self._wait)
+        return await self._authorized(request, request.auth, timeout_s)
+
+    async def _authorized(self, request: Http, auth: Auth, timeout_s: float) -> Response:
+        """Send with a vendor's credentials; where they are refused, once more with new ones."""
+        try:
+            authorizer = self._authorizers.of(auth.vendor)
+        except ImportError:
+            reason = f'credentials of {auth.vendor} need more: pip install "tocsin[{auth.vendor}]"'
+            return Unreached(reason=reason, maybe_sent=False, kind="local")
+        response = await self._signed(request, auth, authorizer, timeout_s)
+        if isinstance(response, HttpResponse) and response.status == UNAUTHORIZED and authorizer.forget(auth):
+            response = await self._signed(request, auth, authorizer, timeout_s)
+        return response
+
+    async def _signed(self, request: Http, auth: Auth, authorizer: Authorizer, timeout_s: float) -> Response:
+        signed = await authorizer.authorize(request, auth, timeout_s=timeout_s)
+        if isinstance(signed, Unreached):
+            return signed
+        return await attempt(lambda: self._once(signed, timeout_s), self._wait)
 
     async def _once(self, request: Http, timeout_s: float) -> Response:
         host = _host(request.url)

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from builders import event
-from destinations import SIGNING_SECRET, build
+from cases.callback import SIGNING_SECRET
+from destinations import build
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from bridge.model import Blocked, Delivered, EventKind

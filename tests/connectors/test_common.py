@@ -25,7 +25,7 @@ from connectors.common import (
     utf8_size,
 )
 from connectors.credentials import Secret
-from connectors.slack import escape
+from connectors.kinds.slack import escape
 
 DATE = "Mon, 23 Nov 2026 22:00:00 GMT"
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 
 import pytest
 from builders import START, at, event
-from destinations import CASES, NASTY, SECRETS, build, nasty_event, payload, wire
+from destinations import CASES, EXPECTED, NASTY, SECRETS, build, expected_of, nasty_event, wire
+from expected import payload
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -29,6 +29,7 @@ from bridge.ports import (
     FramesResponse,
     HttpResponse,
     Rendered,
+    Request,
     Unreached,
     decode_request,
     encode_request,
@@ -36,11 +37,10 @@ from bridge.ports import (
 
 VERDICTS = (Delivered, Duplicate, Retry, Split, Reject, Blocked, Pending)
 EVERY = pytest.mark.parametrize("case", CASES)
-OF_KIND = {case: settings["kind"] for case, settings in CASES.items()}
-OVER_HTTP = pytest.mark.parametrize(
-    "case", [case for case in CASES if OF_KIND[case] not in {"file", "syslog"}]
+OVER_HTTP = pytest.mark.parametrize("case", [case for case in CASES if expected_of(case).url])
+WHOLE_EVENTS = pytest.mark.parametrize(
+    "case", [case for expected in EXPECTED.values() for case in expected.whole]
 )
-WHOLE_EVENTS = pytest.mark.parametrize("case", ["file", "callback", "splunk", "syslog_json"])
 PROBED = pytest.mark.parametrize("case", [case for case in CASES if build(case).probe() is not None])
 HUGE = nasty_event()
 
@@ -60,16 +60,8 @@ responses = st.one_of(
             ).map(lambda value: json.dumps(value).encode()),
             st.fixed_dictionaries(
                 {},
-                optional={
-                    "ok": st.booleans() | st.none(),
-                    "error": st.sampled_from(["ratelimited", "invalid_auth", "message_not_found", "x"])
-                    | st.integers(),
-                    "code": st.integers(-1, 30) | st.booleans() | st.text(max_size=3),
-                    "invalid-event-number": st.integers(-2, 5) | st.text(max_size=2),
-                    "retry_after": st.floats() | st.text(max_size=5),
-                    "channel": st.text(max_size=5) | st.integers(),
-                    "ts": st.text(max_size=5) | st.none(),
-                },
+                optional={"retry_after": st.floats() | st.text(max_size=5)}
+                | {key: values for each in EXPECTED.values() for key, values in each.answers.items()},
             ).map(lambda value: json.dumps(value).encode()),
         ),
     ),
@@ -92,12 +84,12 @@ def batch(case: str, count: int = 3) -> list:
 
 
 def test_every_kind_can_be_loaded_and_its_example_is_valid():
-    for kind in connectors.kinds():
+    for kind in connectors.names():
         assert connectors.load(kind).Settings(**connectors.load(kind).example).kind == kind
 
 
 def test_a_kind_that_does_not_exist_is_answered_with_those_that_do():
-    with pytest.raises(ConfigError, match="callback, file, pagerduty, slack, splunk, syslog"):
+    with pytest.raises(ConfigError, match=f"there are: {', '.join(connectors.names())}"):
         connectors.load("smoke-signal")
 
 
@@ -153,11 +145,7 @@ def test_sealing_keeps_what_was_frozen_and_differs_only_in_what_it_must(case):
 @settings(max_examples=150, deadline=None)
 def test_every_answer_gets_one_verdict_per_event_and_nothing_raises(case, response):
     connector = build(case)
-    for memory, step in (
-        (None, ""),
-        ({"channel": "C1", "ts": "1.2", "open": "1"}, ""),
-        ({"channel": "C1", "ts": "1.2"}, "1"),
-    ):
+    for memory, step in ((None, ""), *expected_of(case).memories):
         rendered = connector.render(batch(case), memory, step)
 
         verdicts = connector.judge(rendered, response)
@@ -173,8 +161,7 @@ def test_every_status_is_judged_as_the_table_says(case):
     rendered = connector.render(batch(case), None, "")
     expected = dict.fromkeys(range(300, 500), Blocked) | {413: Split}
     expected |= dict.fromkeys((408, 425, 429, 500, 502, 503, 504), Retry)
-    if case == "callback":  # the others say in their own words what is about the message
-        expected |= dict.fromkeys((400, 409, 422), Reject)
+    expected |= expected_of(case).statuses  # most say in their own words what is about the message
 
     for status, verdict in expected.items():
         judged = connector.judge(rendered, HttpResponse(status=status, headers={}, body=b""))
@@ -198,7 +185,7 @@ def test_a_server_that_wants_tls_is_told_of_as_that_and_nothing_is_thrown_away(c
     judged = connector.judge(rendered, HttpResponse(status=400, headers={}, body=words))
 
     assert {type(each) for each in judged} == {Blocked}
-    assert "https://" in judged[0].reason or case == "splunk"
+    assert "https://" in judged[0].reason or not expected_of(case).says_https
 
 
 @OVER_HTTP
@@ -211,8 +198,9 @@ def test_a_good_status_with_the_words_of_something_else_is_no_success(case, stat
 
     judged = connector.judge(rendered, HttpResponse(status=status, headers={}, body=body))
 
-    # A callback promises no words: any 2xx of its own address is its success (Standard Webhooks).
-    assert {type(each) for each in judged} == {Delivered if case == "callback" else Blocked}
+    assert {type(each) for each in judged} == {
+        Delivered if status in expected_of(case).bare_success else Blocked
+    }
 
 
 @OVER_HTTP
@@ -248,11 +236,12 @@ def test_the_largest_event_stays_within_the_limit_and_parses_for_the_receiver(ca
 
     rendered = connector.render([HUGE], None, "")
 
-    sent = payload(connector.seal(rendered.request, rendered.event_ids, START))
+    sealed = connector.seal(rendered.request, rendered.event_ids, START)
+    sent = payload(sealed)
     assert len(sent) <= connector.caps.max_bytes
     assert rendered.event_ids == (HUGE.event_id,)
-    assert HUGE.event_id in sent.decode()
-    parse(case, sent)
+    assert HUGE.event_id.encode() in read(case, sealed)
+    expected_of(case).parse(case, read(case, sealed))
 
 
 @EVERY
@@ -262,29 +251,32 @@ def test_an_event_that_was_too_large_can_be_made_smaller_and_keeps_its_ids_and_c
 
     rendered = connector.render([HUGE], None, "", size)
 
-    sent = payload(connector.seal(rendered.request, rendered.event_ids, START))
+    sealed = connector.seal(rendered.request, rendered.event_ids, START)
+    sent = payload(sealed)
     assert len(sent) <= size
-    assert HUGE.event_id in sent.decode()
-    assert re.search(r'100 of 100|"alerts_total":100|alertsTotal=100|cn1=100', sent.decode())
-    parse(case, sent)
+    assert HUGE.event_id.encode() in read(case, sealed)
+    assert expected_of(case).count.search(read(case, sealed))
+    expected_of(case).parse(case, read(case, sealed))
 
 
-@OVER_HTTP
+@pytest.mark.parametrize("case", [case for case in CASES if expected_of(case).has_max_bytes])
 def test_the_size_of_a_request_can_be_set(case):
     connector = build(case, max_bytes=4096)
 
     rendered = connector.render([HUGE] * 3, None, "")
 
-    sent = payload(connector.seal(rendered.request, rendered.event_ids, START))
+    sealed = connector.seal(rendered.request, rendered.event_ids, START)
+    sent = payload(sealed)
     assert len(sent) <= 4096 == connector.caps.max_bytes
-    assert HUGE.event_id in sent.decode()
+    assert HUGE.event_id.encode() in read(case, sealed)
     with pytest.raises(ValidationError, match="max_bytes"):
         build(case, max_bytes=4095)
 
 
 @OVER_HTTP
 def test_an_url_with_a_password_in_it_is_refused_and_not_repeated(case):
-    key = "api_url" if case == "slack" else "url"
+    expected = expected_of(case)
+    key = expected.urls.get(case, expected.url)
 
     with pytest.raises(ValidationError, match="no user and password") as caught:
         build(case, **{key: "https://user:hunter2@host.example.com:8088/"})
@@ -292,7 +284,7 @@ def test_an_url_with_a_password_in_it_is_refused_and_not_repeated(case):
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if OF_KIND[case] != "file"])
+@pytest.mark.parametrize("case", [case for case in CASES if expected_of(case).has_ca_file])
 def test_certificates_that_are_not_there_are_a_fault_that_names_the_file(case, tmp_path):
     with pytest.raises(ValidationError, match=r"cannot read .*/none\.pem: No such file"):
         build(case, ca_file=str(tmp_path / "none.pem"))
@@ -301,22 +293,8 @@ def test_certificates_that_are_not_there_are_a_fault_that_names_the_file(case, t
         build(case, ca_file=str(tmp_path / "key.pem"))
 
 
-def parse(case: str, sent: bytes) -> None:
-    """Read what was sent as its receiver does."""
-    text = sent.decode()
-    if case.startswith("syslog"):
-        assert not set(text) & {"\r", "\n", "\x00", "\x1b", "\x85", "\u2028"} or case == "syslog_json"
-        assert "\n" not in text
-        assert len(sent) <= CASES[case].get("max_message_bytes", 8096)
-        assert re.match(r"<13[0-7]>1 2026-11-23T22:00:07\.\d+Z tocsin ", text)
-        if case == "syslog_json":
-            assert json.loads(text[text.index("] {") + 2 :])["event_id"] == HUGE.event_id
-    elif case == "splunk":
-        record, end = json.JSONDecoder().raw_decode(text)
-        assert end == len(text)
-        assert record["event"]["event_id"] == record["fields"]["event_id"] == HUGE.event_id
-    else:
-        assert isinstance(json.loads(text), dict)
+def read(case: str, request: Request) -> bytes:
+    return expected_of(case).readable(request)
 
 
 @EVERY
@@ -332,9 +310,9 @@ def test_a_batch_that_is_too_large_goes_in_parts(case):
 
 @WHOLE_EVENTS
 def test_what_is_left_out_is_counted(case):
-    text = payload(build(case).render([HUGE], None, "").request).decode()
-    value = json.loads(text[text.index("] {") + 2 :] if case == "syslog_json" else text)
-    incident = value.get("data", value.get("event", value))["incident"]
+    expected = expected_of(case)
+    assert expected.incident is not None
+    incident = expected.incident(case, read(case, build(case).render([HUGE], None, "").request))
 
     assert len(incident["episodes"]) + incident["truncated"] == 141
     assert incident["alerts_total"] == 100
@@ -343,15 +321,8 @@ def test_what_is_left_out_is_counted(case):
 @EVERY
 def test_a_corrected_address_heals_what_is_frozen(case):
     """An operator fixes a typo; what waited since before goes to the right place."""
-    wrong, changed = build(case), {"path": "./right.jsonl"}
-    if CASES[case]["kind"] == "syslog":
-        changed = {"address": "right.example.com:7"}
-    elif case == "slack":
-        changed = {"api_url": "https://right.example.com/api"}
-    elif case == "splunk":
-        changed = {"url": "https://right.example.com:8088"}
-    elif case != "file":
-        changed = {"url": "https://right.example.com/x"}
+    expected = expected_of(case)
+    wrong, changed = build(case), expected.corrections.get(case, expected.corrected)
     rendered = wrong.render(batch(case), None, "")
 
     sealed = build(case, **changed).seal(rendered.request, rendered.event_ids, START)
@@ -366,12 +337,7 @@ def test_a_probe_is_harmless_and_its_good_answer_is_delivered(case):
     connector = build(case)
     probe = connector.probe()
     assert HUGE.event_id not in wire(probe).decode()
-    good = {
-        "file": Appended(),
-        "splunk": HttpResponse(status=200, headers={}, body=b'{"text":"HEC is healthy","code":17}'),
-        "slack": HttpResponse(status=200, headers={}, body=b'{"ok":true,"team":"T"}'),
-    }.get(CASES[case]["kind"], FramesResponse(accepted=0))
-
+    good = expected_of(case).probed
     assert connector.judge(Rendered(request=connector.seal(probe, (), START), event_ids=("x",)), good) == (
         Delivered(),
     )

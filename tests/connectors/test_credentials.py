@@ -5,14 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from destinations import CASES, SIGNING_SECRET
+from cases.callback import SIGNING_SECRET
+from destinations import CASES
 from pydantic import ValidationError
 
 import connectors
-from connectors.callback import CallbackSettings
 from connectors.credentials import STARS, Secret, hidden, origin, signatures
-from connectors.slack import SlackSettings
-from connectors.splunk import SplunkSettings
+from connectors.kinds.callback import CallbackSettings
+from connectors.kinds.slack import SlackSettings
+from connectors.kinds.splunk import SplunkSettings
 
 SPLUNK = {"name": "siem", "kind": "splunk", "url": "https://splunk.example.com:8088"}
 

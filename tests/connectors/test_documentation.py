@@ -1,22 +1,26 @@
-"""docs/connectors.md says what the code does."""
+"""docs/connectors says what the code does: a page for each kind, and a row in the list of all."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
-from destinations import build
+from destinations import EXPECTED, build
 
 import connectors
 
-PAGE = (Path(__file__).parents[2] / "docs" / "connectors.md").read_text(encoding="utf-8")
-SECTIONS = {part.partition("\n")[0]: part for part in PAGE.split("\n## ")[1:]}
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = {page.stem: page.read_text(encoding="utf-8") for page in (DOCS / "connectors").glob("*.md")}
+LIST = (
+    (DOCS / "connectors.md").read_text(encoding="utf-8").partition("## All of them")[2].partition("\n## ")[0]
+)
 
 
 @pytest.mark.parametrize("kind", connectors.KINDS)
 def test_the_example_of_a_kind_is_the_one_that_is_tested(kind):
-    block = SECTIONS[kind].partition("```yaml\n")[2].partition("```")[0]
+    block = PAGES[kind].partition("```yaml\n")[2].partition("```")[0]
 
     assert yaml.safe_load(block) == connectors.load(kind).example
 
@@ -25,8 +29,23 @@ def test_the_example_of_a_kind_is_the_one_that_is_tested(kind):
 def test_the_delivery_class_of_a_kind_is_told(kind):
     words = build(kind).caps.delivery_class.split(",")[0]
 
-    assert words in SECTIONS[kind].lower().replace("`", "")
+    assert words in PAGES[kind].lower().replace("`", "")
 
 
-def test_every_section_is_a_kind():
-    assert set(SECTIONS) - {"What all have in common"} == set(connectors.KINDS)
+@pytest.mark.parametrize("kind", connectors.KINDS)
+def test_every_kind_is_in_the_list_with_its_delivery_class_and_extra(kind):
+    row = re.search(rf"^\| \[`{kind}`\]\(connectors/{kind}\.md\) .*$", LIST, re.MULTILINE)
+
+    assert row
+    assert build(kind).caps.delivery_class.split(",")[0] in row[0]
+    assert (f"`{connectors.EXTRAS[kind]}`" if kind in connectors.EXTRAS else "| |") in row[0]
+
+
+@pytest.mark.parametrize("kind", connectors.KINDS)
+def test_every_kind_has_what_the_contract_suite_asks_for_and_golden_bytes(kind):
+    assert kind in EXPECTED
+    assert sorted((Path(__file__).parents[1] / "golden" / kind).glob("*.txt"))
+
+
+def test_every_page_is_that_of_a_kind():
+    assert set(PAGES) == set(connectors.KINDS)

@@ -14,8 +14,8 @@ from slack_sdk.models.blocks import Block
 
 from bridge.model import Blocked, Delivered, EventKind, IncidentState, Reject, Retry, Split
 from bridge.ports import Http, HttpResponse, Rendered
-from connectors.slack import escape
-from connectors.slack.blocks import blocks
+from connectors.kinds.slack import escape
+from connectors.kinds.slack.blocks import blocks
 
 #: What is remembered of an incident with one firing warning.
 MEMORY = {

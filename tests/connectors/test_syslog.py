@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from bridge.model import Delivered, EventKind, Reject, Retry
 from bridge.ports import FramesResponse
 from connectors.common import one_line
-from connectors.syslog import (
+from connectors.kinds.syslog import (
     SyslogSettings,
     escape_cef,
     escape_cef_header,

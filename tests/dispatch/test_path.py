@@ -18,7 +18,7 @@ from bridge.model import EventKind, IncidentState
 from bridge.ports import Http, HttpResponse, Request
 from bridge.storage.deliveries import OutboxReader
 from connectors.credentials import Secret
-from connectors.pagerduty import PagerDuty, PagerDutySettings
+from connectors.kinds.pagerduty import PagerDuty, PagerDutySettings
 
 OPENED, UPDATED, ESCALATED, CLOSED = (
     EventKind.OPENED,

@@ -58,7 +58,7 @@ def redactor() -> Redactor:
     return Redactor(LESS, key_of(b"k" * 32, "default"))
 
 
-@pytest.mark.parametrize("kind", connectors.kinds())
+@pytest.mark.parametrize("kind", connectors.names())
 @pytest.mark.parametrize("what", list(EventKind))
 def test_what_is_taken_is_in_no_request(kind, what):
     made = connectors.load(kind)

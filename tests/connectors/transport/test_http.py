@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 
+import msgspec
 import pytest
 import tenacity
 from aiohttp import web
@@ -14,11 +15,12 @@ from aiohttp.test_utils import TestServer
 from certificates import make_certificate
 from servers import free_port
 
-from bridge.ports import Append, Http, HttpResponse, Unreached
+from bridge.ports import Append, Auth, Http, HttpResponse, Unreached
 from connectors.common import judge_http
 from connectors.transport.attempts import Trust
 from connectors.transport.http import HttpSender
 from connectors.transport.names import Names
+from connectors.transport.vendors import Authorizers
 
 
 class Waits(tenacity.wait.wait_base):
@@ -262,3 +264,60 @@ async def test_certificates_are_read_beside_the_event_loop(monkeypatch):
     assert await trust.context("") is await trust.context("")
     (thread,) = threads
     assert thread is not threading.main_thread()
+
+
+class Keys:
+    """An authorizer whose first token is refused."""
+
+    def __init__(self, *, renews: bool) -> None:
+        self.renews, self.used, self.stale = renews, [], True
+
+    async def authorize(self, request: Http, auth: Auth, *, timeout_s: float) -> Http:
+        assert timeout_s == 5.0
+        self.used.append(auth.options["scope"])
+        token = "old" if self.stale else "new"
+        return msgspec.structs.replace(request, headers={"authorization": token})
+
+    def forget(self, auth: Auth) -> bool:
+        assert auth.vendor == "azure"
+        self.stale = False
+        return self.renews
+
+
+class OneVendor(Authorizers):
+    def __init__(self, keys: Keys) -> None:
+        super().__init__()
+        self._made["azure"] = keys
+
+
+@pytest.mark.parametrize(("renews", "status", "tried"), [(True, 200, 2), (False, 401, 1)])
+async def test_credentials_of_a_cloud_that_were_refused_are_renewed_once(renews, status, tried):
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=200 if request.headers["authorization"] == "new" else 401)
+
+    app = web.Application()
+    app.router.add_post("/x", answer)
+    keys = Keys(renews=renews)
+    async with TestServer(app) as server:
+        request = Http(
+            method="POST", url=str(server.make_url("/x")), headers={}, body=b"x",
+            auth=Auth(vendor="azure", options={"scope": "s"}),
+        )  # fmt: skip
+        sender = HttpSender(authorizers=OneVendor(keys))
+        response = await sender.send(request, timeout_s=5.0)
+        await sender.close()
+
+    assert isinstance(response, HttpResponse)
+    assert (response.status, keys.used) == (status, ["s"] * tried)
+
+
+async def test_an_extra_that_is_not_installed_is_named():
+    class Nobody(Authorizers):
+        def of(self, vendor: str):
+            raise ImportError(vendor)
+
+    request = Http(method="POST", url="http://127.0.0.1:9/", headers={}, body=b"", auth=Auth(vendor="aws"))
+    response = await HttpSender(authorizers=Nobody()).send(request, timeout_s=5.0)
+
+    assert isinstance(response, Unreached)
+    assert (response.kind, 'pip install "tocsin[aws]"' in response.reason) == ("local", True)

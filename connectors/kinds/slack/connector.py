@@ -26,9 +26,9 @@ from connectors.credentials import (
     SecretUrlFromFile,
     origin,
 )
-from connectors.slack import replies
-from connectors.slack.answers import POST, REPLY, TEST, UPDATE, judge_api, judge_webhook, method_of
-from connectors.slack.blocks import LISTED, blocks, fallback, reply
+from connectors.kinds.slack import replies
+from connectors.kinds.slack.answers import POST, REPLY, TEST, UPDATE, judge_api, judge_webhook, method_of
+from connectors.kinds.slack.blocks import LISTED, blocks, fallback, reply
 
 HEADERS = {"content-type": "application/json; charset=utf-8"}
 #: What a link leads to is not fetched and shown below the message.

@@ -14,7 +14,7 @@ Sources: docs.slack.dev, methods chat.postMessage and chat.update; "Formatting m
 
 from __future__ import annotations
 
-from connectors.slack.blocks import escape
-from connectors.slack.connector import Slack, SlackSettings
+from connectors.kinds.slack.blocks import escape
+from connectors.kinds.slack.connector import Slack, SlackSettings
 
 __all__ = ["Slack", "SlackSettings", "escape"]

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from expected import Expected
+
+from bridge.model import Reject
+
+SIGNING_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+def incident(_case: str, sent: bytes) -> dict[str, Any]:
+    return json.loads(sent)["data"]["incident"]
+
+
+EXPECTED = Expected(
+    secrets=(SIGNING_SECRET, "/hooks/tocsin"),
+    incident=incident,
+    whole=("callback",),
+    # A callback promises no words: any 2xx of its own address is its success (Standard Webhooks).
+    bare_success=frozenset({200, 201, 204}),
+    statuses=dict.fromkeys((400, 409, 422), Reject),
+)
