@@ -40,7 +40,16 @@ KINDS: dict[str, str] = {
 #: kind -> the extra of `pip install "tocsin[...]"` that it needs.
 EXTRAS: dict[str, str] = {}
 #: extra -> the modules that it brings and that are imported.
-MODULES: dict[str, tuple[str, ...]] = {}
+MODULES: dict[str, tuple[str, ...]] = {
+    "apprise": ("apprise",),
+    "aws": ("botocore",),
+    "azure": ("azure.identity",),
+    "google": ("google.auth", "requests"),
+    "kafka": ("aiokafka",),
+    "lake": ("duckdb",),
+    "otlp": ("opentelemetry.proto",),
+    "postgres": ("asyncpg",),
+}
 
 
 class Kind(Connector, Protocol):
