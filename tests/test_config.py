@@ -399,6 +399,14 @@ def test_tokens_open_the_door_to_other_machines(tmp_path):
     assert (settings.host, settings.tokens[0].role) == ("0.0.0.0", "sender")
 
 
+def test_a_provider_for_all_tenants_opens_the_door_of_those_without_credentials(tmp_path):
+    text = "listen: 0.0.0.0:9195\ntenants: [{name: acme, allow_from: [10.0.0.0/8]}, {name: globex}]\n"
+    text += "logins: [{issuer: https://i.example, audience: tocsin, jwks_url: https://i.example/keys}]\n"
+    [login] = load(tmp_path, text).credentials.logins
+    assert login.tenants == {"acme": (("10.0.0.0/8",),), "globex": ()}
+    assert (login.tenant_claim, login.role_claim, login.roles["admin"]) == ("tenant", "role", "admin")
+
+
 @pytest.mark.parametrize(
     ("host", "expected"),
     [

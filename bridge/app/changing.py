@@ -5,18 +5,14 @@ from __future__ import annotations
 import dataclasses
 import secrets
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from bridge.auth import CertificateRule, Grant, Keyring, Shape, Signer, Verifier
-from bridge.config import Credential, Jwt, Settings
+from bridge.auth import CertificateRule, Grant, GrantOf, Keyring, Shape, Signer, Verifier, claimed, said
+from bridge.config import Credential, Issued, Login, Settings
 
 if TYPE_CHECKING:
     from bridge.auth.jwts import Keys
 
-#: Of a token's `sub` so much names who acts.
-ACTOR_CHARS = 100
 #: Settings that a running front cannot change, and what they are called in the file.
 FIXED = {
     "host": "listen",
@@ -54,7 +50,9 @@ def _encryption(settings: Settings) -> tuple[bool, bool, bool]:
 
 def key_places(settings: Settings) -> dict[str, str]:
     """Return where the public keys of issuers are fetched from, each with its file of authorities."""
-    return {each.jwks_url: each.ca_file for each in settings.credentials.jwt if each.jwks_url is not None}
+    given = settings.credentials
+    every = (*(each.issued for each in given.jwt), *(each.issued for each in given.logins))
+    return {issued.jwks_url: issued.ca_file for issued in every if issued.jwks_url is not None}
 
 
 def keyring_of(settings: Settings, fetched: Mapping[str, Keys], minted: Verifier) -> Keyring:
@@ -69,7 +67,13 @@ def keyring_of(settings: Settings, fetched: Mapping[str, Keys], minted: Verifier
             (each.username, each.secret.get_secret_value(), _grant(each, "password"))
             for each in given.passwords
         ),
-        verifiers=[_issuer(each, fetched) for each in given.jwt],
+        verifiers=[
+            *(
+                _issuer(each.issued, fetched, claimed(_grant(each, "jwt"), each.claims), (each.tenant,))
+                for each in given.jwt
+            ),
+            *(_issuer(each.issued, fetched, _said(each), tuple(each.tenants)) for each in given.logins),
+        ],
         signers=[
             Signer(
                 each.secret.get_secret_value().encode(),
@@ -91,32 +95,35 @@ def keyring_of(settings: Settings, fetched: Mapping[str, Keys], minted: Verifier
     )
 
 
-def _issuer(jwt: Jwt, fetched: Mapping[str, Keys]) -> Verifier:
+def _issuer(
+    issued: Issued, fetched: Mapping[str, Keys], grant_of: GrantOf, tenants: tuple[str, ...]
+) -> Verifier:
     # With `cryptography` behind it this is dear, and most need no signed tokens.
-    from bridge.auth.jwts import Issuer, Keys, holds  # noqa: PLC0415
+    from bridge.auth.jwts import Issuer, Keys  # noqa: PLC0415
 
-    keys = None if jwt.jwks_url is None else fetched.get(jwt.jwks_url) or Keys(jwt.jwks_url)
-    if jwt.jwks is not None:
+    keys = None if issued.jwks_url is None else fetched.get(issued.jwks_url) or Keys(issued.jwks_url)
+    if issued.jwks is not None:
         keys = Keys("a file")
-        keys.take(jwt.jwks.encode())
-    grant = _grant(jwt, "jwt")
-
-    def grant_of(claims: Mapping[str, Any]) -> Grant | None:
-        if not holds(claims, jwt.claims):
-            return None
-        subject = claims.get("sub")
-        actor = subject[:ACTOR_CHARS] if isinstance(subject, str) and subject.isprintable() else grant.actor
-        return msgspec.structs.replace(grant, actor=actor)
-
+        keys.take(issued.jwks.encode())
     return Issuer(
-        issuer=jwt.issuer,
-        audience=jwt.audience,
-        algorithms=jwt.algorithms,
+        issuer=issued.issuer,
+        audience=issued.audience,
+        algorithms=issued.algorithms,
         keys=keys,
-        secret=None if jwt.secret is None else jwt.secret.get_secret_value(),
-        leeway_s=jwt.leeway_s,
+        secret=None if issued.secret is None else issued.secret.get_secret_value(),
+        leeway_s=issued.leeway_s,
         grant_of=grant_of,
-        tenants=(jwt.tenant,),
+        tenants=tenants,
+    )
+
+
+def _said(login: Login) -> GrantOf:
+    return said(
+        tenant_claim=login.tenant_claim,
+        role_claim=login.role_claim,
+        roles=login.roles,
+        tenants=login.tenants,
+        actor=login.actor,
     )
 
 

@@ -57,7 +57,7 @@ from bridge.app.telling import Telling
 from bridge.app.troubles import Troubles
 from bridge.config import Settings
 from bridge.dispatch import Dispatcher
-from bridge.errors import ConfigError, DamagedError
+from bridge.errors import ConfigError, DamagedError, StorageError
 from bridge.intake import Intake, IntakeSettings
 from bridge.model import RowKind
 from bridge.ports import Connector
@@ -410,7 +410,27 @@ class Front:
         while True:
             await self._reload.wait()
             self._reload.clear()
-            await self.reload()
+            await self._reload_by_signal()
+
+    async def _reload_by_signal(self) -> None:
+        """Reload as the API does: written down before, and what came of it behind."""
+        tenant = self.settings.tenants[0]
+        try:
+            entry = await self.audit.begin({
+                "tenant": tenant, "actor": "signal", "role": "admin", "peer": None, "action": "reload",
+                "target": "", "asked": None, "before": None,
+            })  # fmt: skip
+        except StorageError as error:
+            logger.error(  # noqa: TRY400 - the error says it all
+                "The configuration stays: that it was to be read anew cannot be written down (%s).",
+                error,
+                extra={"event": "config_refused", "faults": 0},
+            )
+            return
+        told = await self.reload()
+        with suppress(StorageError):
+            after = {"faults": len(told.faults), "later": list(told.later)}
+            await self.audit.end(entry, tenant=tenant, done=True, after=after)
 
     async def _watchdog(self) -> None:
         every_s = watchdog_s(os.environ, os.getpid())

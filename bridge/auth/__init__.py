@@ -4,13 +4,15 @@ Rules: pure, and security code is not written here: PyJWT verifies signed tokens
 verifies certificates before their names come here. No secret is in a repr, and neither time nor answer tells a caller
 which part was wrong.
 
-`terms` has the words, `keyring` decides, `signatures`, `certificates` and `peers` know one thing each. `jwts` is not
-imported with the others: with `cryptography` it costs 10 MB and a tenth of a second, and most need no signed tokens.
+`terms` has the words, `keyring` decides, `claims`, `signatures`, `certificates` and `peers` know one thing each. `jwts`
+is not imported with the others: with `cryptography` it costs 10 MB and a tenth of a second, and most need no signed
+tokens.
 """
 
 from __future__ import annotations
 
 from bridge.auth.certificates import ATTRIBUTES, CertificateRule
+from bridge.auth.claims import GrantOf, claimed, said
 from bridge.auth.keyring import Answer, Keyring
 from bridge.auth.peers import is_foreign, is_loopback, is_within
 from bridge.auth.signatures import SIGNATURE_HEADER, TIMESTAMP_HEADER, Signed, Signer
@@ -38,6 +40,7 @@ __all__ = [
     "CertificateRule",
     "Denied",
     "Grant",
+    "GrantOf",
     "Keyring",
     "KeysNeeded",
     "Networks",
@@ -48,7 +51,9 @@ __all__ = [
     "Signer",
     "Verified",
     "Verifier",
+    "claimed",
     "is_foreign",
     "is_loopback",
     "is_within",
+    "said",
 ]

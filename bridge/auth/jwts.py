@@ -170,15 +170,6 @@ class Issuer:
         return KeysNeeded(place=self._keys.place) if key is None else key
 
 
-def holds(claims: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
-    """Return whether claims have these values; a list in a claim holds each of its values."""
-    for name, value in wanted.items():
-        found = claims.get(name)
-        if value not in (found if isinstance(found, list) else [found]):
-            return False
-    return True
-
-
 def _is_ours(entry: object) -> bool:
     """Return whether an entry of a set is a public key for signatures."""
     return (

@@ -118,14 +118,11 @@ class PasswordEntry(Credential):
         return self.password or self.password_file or SecretStr("")
 
 
-class JwtEntry(Credential):
-    """Signed tokens (JWT) of one issuer, as Alertmanager's `oauth2` gets them."""
+class Issuing(Section):
+    """Whose signed tokens (JWT) are believed."""
 
     issuer: _Text = Field(description="What the claim `iss` must be.")
     audience: _Text = Field(description="What the claim `aud` must be, or hold.")
-    claims: dict[_Text, str] = Field(
-        default={}, description="Claims that a token must have beside these, such as its `sub` or `azp`."
-    )
     jwks_url: Annotated[str, AfterValidator(keys_url)] | None = Field(
         default=None,
         description="Where the issuer's public keys are, read every 5m and when a token names a new one.",
@@ -179,6 +176,34 @@ class JwtEntry(Credential):
         if self.algorithms is not None:
             return tuple(self.algorithms)
         return ("RS256", "ES256", "EdDSA") if self.shared is None else ("HS256",)
+
+
+class JwtEntry(Issuing, Credential):
+    """Signed tokens (JWT) of one issuer, as Alertmanager's `oauth2` gets them."""
+
+    claims: dict[_Text, str] = Field(
+        default={}, description="Claims that a token must have beside these, such as its `sub` or `azp`."
+    )
+
+
+class LoginEntry(Issuing):
+    """Signed tokens (JWT) of one issuer that say themselves for which tenant, and as what."""
+
+    tenant_claim: _Text = Field(
+        default="tenant",
+        description="Claim with the tenant's name; a list counts with the only one that there is.",
+    )
+    role_claim: _Text = Field(
+        default="role", description="Claim with what may be done; of a list the highest counts."
+    )
+    roles: Annotated[dict[_Text, Role], Field(min_length=1)] = Field(
+        default={"viewer": "viewer", "responder": "responder", "admin": "admin"},
+        description="Values of that claim, such as groups, and the roles that they stand for.",
+    )
+    allow_from: list[Network] = Field(
+        default=[],
+        description="Networks that these may come from, beside those of the tenant; none: from everywhere.",
+    )
 
 
 class SignatureEntry(Bound):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 from bridge.analysis.quotas import Quotas
-from bridge.config.credentials import Credential, SignatureEntry, Tenant, Tls
+from bridge.config.credentials import Credential, Issuing, LoginEntry, SignatureEntry, Tenant, Tls
 from bridge.config.document import Document
 from bridge.config.parts import Entry
 from bridge.config.quotas import QuotasEntry
@@ -18,7 +18,9 @@ from bridge.config.settings import (
     Certificate,
     Credentials,
     DoorQuotas,
+    Issued,
     Jwt,
+    Login,
     Password,
     Signature,
     TlsSettings,
@@ -28,8 +30,8 @@ from bridge.config.settings import (
 _NO_CA = "needs tls.client_ca_file, or no client certificate is ever asked for"
 
 
-def credentials_of(tenants: Sequence[Entry[Tenant]]) -> Credentials:
-    """Return every credential of these tenants."""
+def credentials_of(tenants: Sequence[Entry[Tenant]], logins: Sequence[Entry[LoginEntry]]) -> Credentials:
+    """Return every credential of these tenants, and who may speak for several."""
     return Credentials(
         tokens=tuple(
             Token(**_common(tenant, entry, f"tokens[{number}]"), secret=entry.secret)
@@ -44,18 +46,27 @@ def credentials_of(tenants: Sequence[Entry[Tenant]]) -> Credentials:
         jwt=tuple(
             Jwt(
                 **_common(tenant, entry, f"jwt[{number}]"),
-                issuer=entry.issuer,
-                audience=entry.audience,
+                issued=_issued(entry),
                 claims=entry.claims,
-                algorithms=entry.accepted,
-                leeway_s=entry.leeway_s,
-                jwks_url=entry.jwks_url,
-                ca_file=entry.ca_file,
-                jwks=entry.jwks_file,
-                secret=entry.shared,
             )
             for tenant in _values(tenants)
             for number, entry in enumerate(tenant.jwt)
+        ),
+        logins=tuple(
+            Login(
+                issued=_issued(entry),
+                tenant_claim=entry.tenant_claim,
+                role_claim=entry.role_claim,
+                roles=dict(entry.roles),
+                tenants={
+                    tenant.name: tuple(
+                        tuple(group) for group in (tenant.allow_from, entry.allow_from) if group
+                    )
+                    for tenant in _values(tenants)
+                },
+                actor=f"logins[{number}]",
+            )
+            for number, (_, entry) in enumerate(logins)
         ),
         signatures=tuple(
             Signature(
@@ -77,6 +88,19 @@ def credentials_of(tenants: Sequence[Entry[Tenant]]) -> Credentials:
             for tenant in _values(tenants)
             for number, entry in enumerate(tenant.certificates)
         ),
+    )
+
+
+def _issued(entry: Issuing) -> Issued:
+    return Issued(
+        issuer=entry.issuer,
+        audience=entry.audience,
+        algorithms=entry.accepted,
+        leeway_s=entry.leeway_s,
+        jwks_url=entry.jwks_url,
+        ca_file=entry.ca_file,
+        jwks=entry.jwks_file,
+        secret=entry.shared,
     )
 
 

@@ -24,7 +24,7 @@ from bridge.analysis.settings import (
     Route,
     Source,
 )
-from bridge.config.credentials import Tenant, Tls
+from bridge.config.credentials import LoginEntry, Tenant, Tls
 from bridge.config.document import Document, read
 from bridge.config.doors import check_tls, check_unique, credentials_of, door_quotas_of, quotas_of, tls_of
 from bridge.config.faults import path_of, unknown
@@ -167,14 +167,14 @@ def _settings(
         path = f"{storage.path.removesuffix('/')}/incidents.jsonl"
         document.data["destinations"] = [{"name": "file", "kind": "file", "path": path}]
     destinations = parts.destinations(kinds, Path(storage.path))
-    tenants = parts.entries("tenants", Tenant)
+    tenants, logins = parts.entries("tenants", Tenant), parts.entries("logins", LoginEntry)
     tls = parts.section("tls", Tls)
     listen = parts.plain("listen")
     host, _, port = listen.rpartition(":")
     limits, retention = parts.section("limits", Limits), parts.section("retention", Retention)
     checks = _Checks(parts, document)
     checks.names()
-    checks.doors(host, tenants)
+    checks.doors(host, tenants, logins)
     check_tls(tls, tenants, document)
     checks.limits(limits)
     return Settings(
@@ -186,7 +186,7 @@ def _settings(
         budget_bytes=limits.budget_bytes,
         tenants=tuple(checks.tenants),
         quotas=door_quotas_of(checks.tenants, tenants),
-        credentials=credentials_of(tenants),
+        credentials=credentials_of(tenants, logins),
         tls=tls_of(tls),
         polls=checks.polls(),
         analysis=replace(
@@ -323,15 +323,15 @@ class _Checks:
                 what = f"`{OWN_SOURCE}` is the source of Tocsin's own troubles; choose another name"
                 self._document.fault(place, what)
 
-    def doors(self, host: str, tenants: Sequence[Entry[Tenant]]) -> None:
+    def doors(self, host: str, tenants: Sequence[Entry[Tenant]], logins: Sequence[Entry[LoginEntry]]) -> None:
         """Check who gets in."""
-        anybody = any(tenant.has_credentials for _, tenant in tenants)
+        anybody = bool(logins) or any(tenant.has_credentials for _, tenant in tenants)
         tenants_are_good = all(fault.place[:1] != ("tenants",) for fault in self._document.faults)
         if tenants_are_good and not anybody and not is_loopback(host):
             what = "would let other machines in without a token; write tenants[].tokens, or use 127.0.0.1"
             self._document.fault(("listen",), what)
         for place, tenant in tenants:
-            if not tenant.has_credentials and (anybody or self.tenants != _OPEN):
+            if not tenant.has_credentials and not logins and (anybody or self.tenants != _OPEN):
                 what = "has no tokens, so nobody can speak for it; write `tokens: [{token_file: ...}]`"
                 self._document.fault(place, what)
         check_unique(tenants, self._document)

@@ -22,7 +22,7 @@ from bridge.analysis.settings import (
     Reclustering,
     Source,
 )
-from bridge.config.credentials import Tenant, Tls
+from bridge.config.credentials import LoginEntry, Tenant, Tls
 from bridge.config.redacting import Redaction, RedactMore
 from bridge.config.values import (
     Duration,
@@ -389,6 +389,10 @@ class Configuration(Section):
     limits: Limits = Field(default=Limits(), description="What the intake takes in.")
     tenants: list[Tenant] = Field(
         default=[Tenant(name="default")], description="Who sends alerts and reads incidents."
+    )
+    logins: list[LoginEntry] = Field(
+        default=[],
+        description="Issuers of signed tokens that say for which tenant they are, for all tenants at once.",
     )
     sources: list[SourceEntry] = Field(
         default=[SourceEntry(name="default")],

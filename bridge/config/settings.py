@@ -61,18 +61,39 @@ class Password(Credential):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Jwt(Credential):
-    """Signed tokens of one issuer; it has one of `jwks_url`, `jwks` and `secret`."""
+class Issued:
+    """How tokens of one issuer are verified; it has one of `jwks_url`, `jwks` and `secret`."""
 
     issuer: str
     audience: str
-    claims: dict[str, str]
     algorithms: tuple[str, ...]
     leeway_s: float
     jwks_url: str | None
     ca_file: str  # "": the system's authorities
     jwks: str | None  # the text of a set of keys
     secret: SecretStr | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jwt(Credential):
+    """Signed tokens of one issuer that have these claims."""
+
+    issued: Issued
+    claims: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """Signed tokens of one issuer whose claims say for which tenant, and as what."""
+
+    issued: Issued
+    tenant_claim: str
+    role_claim: str
+    roles: dict[str, Role]  # by value of the claim
+    tenants: dict[
+        str, tuple[tuple[str, ...], ...]
+    ]  # those that there are, each with the networks to come from
+    actor: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,12 +121,15 @@ class Credentials:
     tokens: tuple[Token, ...] = ()
     passwords: tuple[Password, ...] = ()
     jwt: tuple[Jwt, ...] = ()
+    logins: tuple[Login, ...] = ()
     signatures: tuple[Signature, ...] = ()
     certificates: tuple[Certificate, ...] = ()
 
     def __bool__(self) -> bool:
         """Return whether there is any."""
-        return bool(self.tokens or self.passwords or self.jwt or self.signatures or self.certificates)
+        return bool(
+            self.tokens or self.passwords or self.jwt or self.logins or self.signatures or self.certificates
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

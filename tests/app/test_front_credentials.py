@@ -75,6 +75,34 @@ def test_each_credential_does_what_it_may_and_a_rotated_one_does_not(
     assert not sidecar.logged("open_to_loopback")
 
 
+def test_one_provider_logs_in_the_people_of_all_tenants(make: Callable[..., Sidecar], tmp_path: Path):
+    jwks = tmp_path / "issuer.jwks"
+    jwks.write_bytes(key_set(key_pair("ES256", "one")))
+    text = f"""
+tenants: [{{name: acme, tokens: [{{token: acme-sender-0123456789}}]}}, {{name: other}}]
+logins:
+  - {{issuer: {ISSUER}, audience: {AUDIENCE}, jwks_file: {json.dumps(str(jwks))}, tenant_claim: org, role_claim: groups,
+      roles: {{readers: viewer, sre: admin}}}}
+"""
+    sidecar = make(configuration=NO_MODELS + text)
+    sidecar.start()
+
+    def of(**claims: object) -> dict[str, str]:
+        return {"Authorization": f"Bearer {token(key_pair('ES256', 'one'), **claims)}"}
+
+    def status(method: str, path: str, headers: dict[str, str]) -> int:
+        return sidecar.ask(method, path, b"" if method == "POST" else None, headers)[0]
+
+    reader, admin = of(org="acme", groups=["readers"]), of(org="acme", groups=["staff", "sre"])
+    others = of(org="other", groups="sre")
+    assert [status("GET", "/api/v1/incidents", each) for each in (reader, admin, others)] == [200, 200, 200]
+    assert [status("POST", "/-/reload", each) for each in (reader, admin, others)] == [403, 200, 403]
+    for nobody in (of(), of(org="nobody", groups="sre"), of(org="acme", groups="staff")):
+        assert status("GET", "/api/v1/incidents", nobody) == 401
+    [entry] = json.loads(sidecar.ask("GET", "/api/v1/audit", headers=admin)[1])["items"]
+    assert (entry["action"], entry["role"]) == ("reload", "admin")
+
+
 def test_without_credentials_that_is_said_loudly(make: Callable[..., Sidecar]):
     sidecar = make()
     sidecar.start()

@@ -67,6 +67,8 @@ def test_a_hangup_puts_a_good_file_in_force(make: Callable[..., Sidecar]):
     os.kill(sidecar.pid, signal.SIGHUP)
     until(lambda: sidecar.logged("config_reloaded"), "the changed file is read")
     assert sidecar.metric("tocsin_config_reload_ok") == 1
+    [entry] = json.loads(sidecar.ask("GET", "/api/v1/audit")[1])["items"]
+    assert (entry["actor"], entry["action"], entry["done"]) == ("signal", "reload", True)
     sidecar.send("AfterTheHangup")
     until(lambda: sidecar.heard_of("AfterTheHangup", "other.jsonl"), "the incident in the other file")
     assert sidecar.heard_of("AfterTheHangup") == []
