@@ -28,7 +28,7 @@ ACCEPT ?=
 TOOLS = build/tools
 PINS = build/pins.txt
 
-.PHONY: help run demo test check bench fmt lock audit sbom dist install clean
+.PHONY: help run demo test check bench fmt docs lock audit sbom dist install clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -63,6 +63,9 @@ bench: $(STAMPS)/tocsin        ## run every benchmark (long); DATA=DIR adds thos
 fmt: $(STAMPS)/tocsin          ## format and mend what can be mended by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(STAMPS)/tocsin         ## write what the docs take from the code: metrics, settings of destinations
+	$(BIN)/python .ci/pages.py
 
 lock: $(STAMPS)/tocsin         ## write lock.txt from what .venv holds now
 	$(BIN)/python .ci/lock.py

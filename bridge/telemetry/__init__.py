@@ -510,7 +510,7 @@ EVENTS: dict[str, str] = {
 
 
 def document() -> str:
-    """Return docs/metrics.md: `python -m bridge.telemetry > docs/metrics.md`."""
+    """Return docs/metrics.md, which `make docs` writes."""
     metrics = [
         f"| `{metric.name}` | {metric.kind} | {', '.join(metric.labels)} | {metric.meaning} |"
         for metric in METRICS
@@ -522,7 +522,7 @@ def document() -> str:
 _PREFACE = (
     "# What Tocsin says about itself",
     "",
-    "Written by `python -m bridge.telemetry > docs/metrics.md`; a test keeps it equal to the code.",
+    "Written by `make docs`; a test keeps it equal to the code.",
     "",
     "## Metrics",
     "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import connectors
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = {page.stem: page.read_text(encoding="utf-8") for page in (DOCS / "connectors").glob("*.md")}
+WRITTEN = runpy.run_path(str(DOCS.parent / ".ci" / "pages.py"))
 LIST = (
     (DOCS / "connectors.md").read_text(encoding="utf-8").partition("## All of them")[2].partition("\n## ")[0]
 )
@@ -45,6 +47,14 @@ def test_every_kind_is_in_the_list_with_its_delivery_class_and_extra(kind):
 def test_every_kind_has_what_the_contract_suite_asks_for_and_golden_bytes(kind):
     assert kind in EXPECTED
     assert sorted((Path(__file__).parents[1] / "golden" / kind).glob("*.txt"))
+
+
+@pytest.mark.parametrize("kind", connectors.KINDS)
+def test_every_setting_is_in_the_page_with_its_default_and_its_sentence(kind):
+    for name, field in connectors.load(kind).Settings.model_fields.items():
+        assert field.description, f"{name} of {kind} has no sentence"
+        assert field.description.endswith(".")
+    assert WRITTEN["with_settings"](kind, PAGES[kind]) == PAGES[kind], "say make docs"
 
 
 def test_every_page_is_that_of_a_kind():
