@@ -1,0 +1,120 @@
+"""Batches of events as objects in a store (S3, Blob, GCS): what an object is called and what stands in it.
+
+An object holds JSON lines, one event each. Its key is a folder that a pattern makes of the first event's time and
+tenant, and a name that follows from the ids of its events: the same batch has the same key whenever it is sent, so that
+"only if there is none" (`If-None-Match: *`, `ifGenerationMatch=0`) makes a repeat a refusal that loses nothing.
+A batch ends where the folder changes: what stands under a day is of that day.
+
+Decision: the name begins with the time of the first event, so that a listing is in order, and readers that go by
+"what is later than the last key" find what is new. Rejected: the event ids themselves, which for 500 events are longer
+than a key may be, and a random name, which a repeat would not find again.
+
+Rule: a pattern is no template language: `{year}`, `{month}`, `{day}`, `{hour}` (all UTC) and `{tenant}`, nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC
+from typing import Annotated
+from urllib.parse import quote
+
+import pydantic
+from pydantic import AfterValidator
+
+from bridge.model import NAMESPACE, Event, Word
+from connectors.common import first_that_fit, fit
+
+#: Lines of one object, and its bytes, unless a kind says otherwise.
+MAX_EVENTS, MAX_BYTES = 500, 8 * 2**20
+#: The layout that Athena, BigQuery, DuckDB and Spark read as partitions.
+HIVE = "incidents/year={year}/month={month}/day={day}"
+JSON_LINES = "application/x-ndjson"
+FIELDS = frozenset({"year", "month", "day", "hour", "tenant"})
+_FIELD = re.compile(r"\{(\w+)\}")
+#: What stands in a key as it is at every store, and is no more than itself in a shell or an URL.
+_PLAIN = re.compile(r"[A-Za-z0-9!_.*'()=/-]*")
+_STRANGE = re.compile(r"[^A-Za-z0-9_-]")
+#: A store takes 1,024 bytes of key; a name of ours takes 60, and a tenant 100 more than `{tenant}`.
+PATH_CHARACTERS = 800
+
+
+def _check_path(path: str) -> str:
+    unknown = set(_FIELD.findall(path)) - FIELDS
+    if unknown:
+        raise ValueError(f"{{{min(unknown)}}} is not known; there are: {', '.join(sorted(FIELDS))}")
+    if not _PLAIN.fullmatch(_FIELD.sub("", path)):
+        raise ValueError("a path has letters, digits, !_.*'()=-/ and fields such as {year}")
+    if path and not all(part.strip(".") for part in path.removesuffix("/").split("/")):
+        raise ValueError("a path begins without a slash, and no part of it is empty or made of dots")
+    return path
+
+
+#: The setting `path`: the folder of an object, with fields; "" is the top of the store.
+ObjectPath = Annotated[str, pydantic.Field(max_length=PATH_CHARACTERS), AfterValidator(_check_path)]
+
+
+class Batch(Word, frozen=True, kw_only=True):
+    """One object: its key, not yet quoted for an URL, its lines, and the events in them."""
+
+    key: str
+    body: bytes
+    event_ids: tuple[str, ...]
+
+
+def batch(
+    path: str,
+    events: Sequence[Event],
+    size_bytes: int,
+    *,
+    line: Callable[[Event, int], bytes] = fit,
+    ending: str = ".jsonl",
+) -> Batch:
+    """Return as many of `events`, from the first, as share its folder and fit one object; at least one.
+
+    `line` gives an event as JSON of at most so many bytes, without a line end.
+    """
+    folder = folder_of(path, events[0])
+    together = [events[0]]
+    for event in events[1:]:
+        if folder_of(path, event) != folder:
+            break
+        together.append(event)
+    lines = [line(event, size_bytes - 1) + b"\n" for event in together]
+    kept = together[: first_that_fit(lines, size_bytes)]
+    return Batch(
+        key=folder + name_of(kept) + ending,
+        body=b"".join(lines[: len(kept)]),
+        event_ids=tuple(event.event_id for event in kept),
+    )
+
+
+def folder_of(path: str, event: Event) -> str:
+    """Return the folder of an event, ending in a slash unless it is the top."""
+    at = event.at.astimezone(UTC)
+    values = {
+        "year": f"{at:%Y}", "month": f"{at:%m}", "day": f"{at:%d}", "hour": f"{at:%H}",
+        "tenant": _STRANGE.sub("_", event.tenant) or "_",
+    }  # fmt: skip
+    folder = _FIELD.sub(lambda field: values[field[1]], path).removesuffix("/")
+    return folder and f"{folder}/"
+
+
+def name_of(events: Sequence[Event]) -> str:
+    """Return what an object of these events is called, without folder and ending."""
+    ids = "\n".join(event.event_id for event in events)
+    return f"{events[0].at.astimezone(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid5(NAMESPACE, ids)}"
+
+
+def fixed_part(path: str) -> str:
+    """Return the folder that all objects of a path are under, ending in a slash unless it is the top."""
+    head, field, _ = path.partition("{")
+    folder = head.rpartition("/")[0] if field else path.removesuffix("/")
+    return folder and f"{folder}/"
+
+
+def quoted(key: str) -> str:
+    """Return a key as it stands in an URL: all but letters, digits, `-_.~` and slashes is escaped."""
+    return quote(key, safe="/")
