@@ -68,6 +68,7 @@ OK, MULTIPLE_CHOICES, BAD_REQUEST, TOO_LARGE, ABOVE_CLIENT = 200, 300, 400, 413,
 EXCERPT_CHARACTERS = 200
 ELLIPSIS = "…"
 
+EPOCH, MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 OVER = frozenset({IncidentState.CLOSED, IncidentState.MERGED})
 #: 0..10 of CEF and 1..10 of LEEF; the good news that something is over is not as severe as the thing itself.
 TEN_SEVERITY: dict[Severity, int] = {"critical": 10, "warning": 6, "info": 3}
@@ -235,7 +236,7 @@ def rfc3339(time: datetime) -> str:
 
 def milliseconds(time: datetime) -> int:
     """Return whole milliseconds since the epoch."""
-    return (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    return (time - EPOCH) // MILLISECOND
 
 
 # ---- the event as JSON -----------------------------------------------------------------------------------
@@ -246,25 +247,25 @@ def encode(value: object) -> bytes:
     return msgspec.json.encode(value, order="deterministic")
 
 
-def fit(event: Event, size_bytes: int) -> bytes:
-    """Return the event as JSON of at most `size_bytes`, shortened as little as it takes.
+def fit(event: Event, size_bytes: int, written: Callable[[Event], bytes] = encode) -> bytes:
+    """Return the event, `written` as bytes (JSON by default), in at most `size_bytes`, shortened as little as it takes.
 
     First long texts are cut, then episodes are left out from the end (the worst stand first; `truncated`
     counts them), at last the incident keeps only its ids, counts and a short title. Below about 2 KiB nothing
-    can be promised. Cost: the event is encoded once, or a few times if it is too large.
+    can be promised. Cost: the event is written once, or some ten times if it is too large.
     """
-    encoded = encode(event)
+    made = written(event)
     for characters in (4096, 1024):
-        if len(encoded) <= size_bytes:
-            return encoded
+        if len(made) <= size_bytes:
+            return made
         event = _shortened(event, characters)
-        encoded = encode(event)
+        made = written(event)
     for characters in (1024, 256, 24):
-        if len(encoded) <= size_bytes:
-            return encoded
-        event = _fewer_episodes(_shortened(event, characters), size_bytes)
-        encoded = encode(event)
-    return encoded if len(encoded) <= size_bytes else encode(_bare(event))
+        if len(made) <= size_bytes:
+            return made
+        event = _fewer_episodes(_shortened(event, characters), size_bytes, written)
+        made = written(event)
+    return made if len(made) <= size_bytes else written(_bare(event))
 
 
 def _shortened(event: Event, characters: int) -> Event:
@@ -313,15 +314,22 @@ def _short_texts(texts: dict[str, str], characters: int) -> dict[str, str]:
     return {clip(key, characters): clip(value, characters) for key, value in texts.items()}
 
 
-def _fewer_episodes(event: Event, size_bytes: int) -> Event:
-    view = event.incident
-    sizes = [len(encode(episode)) + 1 for episode in view.episodes]
-    room = size_bytes - len(encode(_with(event, episodes=(), truncated=view.truncated + len(sizes))))
-    kept = 0
-    while kept < len(sizes) and room >= sizes[kept]:
-        room -= sizes[kept]
-        kept += 1
-    return _with(event, episodes=view.episodes[:kept], truncated=view.truncated + len(sizes) - kept)
+def _fewer_episodes(event: Event, size_bytes: int, written: Callable[[Event], bytes]) -> Event:
+    """Return the event with as many episodes as fit, by halving: a form may write an episode in several places."""
+    episodes = event.incident.episodes
+    total = event.incident.truncated + len(episodes)
+
+    def cut(kept: int) -> Event:
+        return _with(event, episodes=episodes[:kept], truncated=total - kept)
+
+    fitting, too_many = 0, len(episodes) + 1
+    while too_many - fitting > 1:
+        middle = (fitting + too_many) // 2
+        if len(written(cut(middle))) <= size_bytes:
+            fitting = middle
+        else:
+            too_many = middle
+    return cut(fitting)
 
 
 def _bare(event: Event) -> Event:

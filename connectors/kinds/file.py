@@ -1,4 +1,4 @@
-"""Kind `file`: one JSON line per event (`tocsin.event/1`) in a local file, fsynced before it counts.
+"""Kind `file`: one JSON line per event (`tocsin.event/1`, or OCSF) in a local file, fsynced before it counts.
 
 Rule: a line is never longer than the largest request. What a crash tore is left as it is and a new line is
 begun, so a reader skips a line that is no JSON and reads `event_id` to see what stands there twice.
@@ -17,8 +17,9 @@ from typing_extensions import override
 
 from bridge.model import Delivered, Event, Reject, Verdict
 from bridge.ports import Append, Appended, Caps, Connector, Memory, Rendered, Request, Response, Unreached
-from connectors.common import first_that_fit, fit, judge_unreached
+from connectors.common import first_that_fit, judge_unreached
 from connectors.credentials import KIND, DestinationSettings
+from connectors.formats import FORMAT, Format, encoder_of
 
 #: What Tocsin itself keeps in its storage directory; SQLite puts its journals beside its files.
 OWN_NAMES = frozenset({"troubles.json", "token.key", "tokens.jsonl"})
@@ -33,6 +34,7 @@ class FileSettings(DestinationSettings):
     path: Annotated[str, pydantic.Field(min_length=1)] = pydantic.Field(
         description="File that lines are appended to; a relative path starts at the working directory."
     )
+    format: Format = pydantic.Field(default="event", description=FORMAT)
 
     @override
     def faults(self, data_dir: Path) -> dict[str, str]:
@@ -64,13 +66,14 @@ class File(Connector):
 
     def __init__(self, settings: FileSettings) -> None:
         self._settings = settings
+        self._encoded = encoder_of(settings.format)
 
     @override
     def render(
         self, events: Sequence[Event], memory: Memory | None, step: str, max_bytes: int | None = None
     ) -> Rendered:
         size_bytes = min(max_bytes or self.caps.max_bytes, self.caps.max_bytes)
-        lines = [fit(event, size_bytes - 1) + b"\n" for event in events]
+        lines = [self._encoded(event, size_bytes - 1) + b"\n" for event in events]
         count = first_that_fit(lines, self.caps.max_bytes)
         return Rendered(
             request=Append(path=self._settings.path, lines=b"".join(lines[:count])),

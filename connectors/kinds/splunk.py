@@ -30,7 +30,6 @@ from connectors.common import (
     encode,
     excerpt,
     first_that_fit,
-    fit,
     json_object,
     judge_http,
     milliseconds,
@@ -46,6 +45,7 @@ from connectors.credentials import (
     OriginUrl,
     Secret,
 )
+from connectors.formats import FORMAT, Format, encoder_of
 from connectors.wording import host_of, name_of
 
 COLLECT, HEALTH = "/services/collector/event", "/services/collector/health/1.0"
@@ -93,6 +93,7 @@ class SplunkSettings(DestinationSettings):
     sourcetype: str = pydantic.Field(
         default="tocsin:event", max_length=255, description="The events' field `sourcetype`."
     )
+    format: Format = pydantic.Field(default="event", description=FORMAT)
     max_bytes: int = pydantic.Field(
         default=1_000_000, ge=SMALLEST_BYTES, description="Largest request in bytes; Splunk Cloud takes 1 MB."
     )
@@ -120,6 +121,7 @@ class Splunk(Connector):
     def __init__(self, settings: SplunkSettings) -> None:
         self._settings = settings
         self.caps = msgspec.structs.replace(self.caps, max_bytes=settings.max_bytes)
+        self._encoded = encoder_of(settings.format)
         self._token = settings.needed("token")
 
     @override
@@ -150,7 +152,7 @@ class Splunk(Connector):
         if self._settings.index is not None:
             record["index"] = self._settings.index
         room = size_bytes - len(encode(record)) - len(b',"event":')
-        return encode(record | {"event": msgspec.Raw(fit(event, room))})
+        return encode(record | {"event": msgspec.Raw(self._encoded(event, room))})
 
     @override
     def judge(self, rendered: Rendered, response: Response) -> Sequence[Verdict]:

@@ -13,6 +13,14 @@ def incident(_case: str, sent: bytes) -> dict[str, Any]:
 
 
 EXPECTED = Expected(
+    variants={
+        "file_ocsf": {
+            "name": "archive",
+            "kind": "file",
+            "path": "./data/ocsf.jsonl",
+            "format": "ocsf-incident",
+        }
+    },
     incident=incident,
     whole=("file",),
     url="",

@@ -13,7 +13,8 @@ def parse(_case: str, sent: bytes) -> None:
     text = sent.decode()
     record, end = json.JSONDecoder().raw_decode(text)
     assert end == len(text)
-    assert record["event"]["event_id"] == record["fields"]["event_id"]
+    written = record["event"]
+    assert written.get("event_id", written.get("metadata", {}).get("uid")) == record["fields"]["event_id"]
 
 
 def incident(_case: str, sent: bytes) -> dict[str, Any]:
@@ -21,6 +22,16 @@ def incident(_case: str, sent: bytes) -> dict[str, Any]:
 
 
 EXPECTED = Expected(
+    variants={
+        "splunk_ocsf": {
+            "name": "siem",
+            "kind": "splunk",
+            "url": "https://splunk.example.com:8088",
+            "format": "ocsf-detection",
+            "token": "0aa11bb2-0000-4000-8000-0123456789ab",
+            "sourcetype": "ocsf:finding",
+        }
+    },
     secrets=("0aa11bb2-0000-4000-8000-0123456789ab",),
     parse=parse,
     incident=incident,
