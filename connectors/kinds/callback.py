@@ -2,7 +2,7 @@
 
 The body is `{"type": "incident.<kind>", "timestamp": RFC 3339, "data": <tocsin.event/1>}`; `webhook-id` is
 the event id and stays the same on every attempt, timestamp and signatures are made per attempt. Any 2xx is
-success.
+success. With `format: cloudevents` it is the event in the envelope of CloudEvents 1.0 instead, signed alike.
 
 Rule: the URL is treated as a secret (many carry a token in path or query); only scheme and host are stored.
 Source: https://github.com/standard-webhooks/standard-webhooks, spec version 1.0.0.
@@ -34,6 +34,7 @@ from connectors.credentials import (
     origin,
     signatures,
 )
+from connectors.formats import cloudevents
 
 GONE = 410
 ENVELOPE_BYTES = 200  # room for type and timestamp around the event
@@ -52,6 +53,10 @@ class CallbackSettings(DestinationSettings):
     )
     secret_file: SigningSecretFromFile | None = pydantic.Field(
         default=None, description="File that holds the signing secret, instead of `secret`."
+    )
+    format: Literal["event", "cloudevents"] = pydantic.Field(
+        default="event",
+        description="`event` ({type, timestamp, data} of Standard Webhooks) or `cloudevents` (structured JSON).",
     )
     max_bytes: int = pydantic.Field(
         default=256 * 1024,
@@ -89,16 +94,12 @@ class Callback(Connector):
         self, events: Sequence[Event], memory: Memory | None, step: str, max_bytes: int | None = None
     ) -> Rendered:
         event, room = events[0], min(max_bytes or self.caps.max_bytes, self.caps.max_bytes)
-        body = {
-            "type": f"incident.{event.kind.value}",
-            "timestamp": rfc3339(event.at),
-            "data": msgspec.Raw(fit(event, room - ENVELOPE_BYTES)),
-        }
+        is_wrapped = self._settings.format == "cloudevents"
         request = Http(
             method="POST",
             url=origin(self._url),
-            headers={"content-type": "application/json"},
-            body=encode(body),
+            headers={"content-type": cloudevents.CONTENT_TYPE if is_wrapped else "application/json"},
+            body=cloudevents.structured(event, room) if is_wrapped else _standard(event, room),
         )
         return Rendered(request=request, event_ids=(event.event_id,), step=step)
 
@@ -119,3 +120,12 @@ class Callback(Connector):
         return msgspec.structs.replace(
             request, url=self._url.reveal(), headers=headers, ca_file=self._settings.ca_file
         )
+
+
+def _standard(event: Event, size_bytes: int) -> bytes:
+    body = {
+        "type": f"incident.{event.kind.value}",
+        "timestamp": rfc3339(event.at),
+        "data": msgspec.Raw(fit(event, size_bytes - ENVELOPE_BYTES)),
+    }
+    return encode(body)

@@ -15,9 +15,18 @@ def incident(_case: str, sent: bytes) -> dict[str, Any]:
 
 
 EXPECTED = Expected(
+    variants={
+        "callback_cloudevents": {
+            "name": "automation",
+            "kind": "callback",
+            "url": "https://automation.example.com/hooks/tocsin",
+            "secret": SIGNING_SECRET,
+            "format": "cloudevents",
+        }
+    },
     secrets=(SIGNING_SECRET, "/hooks/tocsin"),
     incident=incident,
-    whole=("callback",),
+    whole=("callback", "callback_cloudevents"),
     # A callback promises no words: any 2xx of its own address is its success (Standard Webhooks).
     bare_success=frozenset({200, 201, 204}),
     statuses=dict.fromkeys((400, 409, 422), Reject),
