@@ -1,6 +1,7 @@
 # Tocsin in a container. CPU-only PyTorch comes from an index of your choice (the ordinary build brings
 # gigabytes of CUDA):
 #   docker build --build-arg TORCH_INDEX=<index of PyTorch's CPU wheels> -t tocsin:0.1.0 .
+# `--build-arg EXTRAS=1` adds the libraries that some destinations need (docs/connectors.md).
 #   docker run --read-only --tmpfs /tmp -v tocsin:/var/lib/tocsin -v ./tocsin.yaml:/etc/tocsin/tocsin.yaml:ro \
 #     -p 127.0.0.1:9195:9195 tocsin:0.1.0 serve --config /etc/tocsin/tocsin.yaml
 # In a container `listen` must be 0.0.0.0:9195, which needs tokens: see config/kubernetes/tocsin.yaml.
@@ -10,10 +11,12 @@
 
 FROM python:3.11-slim AS build
 ARG TORCH_INDEX=""
+ARG EXTRAS=""
 WORKDIR /src
 COPY pyproject.toml lock.txt README.md LICENSE ./
-# lock.txt has three parts: what runs, what builds the wheel, what developers need besides.
-RUN sed '/^#### build/,$d' lock.txt > run.txt \
+# lock.txt has four parts: what runs, what extras add, what builds the wheel, what developers need besides.
+RUN if [ -n "$EXTRAS" ]; then next=build; else next=extras; fi \
+ && sed "/^#### $next/,\$d" lock.txt > run.txt \
  && sed -n '/^#### build/,/^#### develop/p' lock.txt > build.txt
 RUN python -m venv /opt/tocsin \
  && /opt/tocsin/bin/pip install --no-cache-dir --no-deps --require-hashes -r run.txt

@@ -11,8 +11,10 @@ STAMPS = $(VENV)/.stamps
 # Processes that run tests side by side; a file's tests stay together.
 WORKERS ?= 2
 
-# Where `make install` puts the program; systemd/tocsin.service expects /opt/tocsin.
+# Where `make install` puts the program; systemd/tocsin.service expects /opt/tocsin. Not empty: the libraries that some
+# destinations need (docs/connectors.md), too.
 PREFIX ?= /opt/tocsin
+EXTRAS ?=
 PIP_INSTALL = install --quiet --disable-pip-version-check
 
 # Each prints the figures of one claim; what they are made of is in benchmarks/parts.
@@ -78,7 +80,7 @@ audit: $(PINS) $(STAMPS)/tocsin $(if $(ADVISORIES),,$(TOOLS)/.installed)  ## kno
 
 sbom: $(PINS) $(TOOLS)/.installed  ## write what a release is made of to dist/sbom.cdx.json (CycloneDX)
 	@mkdir -p dist build
-	@sed '/^#### build/,$$d' $(PINS) > build/run-pins.txt
+	@sed '/^#### extras/,$$d' $(PINS) > build/run-pins.txt
 	@$(TOOLS)/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --sv 1.6 --short-PURLs \
 	  -o dist/sbom.cdx.json build/run-pins.txt 2>/dev/null
 	@echo "dist/sbom.cdx.json: $$(grep -c '"purl"' dist/sbom.cdx.json) packages"
@@ -89,7 +91,7 @@ dist: sbom $(STAMPS)/tocsin    ## build what is released into dist: wheel, sourc
 	@cd dist && sha256sum -- *.whl *.tar.gz sbom.cdx.json > SHA256SUMS && cat SHA256SUMS
 
 # As the Dockerfile does it. Whoever runs the service reads these files, so root's own umask must not hide them.
-install:        ## install the program into PREFIX (/opt/tocsin) for systemd: no developer's tools, not editable
+install:        ## install the program into PREFIX (/opt/tocsin) for systemd; EXTRAS=1 adds what all destinations need
 	@test -n "$(PYTHON)" || { echo "Install Python 3.11 or newer, or say make install PYTHON=..."; exit 1; }
 	@test -e $(PREFIX)/pyvenv.cfg || test ! -e $(PREFIX) || rmdir $(PREFIX) 2>/dev/null || \
 	  { echo "$(PREFIX) holds something else; name a directory that is Tocsin's own"; exit 1; }
@@ -97,7 +99,7 @@ install:        ## install the program into PREFIX (/opt/tocsin) for systemd: no
 	@umask 022; $(PYTHON) -m venv --clear $(PREFIX)
 	@echo "[2/4] Installing the locked packages that Tocsin runs on"
 	@umask 022; rm -rf build/install && mkdir -p build/install
-	@sed '/^#### build/,$$d' lock.txt > build/install/run.txt
+	@sed '/^#### $(if $(EXTRAS),build,extras)/,$$d' lock.txt > build/install/run.txt
 	@sed -n '/^#### build/,/^#### develop/p' lock.txt > build/install/build.txt
 	@umask 022; $(PREFIX)/bin/pip $(PIP_INSTALL) --no-deps --require-hashes -r build/install/run.txt
 	@echo "[3/4] Installing $(TORCH) (TORCH_INDEX=... takes a CPU-only build, which is much smaller)"
@@ -124,7 +126,7 @@ clean:          ## remove .venv and caches; data stays
 
 $(PINS): lock.txt Makefile
 	@mkdir -p build
-	@{ sed -n '/^#### run/,/^#### build/p' lock.txt | sed '/^#### build/d'; echo "$(TORCH)"; sed -n '/^#### build/,$$p' lock.txt; } > $@
+	@{ sed -n '/^#### run/,/^#### extras/p' lock.txt | sed '/^#### extras/d'; echo "$(TORCH)"; sed -n '/^#### extras/,$$p' lock.txt; } > $@
 
 $(TOOLS)/.installed: .ci/tools.txt
 	@test -n "$(PYTHON)" || { echo "Install Python 3.11 or newer, or say make PYTHON=..."; exit 1; }

@@ -1,8 +1,8 @@
-"""Writes lock.txt: the packages of this virtual environment with their hashes, in three parts.
+"""Writes lock.txt: the packages of this virtual environment with their hashes, in four parts.
 
 `make lock` runs it with the Python of .venv. Left out are the project itself and torch: whether torch's build
 is for CPU or CUDA is the installer's choice, and any hash would fix it. What torch needs is in the lock. The
-parts are cut apart by the Dockerfile: what runs, what builds the wheel, what developers need besides.
+parts are cut apart by the Dockerfile: what runs, what extras add, what builds the wheel, what developers need besides.
 """
 # ruff: noqa: INP001 - a script, not a package
 
@@ -22,7 +22,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 LEFT_OUT = {"tocsin", "torch", "pip", "setuptools", "wheel"}
 BUILD = ("hatchling", "editables")
-PARTS = ("run", "build", "develop")
+PARTS = ("run", "extras", "build", "develop")
 HEAD = """\
 # Every package but torch and Tocsin itself, with hashes. Written by `make lock`; do not edit.
 # Install with `pip install --no-deps --require-hashes -r lock.txt`.
@@ -63,9 +63,12 @@ def main() -> None:
     blocks = compiled(
         "".join(f"{name}=={version}\n" for name, version in versions.items() if name not in LEFT_OUT)
     )
-    run = closure(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"])
-    build = closure(BUILD) - run
-    parts = {"run": run, "build": build, "develop": set(blocks) - run - build}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    run = closure(project["dependencies"])
+    extras = closure(name for extra in project["optional-dependencies"].values() for name in extra) - run
+    build = closure(BUILD) - run - extras
+    develop = set(blocks) - run - extras - build
+    parts = {"run": run, "extras": extras, "build": build, "develop": develop}
     text = HEAD
     for part in PARTS:
         text += f"\n#### {part}\n" + "".join(blocks[name] for name in sorted(parts[part]))

@@ -252,13 +252,18 @@ def test_the_image_runs_as_nobody_without_build_tools_and_says_how_it_is():
 
 
 def test_the_image_cuts_the_lock_file_where_its_parts_begin():
-    [run, build] = re.findall(r"sed (?:-n )?'([^']+)' lock\.txt", (ROOT / "Dockerfile").read_text())
-    sed = require_server("sed")
-    runs = output_of(sed, run, "lock.txt")
-    builds = output_of(sed, "-n", build, "lock.txt")
+    text = (ROOT / "Dockerfile").read_text()
+    [cut] = re.findall(r"RUN (if \[ -n .*? > run\.txt)", text, re.DOTALL)
+    [build] = re.findall(r"sed -n '([^']+)' lock\.txt", text)
+    shell = cut.removesuffix(" > run.txt")
+    runs = output_of("sh", "-c", shell)
+    more = output_of("sh", "-c", f"EXTRAS=1; {shell}")
+    builds = output_of(require_server("sed"), "-n", build, "lock.txt")
     assert {"aiohttp", "sentence-transformers", "sympy"} <= packages(runs)
+    assert {"botocore", "aiokafka", "duckdb"} <= packages(more) - packages(runs)
+    assert packages(runs) < packages(more)
     assert {"hatchling", "editables"} <= packages(builds)
-    assert not packages(runs) & {"hatchling", "pytest", "ruff", "mypy"}
+    assert not packages(more) & {"hatchling", "pytest", "ruff", "mypy"}
     assert not packages(builds) & {"aiohttp", "pytest", "ruff", "mypy"}
 
 
