@@ -17,6 +17,7 @@ let two destinations that hang starve a third one behind the same proxy.
 from __future__ import annotations
 
 import asyncio
+import io
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -30,6 +31,7 @@ from connectors.transport.places import public_socket
 from connectors.transport.vendors import Authorizer, Authorizers
 
 BODY_BYTES = 64 * 1024
+PIECE_BYTES = 256 * 1024  # a body above this is written in pieces
 UNAUTHORIZED = 401
 KEPT_S = 4.0  # shorter than the idle limit of common servers (5 s), so that a kept connection is rarely dead
 
@@ -110,7 +112,7 @@ class HttpSender(Sender):
             request.method,
             request.url,
             headers=request.headers,
-            data=request.body or None,
+            data=_data(request.body),
             ssl=context,
             timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(CONNECT_S, timeout_s)),
             allow_redirects=False,
@@ -142,6 +144,11 @@ class HttpSender(Sender):
         for session in sessions.values():
             await session.close()
             await asyncio.sleep(0)  # one turn for the transports to see that they are closed
+
+
+def _data(body: bytes) -> bytes | io.BytesIO | None:
+    """Return a body as aiohttp is to write it: a large one in pieces, so that others have their turn."""
+    return io.BytesIO(body) if len(body) > PIECE_BYTES else body or None
 
 
 async def _first(content: aiohttp.StreamReader, size_bytes: int) -> bytes:

@@ -144,6 +144,22 @@ async def test_a_server_that_accepts_and_says_nothing_is_given_up_in_time(sender
     assert (response.kind, response.maybe_sent) == ("timeout", True)
 
 
+async def test_a_large_body_arrives_whole_and_says_how_long_it_is(sender):
+    body = bytes(range(256)) * 20_000
+
+    async def handle(request: web.Request) -> web.Response:
+        assert request.headers["content-length"] == str(len(body))
+        return web.Response(body=b"whole" if await request.read() == body else b"torn")
+
+    app = web.Application(client_max_size=10_000_000)
+    app.router.add_post("/", handle)
+    async with TestServer(app) as server:
+        response = await sender.send(post(str(server.make_url("/")), body=body), timeout_s=5)
+
+    assert isinstance(response, HttpResponse)
+    assert response.body == b"whole"
+
+
 async def test_a_compressed_answer_is_not_unpacked(sender):
     async def handle(request: web.Request) -> web.Response:
         assert request.headers["accept-encoding"] == "identity"
