@@ -33,12 +33,15 @@ KINDS: dict[str, str] = {
     "callback": "connectors.kinds.callback:Callback",
     "file": "connectors.kinds.file:File",
     "pagerduty": "connectors.kinds.pagerduty:PagerDuty",
+    "pubsub": "connectors.kinds.pubsub:PubSub",
     "slack": "connectors.kinds.slack:Slack",
     "splunk": "connectors.kinds.splunk:Splunk",
     "syslog": "connectors.kinds.syslog:Syslog",
 }
 #: kind -> the extra of `pip install "tocsin[...]"` that it needs.
-EXTRAS: dict[str, str] = {}
+EXTRAS: dict[str, str] = {
+    "pubsub": "google",
+}
 #: extra -> the modules that it brings and that are imported.
 MODULES: dict[str, tuple[str, ...]] = {
     "apprise": ("apprise",),

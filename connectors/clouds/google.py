@@ -19,6 +19,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 import pydantic
 from pydantic import AfterValidator
+from typing_extensions import override
 
 from bridge.model import Blocked, Reject, Retry, Split, Verdict
 from bridge.ports import Auth, HttpResponse, Response
@@ -65,6 +66,10 @@ class GoogleSettings(DestinationSettings):
     key_file: GoogleKeyFromFile | None = pydantic.Field(
         default=None, description="File that holds it, instead of `key`."
     )
+
+    @override
+    def required(self) -> frozenset[str]:
+        return frozenset()
 
 
 def auth(settings: GoogleSettings, url: str, scope: str) -> Auth | None:
