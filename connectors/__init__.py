@@ -32,6 +32,7 @@ ENTRY_POINTS = "tocsin.connectors"
 KINDS: dict[str, str] = {
     "callback": "connectors.kinds.callback:Callback",
     "file": "connectors.kinds.file:File",
+    "gcs": "connectors.kinds.gcs:Gcs",
     "pagerduty": "connectors.kinds.pagerduty:PagerDuty",
     "pubsub": "connectors.kinds.pubsub:PubSub",
     "slack": "connectors.kinds.slack:Slack",
@@ -40,6 +41,7 @@ KINDS: dict[str, str] = {
 }
 #: kind -> the extra of `pip install "tocsin[...]"` that it needs.
 EXTRAS: dict[str, str] = {
+    "gcs": "google",
     "pubsub": "google",
 }
 #: extra -> the modules that it brings and that are imported.

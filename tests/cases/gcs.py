@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from expected import Expected
+from hypothesis import strategies as st
+
+from bridge.ports import HttpResponse
+
+
+def parse(_case: str, sent: bytes) -> None:
+    for line in sent.splitlines():
+        assert json.loads(line)["schema"] == "tocsin.event/1"
+
+
+def incident(_case: str, sent: bytes) -> dict[str, Any]:
+    return json.loads(sent)["incident"]
+
+
+EXPECTED = Expected(
+    parse=parse,
+    incident=incident,
+    whole=("gcs",),
+    corrected={"url": "https://right.example.com"},
+    probed=HttpResponse(status=200, headers={}, body=b'{"permissions":["storage.objects.create"]}'),
+    answers={"name": st.text(max_size=5) | st.integers(), "generation": st.integers() | st.text(max_size=3)},
+)
