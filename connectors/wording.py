@@ -14,7 +14,8 @@ from datetime import timedelta
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from bridge.model import FOUNDED, Event, EventEpisode, EventKind, RootSuspect
+from bridge.model import FOUNDED, Event, EventEpisode, EventKind, RootSuspect, Severity
+from connectors.common import OVER
 
 #: The label that tells a person where an alert is, the most precise first.
 PLACES = ("instance", "pod", "node", "host", "hostname", "device", "service", "job", "namespace", "cluster")
@@ -24,6 +25,10 @@ HOSTS = ("instance", "node", "host", "hostname")
 RUNBOOK = "runbook_url"
 #: Where it leads in Tocsin, where that is no incident.
 _PAGES = {EventKind.FORECAST: "Forecasts", EventKind.RECOMMENDATION: "Recommendations"}
+#: How bad it is, as a sign that shows from afar.
+MARKS: dict[Severity, str] = {"critical": "🔴", "warning": "🟠", "info": "🔵"}
+#: About what has not begun: there are no alerts to count.
+AHEAD = frozenset({EventKind.FORECAST, EventKind.RECOMMENDATION})
 MINUTE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86_400.0
 
 
@@ -32,6 +37,24 @@ class Link(NamedTuple):
 
     text: str
     url: str
+
+
+def mark(event: Event) -> str:
+    """Return the sign that shows from afar how an incident is."""
+    return "✅" if event.incident.state in OVER else MARKS[event.incident.severity]
+
+
+def alert_mark(episode: EventEpisode) -> str:
+    """Return the sign before an alert in a list."""
+    return MARKS[episode.severity] if episode.ends_at is None else "◦"
+
+
+def standing(event: Event) -> list[str]:
+    """Return how an incident is, in a few words each: severity, state, how many alerts fire."""
+    view = event.incident
+    if event.kind in AHEAD:
+        return [view.severity, event.kind.value]
+    return [view.severity, view.state.value, f"{view.alerts_firing} of {view.alerts_total} alerts firing"]
 
 
 def name_of(episode: EventEpisode) -> str:

@@ -4,11 +4,8 @@ With a bot token: `chat.postMessage` once, then `chat.update` of the same messag
 (escalated, closed, ...) goes into the thread as well, since an update makes no sound. With the URL of an incoming
 webhook there is nothing to update: one message for each thing that a person should notice, none for an update.
 
-Rooms: `connector` renders and judges, `answers` knows Slack's errors, `blocks` is the message, `replies` is what
-changed since it was told.
-
-Decision: what a reply says comes from the difference between what was told and what is, not from the kind of the
-event. The event that rang the bell may have been replaced by a newer one while Slack was down.
+Rooms: `connector` renders and judges, `answers` knows Slack's errors, `blocks` is the message; `connectors.changes` is
+what changed since it was told.
 Sources: docs.slack.dev, methods chat.postMessage and chat.update; "Formatting message text"; Block Kit.
 """
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from bridge.model import Event, EventKind, Severity
-from connectors.common import OVER, clip, clip_escaped, one_line
-from connectors.wording import alert_text, links, suspect, together
+from bridge.model import Event, EventKind
+from connectors.common import clip, clip_escaped, one_line
+from connectors.wording import AHEAD, alert_mark, alert_text, links, mark, suspect, together
 
 HEADER_CHARACTERS, FALLBACK_CHARACTERS, REPLY_CHARACTERS = 150, 300, 600
 #: All below the 3000 characters of a section, escapes included.
 SUMMARY_CHARACTERS, LINE_CHARACTERS, LISTED = 2900, 220, 10
 LINK_CHARACTERS = 1500
-#: About what has not begun: there are no alerts to count.
-AHEAD = frozenset({EventKind.FORECAST, EventKind.RECOMMENDATION})
-MARKS: dict[Severity, str] = {"critical": "🔴", "warning": "🟠", "info": "🔵"}
 
 
 def escape(text: str) -> str:
@@ -39,11 +36,6 @@ def fallback(event: Event, kind: EventKind, change: str) -> str:
 def reply(event: Event, change: str) -> str:
     """Return a reply in the thread."""
     return f"{mark(event)} {line(change, REPLY_CHARACTERS)}"
-
-
-def mark(event: Event) -> str:
-    """Return the sign that shows from afar how an incident is."""
-    return "✅" if event.incident.state in OVER else MARKS[event.incident.severity]
 
 
 def blocks(event: Event, listed: int) -> list[dict[str, Any]]:
@@ -77,8 +69,7 @@ def _mrkdwn(text: str) -> dict[str, Any]:
 def _list(event: Event, listed: int) -> str:
     view = event.incident
     lines = [
-        f"{MARKS[each.severity] if each.ends_at is None else '◦'} {line(alert_text(each), LINE_CHARACTERS)}"
-        for each in view.episodes[:listed]
+        f"{alert_mark(each)} {line(alert_text(each), LINE_CHARACTERS)}" for each in view.episodes[:listed]
     ]
     more = len(view.episodes) - listed + view.truncated
     return "\n".join([*lines, f"and {more} more"] if more > 0 else lines)

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from bridge.model import Event, EventKind, Verdict
 from bridge.ports import Caps, Connector, Http, HttpResponse, Memory, Rendered, Request, Response
+from connectors import changes
 from connectors.common import encode, judge_http, smallest
 from connectors.credentials import (
     CA_FILE,
@@ -26,7 +27,6 @@ from connectors.credentials import (
     SecretUrlFromFile,
     origin,
 )
-from connectors.kinds.slack import replies
 from connectors.kinds.slack.answers import POST, REPLY, TEST, UPDATE, judge_api, judge_webhook, method_of
 from connectors.kinds.slack.blocks import LISTED, blocks, fallback, reply
 
@@ -125,30 +125,30 @@ class Slack(Connector):
             "text": fallback(event, event.kind, ""),
             "metadata": _metadata(event),
         }
-        return _message(self._method(POST), event, body, replies.told(event), room)
+        return _message(self._method(POST), event, body, changes.told(event), room)
 
     def _update(self, event: Event, memory: Memory, room: int) -> Http:
-        kind = replies.change(event, memory)
+        kind = changes.change(event, memory)
         body = {
             "channel": memory["channel"],
             "ts": memory["ts"],
             "text": fallback(event, kind or event.kind, ""),
             "metadata": _metadata(event),
         }
-        about = replies.told(event) | ({} if kind is None else {REPLY: kind.value})
+        about = changes.told(event) | ({} if kind is None else {REPLY: kind.value})
         return _message(self._method(UPDATE), event, body, about, room)
 
     def _thread(self, event: Event, memory: Memory) -> Http:
-        kind = replies.change(event, memory) or event.kind
+        kind = changes.change(event, memory) or event.kind
         body = {
             "channel": memory["channel"],
             "thread_ts": memory["ts"],
             "reply_broadcast": kind is EventKind.ESCALATED,
-            "text": reply(event, replies.words(event, kind, memory)),
+            "text": reply(event, changes.words(event, kind, memory)),
             "metadata": _metadata(event),
             **QUIET,
         }
-        return _request(self._method(POST), body, replies.told(event))
+        return _request(self._method(POST), body, changes.told(event))
 
     @override
     def judge(self, rendered: Rendered, response: Response) -> Sequence[Verdict]:
@@ -180,10 +180,10 @@ class Slack(Connector):
 
 
 def _webhook(url: Secret, event: Event, memory: Memory, room: int) -> Http:
-    kind = replies.change(event, memory) or event.kind
-    change = replies.words(event, kind, memory) if memory else ""
+    kind = changes.change(event, memory) or event.kind
+    change = changes.words(event, kind, memory) if memory else ""
     body = {"text": fallback(event, kind, change)}
-    return _message(origin(url), event, body, replies.told(event), room)
+    return _message(origin(url), event, body, changes.told(event), room)
 
 
 def _message(url: str, event: Event, body: dict[str, Any], about: Memory, room: int) -> Http:

@@ -1,8 +1,13 @@
-"""What changed since an incident was told, and whether anybody must hear of it.
+"""What changed since an incident was told, and whether anybody must hear of it: for chats that keep one message.
+
+Rule: pure; nothing is escaped or cut here.
 
 Theory: `told` is what the newest message that made a sound has said: severity, state, how often it escalated, and
 which alerts were listed. It is remembered for the incident and replaced when the next such message was taken, so a
 change that was told of by nobody stays a change, through outages and restarts.
+
+Decision: what is told comes from the difference between what was told and what is, not from the kind of the event. The
+event that rang the bell may have been replaced by a newer one while the destination was down.
 """
 
 from __future__ import annotations
