@@ -31,6 +31,7 @@ ENTRY_POINTS = "tocsin.connectors"
 
 KINDS: dict[str, str] = {
     "callback": "connectors.kinds.callback:Callback",
+    "discord": "connectors.kinds.discord:Discord",
     "file": "connectors.kinds.file:File",
     "gcs": "connectors.kinds.gcs:Gcs",
     "pagerduty": "connectors.kinds.pagerduty:PagerDuty",
