@@ -36,6 +36,7 @@ KINDS: dict[str, str] = {
     "gcs": "connectors.kinds.gcs:Gcs",
     "pagerduty": "connectors.kinds.pagerduty:PagerDuty",
     "pubsub": "connectors.kinds.pubsub:PubSub",
+    "secops": "connectors.kinds.secops:SecOps",
     "slack": "connectors.kinds.slack:Slack",
     "splunk": "connectors.kinds.splunk:Splunk",
     "syslog": "connectors.kinds.syslog:Syslog",
@@ -44,6 +45,7 @@ KINDS: dict[str, str] = {
 EXTRAS: dict[str, str] = {
     "gcs": "google",
     "pubsub": "google",
+    "secops": "google",
 }
 #: extra -> the modules that it brings and that are imported.
 MODULES: dict[str, tuple[str, ...]] = {
