@@ -34,6 +34,7 @@ KINDS: dict[str, str] = {
     "discord": "connectors.kinds.discord:Discord",
     "file": "connectors.kinds.file:File",
     "gcs": "connectors.kinds.gcs:Gcs",
+    "google_chat": "connectors.kinds.google_chat:GoogleChat",
     "pagerduty": "connectors.kinds.pagerduty:PagerDuty",
     "pubsub": "connectors.kinds.pubsub:PubSub",
     "secops": "connectors.kinds.secops:SecOps",

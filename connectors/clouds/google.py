@@ -13,7 +13,7 @@ Source: cloud.google.com/apis/design/errors; googleapis `google/rpc/error_detail
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -24,7 +24,7 @@ from typing_extensions import override
 from bridge.model import Blocked, Reject, Retry, Split, Verdict
 from bridge.ports import Auth, HttpResponse, Response
 from connectors.common import clip, json_object, judge_http, one_line
-from connectors.credentials import DestinationSettings, FromFile, Secret
+from connectors.credentials import DestinationSettings, FromFile, Secret, hidden
 
 #: Kinds of credentials that `key` may hold; every other is found by the application default credentials.
 KEY_TYPES = frozenset({"service_account", "external_account"})
@@ -122,12 +122,16 @@ def _seconds(duration: object) -> float | None:
     return float(number) if len(number) <= 20 and number.replace(".", "", 1).isdecimal() else None  # noqa: PLR2004
 
 
-def judge_google(response: Response) -> Verdict:
-    """Return what the status and Google's error say; 2xx is `Delivered`, and then the body has its say."""
-    verdict = judge_http(response)
+def judge_google(response: Response, secrets: Sequence[Secret | None] = ()) -> Verdict:
+    """Return what the status and Google's error say; 2xx is `Delivered`, and then the body has its say.
+
+    `secrets` are taken out of what becomes the reason.
+    """
+    verdict = judge_http(response, secrets)
     if not isinstance(response, HttpResponse):
         return verdict
     told = fault(response.body)
+    told = told._replace(message=hidden(told.message, secrets))
     reason = f"HTTP {response.status} {told.status}: {told.message}" if told.message else ""
     verdict = _by_words(response.status, told, verdict)
     # A verdict of the table keeps its hint; Google's own words take the place of its raw JSON.
