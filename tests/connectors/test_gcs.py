@@ -6,22 +6,17 @@ import json
 
 import pytest
 import tenacity
-from aiohttp import web
 from aiohttp.test_utils import TestServer
 from builders import START, event
 from destinations import build
-from googles import ERRORS, refused
+from googles import ERRORS, THERE, Bucket, refused
 from pydantic import ValidationError
 
 from bridge.model import Blocked, Delivered, Duplicate, EventKind, Reject, Retry
 from bridge.ports import HttpResponse, Rendered
 from connectors.transport.http import HttpSender
 
-#: Answers to an upload of what is there, to those who may replace it and to those who may only create.
-THERE = refused(
-    412, "", "At least one of the pre-conditions you specified did not hold.",
-    errors=[{"domain": "global", "reason": "conditionNotMet", "locationType": "header", "location": "If-Match"}],
-)  # fmt: skip
+#: The same to those who may only create.
 ONLY_CREATES = refused(
     403, "", "tocsin@p.iam.gserviceaccount.com does not have storage.objects.delete access to the Google Cloud "
     "Storage object.", errors=[{"domain": "global", "reason": "forbidden"}],
@@ -95,33 +90,6 @@ def test_a_bucket_that_cannot_be_is_told_of_when_the_configuration_is_read(bucke
 
 
 # ---- a bucket ---------------------------------------------------------------------------------------------
-
-
-class Bucket:
-    """A fake of a bucket that honours the precondition; the next faults are queued in `faults`."""
-
-    def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
-        self.faults: list[str | HttpResponse] = []
-
-    def app(self) -> web.Application:
-        app = web.Application(client_max_size=20_000_000)
-        app.router.add_post("/upload/storage/v1/b/example-incidents/o", self.insert)
-        return app
-
-    async def insert(self, request: web.Request) -> web.Response:
-        assert (request.query["uploadType"], request.query["ifGenerationMatch"]) == ("media", "0")
-        name, body = request.query["name"], await request.read()
-        fault = self.faults.pop(0) if self.faults else ""
-        if isinstance(fault, HttpResponse):
-            return web.Response(status=fault.status, headers=fault.headers, body=fault.body)
-        if name in self.objects:
-            return web.Response(status=THERE.status, body=THERE.body)
-        self.objects[name] = body
-        if fault == "reset after accept":
-            assert request.transport is not None
-            request.transport.abort()
-        return web.json_response({"kind": "storage#object", "name": name, "generation": "1766000000000000"})
 
 
 @pytest.fixture

@@ -1,14 +1,20 @@
-"""What Google's services share: the words of their errors, and whose credentials a request goes with."""
+"""What Google's services share: the words of their errors, whose credentials a request goes with, all of the way."""
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
+import ssl
 
 import pytest
+from aiohttp.test_utils import TestServer
 from builders import START, event
+from certificates import make_certificate
 from destinations import build
-from googles import ERRORS, because, refused
+from googles import ERRORS, Bucket, TokenServer, Topic, because, key_of, refused
 from pydantic import ValidationError
+from sidecars import NO_MODELS, Sidecar, until
 
 from bridge.model import Blocked, Retry
 from bridge.ports import Auth, HttpResponse
@@ -86,3 +92,47 @@ def test_an_emulator_gets_no_credentials():
 
     assert connector.seal(rendered.request, rendered.event_ids, START).auth is None
     assert connector.probe() is None
+
+
+# ---- all of the way --------------------------------------------------------------------------------------
+
+
+async def test_an_alert_becomes_an_incident_in_a_bucket_and_in_a_topic(tmp_path):
+    topic, bucket, tokens = Topic(), Bucket(), TokenServer()
+    certificate, key = make_certificate(tmp_path)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate, key)
+    published, stored = TestServer(topic.app(), scheme="https"), TestServer(bucket.app(), scheme="https")
+    await published.start_server(ssl=tls)
+    await stored.start_server(ssl=tls)
+    async with published, stored, TestServer(tokens.app()) as given:
+        (tmp_path / "key.json").write_text(key_of(str(given.make_url("/token"))))
+        common = f"key_file: {tmp_path}/key.json, ca_file: {certificate}"
+        configuration = (
+            f"{NO_MODELS}destinations:\n"
+            f"  - {{name: bus, kind: pubsub, project: example-monitoring, topic: incidents, url: '{published.make_url('/')}', "
+            f"{common}}}\n"
+            f"  - {{name: lake, kind: gcs, bucket: example-incidents, url: '{stored.make_url('/')}', {common}}}\n"
+            "routes: [{to: [bus, lake]}]\n"
+        )
+        sidecar = Sidecar(tmp_path, configuration)
+        await asyncio.to_thread(_seen, sidecar, topic, bucket)
+
+    (message,), ((name, body),) = topic.messages, bucket.objects.items()
+    assert name.startswith("incidents/year=")
+    assert json.loads(base64.b64decode(message["data"])) == json.loads(body)
+    assert json.loads(body)["incident"]["episodes"][0]["labels"]["alertname"] == "DiskFull"
+    assert {each[:11] for each in topic.bearers | bucket.bearers} == {"Bearer ya29"}
+    assert len(tokens.asked) == 2  # one for each scope
+    assert "ya29" not in sidecar.log.read_text("utf-8")
+
+
+def _seen(sidecar: Sidecar, topic: Topic, bucket: Bucket) -> None:
+    try:
+        sidecar.start()
+        sidecar.send("DiskFull")
+        until(lambda: topic.messages and bucket.objects, "the message and the object")
+    finally:
+        if sidecar.process is not None:
+            sidecar.process.kill()
+            sidecar.process.wait()

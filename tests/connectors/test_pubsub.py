@@ -7,18 +7,15 @@ import json
 
 import pytest
 import tenacity
-from aiohttp import web
 from aiohttp.test_utils import TestServer
 from builders import START, episode, event, view
 from destinations import build
-from googles import ERRORS
+from googles import ERRORS, Topic
 from pydantic import ValidationError
 
 from bridge.model import Blocked, Delivered, EventKind, Reject, Retry, Split
 from bridge.ports import HttpResponse, Rendered
 from connectors.transport.http import HttpSender
-
-PATH = "/v1/projects/example-monitoring/topics/incidents:publish"
 
 
 def rendered(count: int = 1) -> Rendered:
@@ -107,30 +104,6 @@ def test_names_that_cannot_be_are_told_of_when_the_configuration_is_read(changes
 
 
 # ---- a topic ----------------------------------------------------------------------------------------------
-
-
-class Topic:
-    """A fake of the service with one topic; the next faults are queued in `faults`."""
-
-    def __init__(self) -> None:
-        self.stored: list[str] = []
-        self.faults: list[str | HttpResponse] = []
-
-    def app(self) -> web.Application:
-        app = web.Application(client_max_size=20_000_000)
-        app.router.add_post(PATH, self.publish)
-        return app
-
-    async def publish(self, request: web.Request) -> web.Response:
-        sent = (await request.json())["messages"]
-        fault = self.faults.pop(0) if self.faults else ""
-        if isinstance(fault, HttpResponse):
-            return web.Response(status=fault.status, headers=fault.headers, body=fault.body)
-        self.stored += [each["attributes"]["event_id"] for each in sent]
-        if fault == "reset after accept":
-            assert request.transport is not None
-            request.transport.abort()
-        return web.json_response({"messageIds": [str(number) for number, _each in enumerate(sent)]})
 
 
 @pytest.fixture

@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from urllib.parse import parse_qs
 
 import jwt
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import environment_vars
 from google.auth.compute_engine import _metadata
+from googles import KEY, SCOPE, TokenServer, key_of
 
 from bridge.ports import Auth, Http, HttpResponse, Unreached
 from connectors.transport.http import HttpSender
@@ -22,60 +20,7 @@ from connectors.transport.vendors import Authorizers
 from connectors.transport.vendors.google import GoogleAuthorizer
 
 AUDIENCE = "https://oauth2.googleapis.com/token"
-SCOPE = "https://www.googleapis.com/auth/pubsub"
-KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-PEM = KEY.private_bytes(
-    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-).decode()
 REQUEST = Http(method="POST", url="https://pubsub.example.com/", headers={"content-type": "x"}, body=b"{}")
-
-
-class TokenServer:
-    """Gives tokens, numbered; the next answers are queued in `answers`, and `lasts_s` says for how long they hold."""
-
-    def __init__(self) -> None:
-        self.asked: list[dict[str, list[str]]] = []
-        self.answers: list[web.Response] = []
-        self.lasts_s = 3600
-        self.released = asyncio.Event()
-        self.released.set()
-
-    def app(self) -> web.Application:
-        app = web.Application()
-        app.router.add_post("/token", self.token)
-        app.router.add_get("/", self.ping)
-        app.router.add_get("/computeMetadata/v1/{path:.*}", self.metadata)
-        return app
-
-    async def token(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append(parse_qs(await request.text()))
-        await self.released.wait()
-        return self.answers.pop(0) if self.answers else self.given()
-
-    def given(self) -> web.Response:
-        token = {
-            "access_token": f"ya29.{len(self.asked)}",
-            "expires_in": self.lasts_s,
-            "token_type": "Bearer",
-        }
-        return web.json_response(
-            token | {"issued_token_type": "urn:ietf:params:oauth:token-type:access_token"}
-        )
-
-    async def ping(self, _request: web.Request) -> web.Response:
-        return web.Response(headers={"Metadata-Flavor": "Google"})
-
-    async def metadata(self, request: web.Request) -> web.Response:
-        assert request.headers["metadata-flavor"] == "Google"
-        path = request.match_info["path"]
-        if path.endswith("/token"):
-            self.asked.append({"scopes": [request.query.get("scopes", "")]})
-            return self.given()
-        if path.startswith("instance/service-accounts"):
-            return web.json_response(
-                {"email": "tocsin@p.iam.gserviceaccount.com", "scopes": [SCOPE], "aliases": []}
-            )
-        return web.Response(text="a-project")
 
 
 @pytest.fixture
@@ -87,12 +32,11 @@ async def tokens():
         fake.released.set()
 
 
-def key_of(tokens: TokenServer, **changes) -> Auth:
-    key = {
-        "type": "service_account", "project_id": "p", "private_key_id": "1", "private_key": PEM,
-        "client_email": "tocsin@p.iam.gserviceaccount.com", "client_id": "1", "token_uri": tokens.url,
-    }  # fmt: skip
-    return Auth(vendor="google", options={"scope": SCOPE, "key": json.dumps(key | changes)})
+def auth_of(tokens: TokenServer, **changes: str) -> Auth:
+    return Auth(
+        vendor="google",
+        options={"scope": SCOPE, "key": key_of(changes.pop("token_uri", tokens.url), **changes)},
+    )
 
 
 async def bearer(authorizer: GoogleAuthorizer, auth: Auth) -> str:
@@ -111,7 +55,7 @@ async def refusal(auth: Auth, timeout_s: float = 10.0) -> Unreached:
 
 
 async def test_a_key_signs_for_a_token_of_the_scope_and_no_more(tokens):
-    assert await bearer(GoogleAuthorizer(), key_of(tokens)) == "Bearer ya29.1"
+    assert await bearer(GoogleAuthorizer(), auth_of(tokens)) == "Bearer ya29.1"
 
     (asked,) = tokens.asked
     claims = jwt.decode(asked["assertion"][0], KEY.public_key(), algorithms=["RS256"], audience=AUDIENCE)
@@ -119,7 +63,7 @@ async def test_a_key_signs_for_a_token_of_the_scope_and_no_more(tokens):
 
 
 async def test_a_token_is_asked_for_once_however_many_wait_for_it(tokens):
-    authorizer, auth = GoogleAuthorizer(), key_of(tokens)
+    authorizer, auth = GoogleAuthorizer(), auth_of(tokens)
     tokens.released.clear()
     async with asyncio.TaskGroup() as group:
         waiting = [group.create_task(bearer(authorizer, auth)) for _each in range(20)]
@@ -133,7 +77,7 @@ async def test_a_token_is_asked_for_once_however_many_wait_for_it(tokens):
 
 async def test_each_scope_and_key_has_a_token_of_its_own(tokens):
     authorizer = GoogleAuthorizer()
-    one, other = key_of(tokens), key_of(tokens, client_email="other@p.iam.gserviceaccount.com")
+    one, other = auth_of(tokens), auth_of(tokens, client_email="other@p.iam.gserviceaccount.com")
 
     assert [await bearer(authorizer, each) for each in (one, other, one)] == [
         "Bearer ya29.1", "Bearer ya29.2", "Bearer ya29.1",
@@ -141,7 +85,7 @@ async def test_each_scope_and_key_has_a_token_of_its_own(tokens):
 
 
 async def test_a_token_that_is_about_to_end_is_renewed(tokens):
-    authorizer, auth = GoogleAuthorizer(), key_of(tokens)
+    authorizer, auth = GoogleAuthorizer(), auth_of(tokens)
     tokens.lasts_s = 60
     await bearer(authorizer, auth)
 
@@ -149,7 +93,7 @@ async def test_a_token_that_is_about_to_end_is_renewed(tokens):
 
 
 async def test_a_token_that_has_a_minute_left_is_used_where_no_new_one_can_be_had(tokens):
-    authorizer, auth = GoogleAuthorizer(), key_of(tokens)
+    authorizer, auth = GoogleAuthorizer(), auth_of(tokens)
     tokens.lasts_s = 60
     await bearer(authorizer, auth)
     tokens.answers = [web.json_response({"error": "invalid_grant"}, status=400)]
@@ -161,14 +105,14 @@ async def test_a_refused_key_is_for_a_person(tokens):
     told = {"error": "invalid_grant", "error_description": "Invalid JWT Signature. eyJhbGciOiJ.eyJpc3M.c2ln"}
     tokens.answers = [web.json_response(told, status=400)]
 
-    answer = await refusal(key_of(tokens))
+    answer = await refusal(auth_of(tokens))
 
     assert answer.kind == "local"
     assert answer.reason == "no token from Google: invalid_grant: Invalid JWT Signature. ********"
 
 
 async def test_an_endpoint_that_does_not_answer_is_asked_again_later(tokens):
-    answer = await refusal(key_of(tokens, token_uri="http://127.0.0.1:9/token"))
+    answer = await refusal(auth_of(tokens, token_uri="http://127.0.0.1:9/token"))
 
     assert answer.kind == "connect"
 
@@ -179,7 +123,7 @@ async def test_an_endpoint_that_hangs_is_not_waited_for_longer_than_an_attempt_a
     tokens.released.clear()
     began = time.monotonic()
 
-    answer = await refusal(key_of(tokens), timeout_s=0.2)
+    answer = await refusal(auth_of(tokens), timeout_s=0.2)
 
     assert (answer.kind, time.monotonic() - began < 5) == ("connect", True)
     tokens.released.set()
@@ -272,7 +216,7 @@ async def test_a_token_that_the_service_refuses_is_renewed_once(tokens):
     sender = HttpSender(authorizers=Authorizers())
     async with TestServer(app) as server:
         request = Http(
-            method="POST", url=str(server.make_url("/")), headers={}, body=b"x", auth=key_of(tokens)
+            method="POST", url=str(server.make_url("/")), headers={}, body=b"x", auth=auth_of(tokens)
         )
         response = await sender.send(request, timeout_s=10.0)
         await sender.close()
