@@ -13,6 +13,7 @@ Source: cloud.google.com/apis/design/errors; googleapis `google/rpc/error_detail
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, NamedTuple
 
@@ -24,7 +25,7 @@ from typing_extensions import override
 from bridge.model import Blocked, Reject, Retry, Split, Verdict
 from bridge.ports import Auth, HttpResponse, Response
 from connectors.common import clip, json_object, judge_http, one_line
-from connectors.credentials import DestinationSettings, FromFile, Secret, hidden
+from connectors.credentials import STARS, DestinationSettings, FromFile, Secret, hidden
 
 #: Kinds of credentials that `key` may hold; every other is found by the application default credentials.
 KEY_TYPES = frozenset({"service_account", "external_account"})
@@ -42,6 +43,8 @@ OF_KEYS = frozenset({"API_KEY_INVALID", "API_KEY_EXPIRED"})
 TOO_LARGE = ("payload size exceeds", "request is too large", "message size exceeds")
 BUSY = frozenset({403, 429, 503})
 MESSAGE_CHARACTERS = 200
+#: Access tokens and signed ones, wherever an error repeats them.
+TOKENS = re.compile(r"ya29\.[\w.-]+|eyJ[\w-]+(\.[\w-]+)+")
 
 
 def _check_key(key: Secret) -> Secret:
@@ -131,12 +134,13 @@ def judge_google(response: Response, secrets: Sequence[Secret | None] = ()) -> V
     if not isinstance(response, HttpResponse):
         return verdict
     told = fault(response.body)
-    told = told._replace(message=hidden(told.message, secrets))
-    reason = f"HTTP {response.status} {told.status}: {told.message}" if told.message else ""
     verdict = _by_words(response.status, told, verdict)
-    # A verdict of the table keeps its hint; Google's own words take the place of its raw JSON.
-    if reason and isinstance(verdict, Reject | Split | Retry):
-        return msgspec.structs.replace(verdict, reason=reason)
+    if isinstance(verdict, Reject | Split | Retry) and told.message:
+        # A verdict of the table keeps its hint; Google's own words take the place of its raw JSON.
+        reason = f"HTTP {response.status} {told.status}: {hidden(told.message, secrets)}"
+        verdict = msgspec.structs.replace(verdict, reason=reason)
+    if isinstance(verdict, Reject | Split | Retry | Blocked):
+        return msgspec.structs.replace(verdict, reason=TOKENS.sub(STARS, verdict.reason))
     return verdict
 
 

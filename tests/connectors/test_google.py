@@ -64,6 +64,16 @@ def test_a_quota_that_is_told_of_as_a_refusal_is_waited_for():
     )
 
 
+@pytest.mark.parametrize("status", [400, 403, 413, 429])
+def test_a_token_that_somebody_in_between_repeats_is_in_no_reason(status):
+    told = refused(status, "INVALID_ARGUMENT", "bad authorization: Bearer ya29.a0Af_B-yC", details=[])
+    page = HttpResponse(
+        status=status, headers={}, body=b"<html>Bearer eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJ4.c2ln</html>"
+    )
+
+    assert not any(part in str([judge_google(told), judge_google(page)]) for part in ("a0Af", "eyJ", "c2ln"))
+
+
 @pytest.mark.parametrize("key", ["{}", "no json", '{"type":"authorized_user"}', '["service_account"]'])
 def test_a_key_that_is_none_is_told_of_when_the_configuration_is_read(key):
     with pytest.raises(ValidationError, match="type one of: external_account, service_account") as caught:

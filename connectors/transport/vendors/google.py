@@ -21,7 +21,6 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -37,6 +36,7 @@ from google.oauth2 import service_account
 from typing_extensions import override
 
 from bridge.ports import Auth, Http, Unreached
+from connectors.clouds.google import TOKENS
 from connectors.common import clip, one_line
 from connectors.credentials import STARS
 from connectors.transport.vendors import Authorizer
@@ -45,8 +45,6 @@ from connectors.transport.vendors import Authorizer
 LOADED = frozenset({"service_account", "external_account"})
 ASK_S = 10.0  # the longest that one request for a token may be silent
 REASON_CHARACTERS = 200
-#: Access tokens and signed ones, wherever an error repeats them.
-TOKENS = re.compile(r"ya29\.[\w.-]+|eyJ[\w-]+(\.[\w-]+)+")
 AWS_TOKEN = "urn:ietf:params:aws:token-type:aws4_request"  # noqa: S105 (a type, no token)
 
 
