@@ -28,6 +28,7 @@ from bridge.ports import Caps, Connector, Http, HttpResponse, Memory, Rendered, 
 from connectors.clouds.google import GoogleSettings, auth, fault, judge_google
 from connectors.common import json_object
 from connectors.credentials import CA_FILE, KIND, SMALLEST_BYTES, CaFile, OriginUrl
+from connectors.formats import FORMAT, Format, encoder_of
 from connectors.formats.objects import HIVE, JSON_LINES, MAX_BYTES, MAX_EVENTS, ObjectPath, batch
 
 SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
@@ -47,6 +48,7 @@ class GcsSettings(GoogleSettings):
     path: ObjectPath = pydantic.Field(
         default=HIVE, description="Folder of an object; {year}, {month}, {day}, {hour} (UTC), {tenant}."
     )
+    format: Format = pydantic.Field(default="event", description=FORMAT)
     max_events: int = pydantic.Field(
         default=MAX_EVENTS, ge=1, le=10_000, description="Events in one object at most."
     )
@@ -75,6 +77,7 @@ class Gcs(Connector):
 
     def __init__(self, settings: GcsSettings) -> None:
         self._settings = settings
+        self._encoded = encoder_of(settings.format)
         self.caps = msgspec.structs.replace(
             self.caps, max_events=settings.max_events, max_bytes=settings.max_bytes
         )
@@ -86,7 +89,7 @@ class Gcs(Connector):
         self, events: Sequence[Event], memory: Memory | None, step: str, max_bytes: int | None = None
     ) -> Rendered:
         size_bytes = min(max_bytes or self.caps.max_bytes, self.caps.max_bytes)
-        made = batch(self._settings.path, events, size_bytes)
+        made = batch(self._settings.path, events, size_bytes, line=self._encoded)
         request = Http(
             method="POST", url=self._upload(made.key), headers={"content-type": JSON_LINES},
             body=made.body, about={"key": made.key},

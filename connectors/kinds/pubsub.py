@@ -8,7 +8,8 @@ A request is taken whole or not at all, and does not say which message was not g
 
 Decision: the REST API, as one POST. Rejected: Google's client, whose queue and retries of its own hide from the
 dispatcher what became of an event, and which takes 48 MB.
-Source: cloud.google.com/pubsub/docs/reference/rest/v1/projects.topics/publish; "Pub/Sub quotas and limits".
+Source: cloud.google.com/pubsub/docs/reference/rest/v1/projects.topics/publish; "Pub/Sub quotas and limits";
+github.com/googleapis/google-cloudevents, docs/spec/pubsub.md.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from typing_extensions import override
 from bridge.model import Blocked, Delivered, Event, Verdict
 from bridge.ports import Caps, Connector, Http, HttpResponse, Memory, Rendered, Request, Response
 from connectors.clouds.google import GoogleSettings, auth, judge_google, of_batch
-from connectors.common import clip_escaped, encode, first_that_fit, fit, json_object, one_line, utf8_size
+from connectors.common import clip_escaped, encode, first_that_fit, json_object, one_line, utf8_size
 from connectors.credentials import CA_FILE, KIND, SMALLEST_BYTES, CaFile, OriginUrl
+from connectors.formats import Format, cloudevents, encoder_of
 from connectors.wording import host, label, name_of, worst
 
 SCOPE = "https://www.googleapis.com/auth/pubsub"
@@ -51,6 +53,11 @@ class PubSubSettings(GoogleSettings):
     )
     topic: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.~+%-]{2,254}$")] = pydantic.Field(
         description="Name of the topic, without `projects/.../topics/`."
+    )
+    format: Format | Literal["cloudevents"] = pydantic.Field(
+        default="event",
+        description="What the data of a message is: `event` (tocsin.event/1), `cloudevents` (the same, with the "
+        "attributes of CloudEvents 1.0), `ocsf-incident`, `ocsf-detection` (OCSF 1.8.0).",
     )
     url: OriginUrl = pydantic.Field(
         default="https://pubsub.googleapis.com",
@@ -83,6 +90,7 @@ class PubSub(Connector):
 
     def __init__(self, settings: PubSubSettings) -> None:
         self._settings = settings
+        self._encoded = encoder_of("event" if settings.format == "cloudevents" else settings.format)
         self.caps = msgspec.structs.replace(self.caps, max_bytes=settings.max_bytes)
 
     @override
@@ -90,7 +98,7 @@ class PubSub(Connector):
         self, events: Sequence[Event], memory: Memory | None, step: str, max_bytes: int | None = None
     ) -> Rendered:
         size_bytes = min(max_bytes or self.caps.max_bytes, self.caps.max_bytes) - len(HEAD) - len(TAIL)
-        messages = [_message(event, size_bytes) for event in events]
+        messages = [self._message(event, size_bytes) for event in events]
         count = first_that_fit(messages, size_bytes, joint_bytes=1)
         request = Http(
             method="POST", url=self._address(PUBLISH), headers=HEADERS,
@@ -99,6 +107,20 @@ class PubSub(Connector):
         return Rendered(
             request=request, event_ids=tuple(event.event_id for event in events[:count]), step=step
         )
+
+    def _message(self, event: Event, size_bytes: int) -> bytes:
+        attributes = _attributes(event)
+        match self._settings.format:
+            case "event":
+                pass
+            case "cloudevents":
+                attributes |= _wrapped(event)
+            case other:
+                attributes["schema"] = other
+        message = {"attributes": attributes, "orderingKey": event.incident.id}
+        room = size_bytes - len(encode(message)) - len(b',"data":""')
+        data = base64.b64encode(self._encoded(event, room // 4 * 3)).decode("ascii")
+        return encode(message | {"data": data})
 
     @override
     def judge(self, rendered: Rendered, response: Response) -> Sequence[Verdict]:
@@ -131,13 +153,6 @@ class PubSub(Connector):
         return f"{self._settings.url.rstrip('/')}/v1/{topic}:{method}"
 
 
-def _message(event: Event, size_bytes: int) -> bytes:
-    message = {"attributes": _attributes(event), "orderingKey": event.incident.id}
-    room = size_bytes - len(encode(message)) - len(b',"data":""')
-    data = base64.b64encode(fit(event, room // 4 * 3)).decode("ascii")
-    return encode(message | {"data": data})
-
-
 def _attributes(event: Event) -> dict[str, str]:
     """Return what subscriptions filter by; those about alerts tell of the worst one where they differ."""
     view, found = event.incident, worst(event)
@@ -159,6 +174,13 @@ def _attributes(event: Event) -> dict[str, str]:
         **{name: label(event, name) for name in SEARCHED_LABELS},
     }
     return own | {name: _value(text, SEARCHED_BYTES) for name, text in about.items() if text}
+
+
+def _wrapped(event: Event) -> dict[str, str]:
+    """Return the attributes of CloudEvents as its binding to Pub/Sub has them, in binary mode."""
+    told = cloudevents.attributes(event)
+    number = cloudevents.SEVERITY_NUMBERS[event.incident.severity]
+    return {f"ce-{name}": value for name, value in told.items()} | {"ce-severitynumber": str(number)}
 
 
 def _value(text: str, size_bytes: int) -> str:

@@ -24,9 +24,18 @@ def incident(_case: str, sent: bytes) -> dict[str, Any]:
 
 
 EXPECTED = Expected(
+    variants={
+        "pubsub_cloudevents": {
+            "name": "bus",
+            "kind": "pubsub",
+            "project": "example-monitoring",
+            "topic": "incidents",
+            "format": "cloudevents",
+        }
+    },
     readable=data,
     incident=incident,
-    whole=("pubsub",),
+    whole=("pubsub", "pubsub_cloudevents"),
     corrected={"url": "https://right.example.com"},
     probed=HttpResponse(status=200, headers={}, body=b'{"permissions":["pubsub.topics.publish"]}'),
     answers={

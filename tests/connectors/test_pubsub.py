@@ -47,6 +47,28 @@ def test_a_message_is_the_event_and_what_subscriptions_filter_by():
     }  # fmt: skip
 
 
+def test_a_cloud_event_has_its_attributes_beside_ours():
+    (message,) = messages(build("pubsub_cloudevents").render([event()], None, ""))
+    told = {
+        name.removeprefix("ce-"): value for name, value in message["attributes"].items() if name[:3] == "ce-"
+    }
+
+    assert (told["specversion"], told["type"], told["source"]) == (
+        "1.0",
+        "tocsin.incident.opened",
+        "/tocsin/default",
+    )
+    assert (told["id"], told["severitynumber"]) == (message["attributes"]["event_id"], "18")
+    assert message["attributes"]["content-type"] == "application/json"
+
+
+def test_what_is_written_as_ocsf_says_so():
+    (message,) = messages(build("pubsub", format="ocsf-detection").render([event()], None, ""))
+
+    assert message["attributes"]["schema"] == "ocsf-detection"
+    assert json.loads(base64.b64decode(message["data"]))["class_uid"] == 2004
+
+
 def test_attributes_keep_to_their_limit_in_bytes():
     long = episode(labels={"alertname": "é" * 2000, "service": "日" * 2000})
     batch = build("pubsub").render([event(incident=view(episodes=(long,), common_labels={}))], None, "")
