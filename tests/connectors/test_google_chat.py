@@ -57,9 +57,11 @@ def test_a_reply_that_is_there_already_was_delivered():
 
 
 def test_nothing_in_a_reply_mentions_anybody():
-    batch = build("google_chat").render([nasty_event(size=100, count=4)], MEMORY, "thread")
+    batch = build("google_chat").render([nasty_event(size=100, count=4)], MEMORY | {"known": ""}, "thread")
+    text = json.loads(batch.request.body)["text"]
 
-    assert "<" not in json.loads(batch.request.body)["text"]
+    assert "!channel" in text
+    assert "<" not in text
 
 
 def test_a_webhook_has_no_updates_and_the_incidents_thread():
