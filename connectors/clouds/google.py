@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -73,6 +74,14 @@ class GoogleSettings(DestinationSettings):
     @override
     def required(self) -> frozenset[str]:
         return frozenset()
+
+
+def is_installed() -> bool:
+    """Return whether what finds Google's credentials is installed; a kind that always needs it says so in `EXTRAS`."""
+    try:
+        return find_spec("google.auth") is not None
+    except ModuleNotFoundError:  # not even the package around it
+        return False
 
 
 def auth(settings: GoogleSettings, url: str, scope: str) -> Auth | None:

@@ -18,6 +18,7 @@ import html
 import uuid
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
@@ -29,7 +30,7 @@ from typing_extensions import override
 from bridge.model import NAMESPACE, Blocked, Delivered, Event, EventKind, Verdict
 from bridge.ports import Caps, Connector, Http, HttpResponse, Memory, Rendered, Request, Response
 from connectors import changes
-from connectors.clouds.google import GoogleSettings, auth, fault, judge_google
+from connectors.clouds.google import GoogleSettings, auth, fault, is_installed, judge_google
 from connectors.common import clip, clip_escaped, encode, json_object, one_line, smallest
 from connectors.credentials import (
     CA_FILE,
@@ -87,6 +88,12 @@ class GoogleChatSettings(GoogleSettings):
         if (self.credential("url") is None) == (self.space is None):
             raise ValueError("give either space (a Chat app), or url (an incoming webhook)")
         return self
+
+    @override
+    def faults(self, data_dir: Path) -> dict[str, str]:
+        if self.space is None or is_installed():
+            return {}
+        return {"space": 'a Chat app needs more: pip install "tocsin[google]"; a webhook does not'}
 
 
 class GoogleChat(Connector):

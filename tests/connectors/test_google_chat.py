@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -10,10 +11,11 @@ import tenacity
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from builders import START, at, event
-from destinations import build, nasty_event
+from destinations import CASES, build, nasty_event
 from googles import ERRORS, refused
 from pydantic import ValidationError
 
+import connectors
 from bridge.model import Blocked, Delivered, EventKind, Retry
 from bridge.ports import HttpResponse, Rendered
 from connectors.transport.http import HttpSender
@@ -97,6 +99,17 @@ def test_a_webhook_has_no_updates_and_the_incidents_thread():
 def test_settings_that_cannot_be_are_told_of_when_the_configuration_is_read(changes):
     with pytest.raises(ValidationError):
         build("google_chat", **changes)
+
+
+def test_a_chat_app_without_its_extra_is_told_of_when_the_configuration_is_read(monkeypatch, tmp_path):
+    kind = connectors.load("google_chat")
+    app, webhook = (kind.Settings(**CASES[case]) for case in ("google_chat", "google_chat_webhook"))
+    assert app.faults(tmp_path) == {}
+
+    monkeypatch.setitem(sys.modules, "google.auth", None)
+
+    assert 'pip install "tocsin[google]"' in app.faults(tmp_path)["space"]
+    assert webhook.faults(tmp_path) == {}
 
 
 # ---- a space ----------------------------------------------------------------------------------------------
