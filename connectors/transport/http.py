@@ -28,11 +28,10 @@ from bridge.ports import Auth, Http, HttpResponse, Request, Response, Sender, Un
 from connectors.transport.attempts import CONNECT_S, Trust, attempt, short_wait
 from connectors.transport.names import Names, Resolver
 from connectors.transport.places import public_socket
-from connectors.transport.vendors import Authorizer, Authorizers
+from connectors.transport.vendors import Authorizer, Authorizers, refuses
 
 BODY_BYTES = 64 * 1024
 PIECE_BYTES = 256 * 1024  # a body above this is written in pieces
-UNAUTHORIZED = 401
 KEPT_S = 4.0  # shorter than the idle limit of common servers (5 s), so that a kept connection is rarely dead
 
 
@@ -70,7 +69,7 @@ class HttpSender(Sender):
             reason = f'credentials of {auth.vendor} need more: pip install "tocsin[{auth.vendor}]"'
             return Unreached(reason=reason, maybe_sent=False, kind="local")
         response = await self._signed(request, auth, authorizer, timeout_s)
-        if isinstance(response, HttpResponse) and response.status == UNAUTHORIZED and authorizer.forget(auth):
+        if isinstance(response, HttpResponse) and refuses(auth.vendor, response) and authorizer.forget(auth):
             response = await self._signed(request, auth, authorizer, timeout_s)
         return response
 

@@ -15,7 +15,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Protocol, cast
 
-from bridge.ports import Auth, Http, Unreached
+from bridge.ports import Auth, Http, HttpResponse, Unreached
+
+UNAUTHORIZED = 401
+#: AWS says otherwise than with a 401 that credentials have ended, or are none it knows (any more).
+AWS_REFUSALS = (b"ExpiredToken", b"InvalidClientTokenId", b"InvalidAccessKeyId", b"UnrecognizedClient")
+AWS_STATUSES = frozenset({400, 403})
 
 
 class Authorizer(Protocol):
@@ -32,6 +37,13 @@ class Authorizer(Protocol):
     def forget(self, auth: Auth) -> bool:
         """Drop what is kept for `auth`, since it was refused; return whether new credentials may differ."""
         ...
+
+
+def refuses(vendor: str, response: HttpResponse) -> bool:
+    """Return whether a cloud's answer is about the credentials themselves, so that new ones may help."""
+    if vendor == "aws" and response.status in AWS_STATUSES:
+        return any(word in response.body for word in AWS_REFUSALS)
+    return response.status == UNAUTHORIZED
 
 
 class Authorizers:

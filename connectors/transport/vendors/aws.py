@@ -1,0 +1,194 @@
+"""AWS: credentials as botocore finds and renews them, requests signed by its signer (Signature Version 4).
+
+`Auth.options`: `service` and `region` are what is signed for. Keys from the settings (`access_key_id`,
+`secret_access_key`, `session_token`) are taken as they are; without them botocore's own chain looks: environment,
+web identity (IRSA), shared files (`profile`), SSO, container, instance metadata. `role_arn` (and `external_id`) is then
+assumed with what was found.
+
+Rules: what is found is kept for all requests with the same options but `service`; it is looked for once at a time, in
+a thread. Credentials that renew themselves do so in a thread before they expire. Those that do not (environment, shared
+files) are looked for anew every minute: something else may write them.
+
+Decision: botocore's sessions, credentials and signer, none of its clients (but STS for `role_arn`, which it needs
+itself): requests go through the one HTTP sender, with its answers, limits and trust.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from botocore.auth import S3SigV4Auth, SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.config import Config
+from botocore.credentials import (
+    AssumeRoleCredentialFetcher,
+    Credentials,
+    DeferredRefreshableCredentials,
+    RefreshableCredentials,
+)
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,  # noqa: A004 (its name there)
+    CredentialRetrievalError,
+    HTTPClientError,
+    MetadataRetrievalError,
+)
+from botocore.session import Session
+from typing_extensions import override
+
+from bridge.ports import Auth, Http, Unreached
+from connectors.transport.vendors import Authorizer
+
+#: How long credentials are used that do not say when they end.
+KEPT_S = 60.0
+#: What is signed at once; the hash of more takes long enough to be felt by other requests.
+AT_ONCE_BYTES = 256 * 1024
+#: For STS: an attempt of the dispatcher is not much longer.
+STS = Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 2})
+#: Faults that pass.
+PASSING = (ConnectionError, HTTPClientError, MetadataRetrievalError, CredentialRetrievalError)
+#: From here on a status tells of STS, not of us.
+ABOVE_CLIENT = 500
+THROTTLED = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded", "IDPCommunicationError"})
+
+Options = dict[str, str]
+
+
+class _Kept:
+    """The credentials of one set of options, and until when they are used."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.credentials: Credentials | None = None
+        self.until_s = 0.0
+
+    def is_usable(self) -> bool:
+        """Return whether what is kept can be used without asking anybody."""
+        if isinstance(self.credentials, RefreshableCredentials):
+            return not self.credentials.refresh_needed()
+        return self.credentials is not None and time.monotonic() < self.until_s
+
+
+class Aws(Authorizer):
+    """Signs requests with credentials that it keeps."""
+
+    def __init__(self, find: Callable[[Options], Credentials | None] | None = None) -> None:
+        self._find = find or found
+        self._kept: dict[tuple[tuple[str, str], ...], _Kept] = {}
+
+    @override
+    async def authorize(self, request: Http, auth: Auth, *, timeout_s: float) -> Http | Unreached:
+        try:
+            async with asyncio.timeout(timeout_s):
+                credentials = await self._credentials(auth)
+        except TimeoutError:
+            return Unreached(reason="AWS gave no credentials in time", maybe_sent=False, kind="connect")
+        except PASSING as error:
+            reason = f"AWS could not be asked for credentials: {type(error).__name__}"
+            return Unreached(reason=reason, maybe_sent=False, kind="connect")
+        except ClientError as error:
+            return _refused(error)
+        except (BotoCoreError, ValueError) as error:
+            reason = f"no AWS credentials: {type(error).__name__}"
+            return Unreached(reason=reason, maybe_sent=False, kind="local")
+        if credentials is None:
+            reason = (
+                "no AWS credentials were found; set access_key_id and secret_access_key, profile, or give "
+                "the machine a role"
+            )
+            return Unreached(reason=reason, maybe_sent=False, kind="local")
+        if len(request.body) > AT_ONCE_BYTES:
+            return await asyncio.to_thread(signed, request, auth.options, credentials)
+        return signed(request, auth.options, credentials)
+
+    async def _credentials(self, auth: Auth) -> Credentials | None:
+        """Return frozen credentials; finds or renews them if it must."""
+        kept = self._kept.setdefault(_key(auth), _Kept())
+        if not kept.is_usable():
+            async with kept.lock:
+                if not kept.is_usable():  # somebody else has not renewed them meanwhile
+                    await self._renew(kept, auth)
+        return kept.credentials and kept.credentials.get_frozen_credentials()
+
+    async def _renew(self, kept: _Kept, auth: Auth) -> None:
+        if not isinstance(kept.credentials, RefreshableCredentials):
+            kept.credentials = await asyncio.to_thread(self._find, auth.options)
+            kept.until_s = time.monotonic() + KEPT_S
+        if kept.credentials is not None:
+            await asyncio.to_thread(kept.credentials.get_frozen_credentials)
+
+    @override
+    def forget(self, auth: Auth) -> bool:
+        known = self._kept.pop(_key(auth), None)
+        return known is not None and not (auth.options.get("access_key_id") and not _role(auth.options))
+
+
+def authorizer() -> Aws:
+    """Return the authorizer of this vendor."""
+    # At the level of debugging botocore logs what it signs, session tokens included.
+    logging.getLogger("botocore").setLevel(logging.INFO)
+    return Aws()
+
+
+def _key(auth: Auth) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((key, value) for key, value in auth.options.items() if key != "service"))
+
+
+def _role(options: Options) -> str:
+    return options.get("role_arn", "")
+
+
+def found(options: Options) -> Credentials | None:
+    """Return the credentials that `options` lead to; None if there are none. Blocks.
+
+    Raises:
+        BotoCoreError: A profile is not there or not complete, or nobody answered.
+        ClientError: A role may not be assumed.
+    """
+    session = Session(profile=options.get("profile") or None)
+    session.set_config_variable("region", options["region"])
+    session.set_default_client_config(STS)
+    if options.get("access_key_id"):
+        session.set_credentials(
+            options["access_key_id"], options["secret_access_key"], options.get("session_token") or None
+        )
+    own = session.get_credentials()
+    return _assumed(session, own, options) if own is not None and _role(options) else own
+
+
+def _assumed(session: Session, own: Credentials, options: Options) -> Credentials:
+    external = {"ExternalId": options["external_id"]} if options.get("external_id") else {}
+
+    def client(service: str, **more: Any) -> Any:
+        return session.create_client(service, **({"region_name": options["region"]} | more))
+
+    fetcher = AssumeRoleCredentialFetcher(
+        client_creator=client,
+        source_credentials=own,
+        role_arn=options["role_arn"],
+        extra_args={"RoleSessionName": "tocsin", **external},
+    )
+    return DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
+
+
+def signed(request: Http, options: Options, credentials: Credentials) -> Http:
+    """Return the request with the headers that sign it now."""
+    signer = S3SigV4Auth if options["service"] == "s3" else SigV4Auth
+    made = AWSRequest(method=request.method, url=request.url, headers=request.headers, data=request.body)
+    signer(credentials, options["service"], options["region"]).add_auth(made)
+    return msgspec.structs.replace(request, headers=dict(made.headers.items()), auth=None)
+
+
+def _refused(error: ClientError) -> Unreached:
+    """Return what it means that STS answered with an error. Its message may repeat what it was sent."""
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    passes = status >= ABOVE_CLIENT or code in THROTTLED
+    reason = f"AWS gave no credentials: {error.operation_name} was answered {code or status}"
+    return Unreached(reason=reason, maybe_sent=False, kind="connect" if passes else "local")
