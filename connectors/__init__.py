@@ -8,8 +8,8 @@ A kind is one class. What it offers:
 * `caps`: what holds for the kind's usual settings (an object's own is the truth, see `ports.Connector`);
 * `Kind(settings)`: the connector itself, made from validated settings; it does no I/O.
 
-Rules: a kind knows the words, the ports, `common`, `wording`, `credentials` and `formats`, and no other kind; `render`
-freezes the body, `seal` writes the address and the credentials anew for each attempt.
+Rules: a kind knows the words, the ports, `common`, `wording`, `credentials`, `formats` and `clouds`, and no other kind;
+`render` freezes the body, `seal` writes the address and the credentials anew for each attempt.
 
 Decision: a table of strings rather than imports, so that a destination nobody configured costs nothing and
 one whose extra is not installed breaks nobody else. `EXTRAS` says what a kind needs beside Tocsin's own dependencies;
@@ -40,6 +40,7 @@ KINDS: dict[str, str] = {
     "secops": "connectors.kinds.secops:SecOps",
     "slack": "connectors.kinds.slack:Slack",
     "splunk": "connectors.kinds.splunk:Splunk",
+    "sqs": "connectors.kinds.sqs:Sqs",
     "syslog": "connectors.kinds.syslog:Syslog",
 }
 #: kind -> the extra of `pip install "tocsin[...]"` that it needs.
@@ -47,6 +48,7 @@ EXTRAS: dict[str, str] = {
     "gcs": "google",
     "pubsub": "google",
     "secops": "google",
+    "sqs": "aws",
 }
 #: extra -> the modules that it brings and that are imported.
 MODULES: dict[str, tuple[str, ...]] = {
