@@ -39,6 +39,7 @@ KINDS: dict[str, str] = {
     "pubsub": "connectors.kinds.pubsub:PubSub",
     "secops": "connectors.kinds.secops:SecOps",
     "slack": "connectors.kinds.slack:Slack",
+    "sns": "connectors.kinds.sns:Sns",
     "splunk": "connectors.kinds.splunk:Splunk",
     "sqs": "connectors.kinds.sqs:Sqs",
     "syslog": "connectors.kinds.syslog:Syslog",
@@ -48,6 +49,7 @@ EXTRAS: dict[str, str] = {
     "gcs": "google",
     "pubsub": "google",
     "secops": "google",
+    "sns": "aws",
     "sqs": "aws",
 }
 #: extra -> the modules that it brings and that are imported.
