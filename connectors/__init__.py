@@ -32,6 +32,7 @@ ENTRY_POINTS = "tocsin.connectors"
 KINDS: dict[str, str] = {
     "callback": "connectors.kinds.callback:Callback",
     "discord": "connectors.kinds.discord:Discord",
+    "eventbridge": "connectors.kinds.eventbridge:EventBridge",
     "file": "connectors.kinds.file:File",
     "gcs": "connectors.kinds.gcs:Gcs",
     "google_chat": "connectors.kinds.google_chat:GoogleChat",
@@ -46,6 +47,7 @@ KINDS: dict[str, str] = {
 }
 #: kind -> the extra of `pip install "tocsin[...]"` that it needs.
 EXTRAS: dict[str, str] = {
+    "eventbridge": "aws",
     "gcs": "google",
     "pubsub": "google",
     "secops": "google",
