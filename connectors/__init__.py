@@ -39,6 +39,7 @@ KINDS: dict[str, str] = {
     "pagerduty": "connectors.kinds.pagerduty:PagerDuty",
     "pubsub": "connectors.kinds.pubsub:PubSub",
     "secops": "connectors.kinds.secops:SecOps",
+    "securityhub": "connectors.kinds.securityhub:SecurityHub",
     "slack": "connectors.kinds.slack:Slack",
     "sns": "connectors.kinds.sns:Sns",
     "splunk": "connectors.kinds.splunk:Splunk",
@@ -51,6 +52,7 @@ EXTRAS: dict[str, str] = {
     "gcs": "google",
     "pubsub": "google",
     "secops": "google",
+    "securityhub": "aws",
     "sns": "aws",
     "sqs": "aws",
 }
