@@ -43,8 +43,8 @@ THROTTLED = frozenset({
 })  # fmt: skip
 #: Codes of faults at AWS that pass.
 PASSING = frozenset({
-    "ConditionalRequestConflict", "InternalError", "InternalErrorException", "InternalException", "InternalFailure",
-    "OperationAborted", "RequestTimeout", "RequestTimeoutException",
+    "BadDigest", "ConditionalRequestConflict", "IncompleteBody", "InternalError", "InternalErrorException",
+    "InternalException", "InternalFailure", "OperationAborted", "RequestTimeout", "RequestTimeoutException",
 })  # fmt: skip
 TOO_LARGE = frozenset(
     {"BatchRequestTooLong", "BatchRequestTooLongException", "EntityTooLarge", "RequestEntityTooLarge"}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote, unquote
 
 import botocore.auth
 import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials, RefreshableCredentials
 from botocore.exceptions import (
@@ -20,6 +22,8 @@ from botocore.exceptions import (
     ProfileNotFound,
 )
 from botocore.session import Session
+from builders import event
+from destinations import build
 
 from bridge.ports import Auth, Http, HttpResponse, Unreached
 from connectors.transport.http import HttpSender
@@ -132,6 +136,44 @@ def _text(value: str | bytes) -> str:
 
 def _bytes(value: str | bytes) -> bytes:
     return value.encode() if isinstance(value, str) else value
+
+
+async def verified(request: web.Request, service: str) -> bool:
+    """Return whether a signature is that of what arrived, as AWS computes it: from the decoded path, encoded anew."""
+    given = request.headers["Authorization"]
+    names = given.partition("SignedHeaders=")[2].partition(",")[0].split(";")
+    path = quote(unquote(request.raw_path), safe="/~")
+    again = AWSRequest(
+        method=request.method, url=f"http://{request.headers['Host']}{path}",
+        headers={name: request.headers[name] for name in names if name != "host"}, data=await request.read(),
+    )  # fmt: skip
+    signer = botocore.auth.S3SigV4Auth if service == "s3" else botocore.auth.SigV4Auth
+    made = signer(Credentials(KEYS["access_key_id"], KEYS["secret_access_key"]), service, "eu-west-1")
+    again.context["timestamp"] = request.headers["X-Amz-Date"]
+    return given.endswith(made.signature(made.string_to_sign(again, made.canonical_request(again)), again))
+
+
+@pytest.mark.parametrize(
+    ("case", "service"),
+    [("s3", "s3"), ("sqs", "sqs"), ("sns", "sns"), ("eventbridge", "events"), ("securityhub", "securityhub")],
+)
+async def test_what_arrives_is_what_was_signed(case, service):
+    seen = []
+
+    async def verify(request: web.Request) -> web.Response:
+        seen.append(await verified(request, service))
+        return web.Response(status=500)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", verify)
+    async with TestServer(app) as server:
+        connector = build(case, **KEYS, region="eu-west-1", endpoint=str(server.make_url("/")))
+        rendered = connector.render([event()], None, "")
+        sender = HttpSender()
+        await sender.send(connector.seal(rendered.request, rendered.event_ids, NOW), timeout_s=10)
+        await sender.close()
+
+    assert seen == [True]
 
 
 # ---- what is found ---------------------------------------------------------------------------------------
