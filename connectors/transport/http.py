@@ -64,7 +64,7 @@ class HttpSender(Sender):
     async def _authorized(self, request: Http, auth: Auth, timeout_s: float) -> Response:
         """Send with a vendor's credentials; where they are refused, once more with new ones."""
         try:
-            authorizer = self._authorizers.of(auth.vendor)
+            authorizer = await self._authorizer(auth.vendor)
         except ImportError:
             reason = f'credentials of {auth.vendor} need more: pip install "tocsin[{auth.vendor}]"'
             return Unreached(reason=reason, maybe_sent=False, kind="local")
@@ -72,6 +72,11 @@ class HttpSender(Sender):
         if isinstance(response, HttpResponse) and refuses(auth.vendor, response) and authorizer.forget(auth):
             response = await self._signed(request, auth, authorizer, timeout_s)
         return response
+
+    async def _authorizer(self, vendor: str) -> Authorizer:
+        if self._authorizers.knows(vendor):
+            return self._authorizers.of(vendor)
+        return await asyncio.to_thread(self._authorizers.of, vendor)
 
     async def _signed(self, request: Http, auth: Auth, authorizer: Authorizer, timeout_s: float) -> Response:
         signed = await authorizer.authorize(request, auth, timeout_s=timeout_s)

@@ -12,6 +12,7 @@ import tenacity
 from amazon import ACCOUNT, REGION
 from builders import START, event, view
 from destinations import NASTY, build, nasty_event
+from sidecars import NO_MODELS, Sidecar, until
 
 from bridge.model import Blocked, Delivered, Duplicate, Event, EventKind, IncidentState
 from bridge.ports import HttpResponse, Rendered
@@ -266,6 +267,38 @@ async def test_an_incident_is_one_finding_that_is_kept_up_to_date(moto, sender):
     assert finding["Id"] == f"tocsin/{closed.incident.id}"
     assert (finding["RecordState"], finding["ProductFields"]["tocsin/kind"]) == ("ARCHIVED", "closed")
     assert finding["Resources"][0]["Id"] == "10.0.0.0"
+
+
+# ---- all of the way --------------------------------------------------------------------------------------
+
+
+def test_an_alert_becomes_an_incident_in_a_bucket_and_in_a_queue(moto, tmp_path):
+    bucket(moto, "whole")
+    url, _ = queue(moto, "whole")
+    place = f"region: {REGION}, endpoint: '{moto.url}'"
+    configuration = (
+        f"{NO_MODELS}destinations:\n"
+        f"  - {{name: lake, kind: s3, {place}, bucket: whole}}\n"
+        f"  - {{name: queue, kind: sqs, {place}, queue_url: '{url}'}}\n"
+        "routes: [{to: [lake, queue]}]\n"
+    )
+    keys = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "of-the-environment"}
+    sidecar = Sidecar(tmp_path, configuration, **keys)
+    try:
+        sidecar.start()
+        sidecar.send("DiskFull")
+        stored = until(lambda: objects(moto, "whole"), "the object")
+        sent = until(lambda: messages(moto, url), "the message")
+    finally:
+        if sidecar.process is not None:
+            sidecar.process.kill()
+            sidecar.process.wait()
+
+    ((key, body),) = stored.items()
+    assert key.startswith("incidents/year=")
+    assert [json.loads(line) for line in body.splitlines()] == [json.loads(each["Body"]) for each in sent]
+    assert json.loads(body)["incident"]["episodes"][0]["labels"]["alertname"] == "DiskFull"
+    assert "of-the-environment" not in sidecar.log.read_text("utf-8")
 
 
 # ---- credentials -----------------------------------------------------------------------------------------

@@ -378,3 +378,20 @@ async def test_credentials_that_aws_takes_no_more_are_renewed_once(status, body,
 
     assert isinstance(response, HttpResponse)
     assert seen == ["AKIA1", "AKIA2"][:tried]
+
+
+async def test_the_library_is_imported_beside_the_loop():
+    threads = []
+
+    class Watched(Authorizers):
+        def of(self, vendor: str):
+            threads.append(threading.current_thread())
+            return super().of(vendor)
+
+    request = msgspec.structs.replace(POST, url="http://127.0.0.1:9/", auth=AUTH)
+    sender = HttpSender(authorizers=Watched())
+    for _ in range(2):
+        await sender.send(request, timeout_s=5)
+    await sender.close()
+
+    assert [each is threading.main_thread() for each in threads] == [False, True]
