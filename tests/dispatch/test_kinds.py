@@ -89,6 +89,32 @@ def syslog(body: dict[str, Any]) -> Response:
     return Unreached(reason="the handshake failed", maybe_sent=False, kind="tls")
 
 
+def s3(body: dict[str, Any]) -> Response:
+    if body["path"].startswith("right/"):
+        return answer(200, etag='"d41d8cd98f00b204e9800998ecf8427e"')
+    return text(404, "<Error><Code>NoSuchBucket</Code><Message>The bucket does not exist</Message></Error>")
+
+
+def sqs(body: dict[str, Any]) -> Response:
+    if not body["QueueUrl"].endswith("/right"):
+        return told(400, __type="com.amazonaws.sqs#QueueDoesNotExist")
+    if not body["Entries"]:
+        return told(400, __type="com.amazonaws.sqs#EmptyBatchRequest")
+    return told(200, Successful=[{"Id": each["Id"]} for each in body["Entries"]])
+
+
+def eventbridge(body: dict[str, Any]) -> Response:
+    good, bad = {"EventId": "1"}, {"ErrorCode": "AccessDeniedException", "ErrorMessage": "not this bus"}
+    entries = [good if each["EventBusName"] == "right" else bad for each in body["Entries"]]
+    return told(200, FailedEntryCount=entries.count(bad), Entries=entries)
+
+
+def securityhub(body: dict[str, Any]) -> Response:
+    if any(each["AwsAccountId"] != "1" * 12 for each in body["Findings"]):
+        return told(403, __type="InvalidAccessException", Message="account is not subscribed")
+    return told(200, FailedCount=0, SuccessCount=len(body["Findings"]), FailedFindings=[])
+
+
 @dataclass
 class Case:
     """A destination named "d" that is configured wrongly at first."""
@@ -115,6 +141,18 @@ CASES = [
     ),
     Case("file", file, {"path": "/d/wrong"}, {"path": "/d/right"}),
     Case("syslog", syslog, {"address": "d:1", "transport": "tls"}, {"address": "d:1", "transport": "relp+tls"}),
+    Case("s3_minio", s3, {"endpoint": "http://d", "bucket": "wrong"}, {"endpoint": "http://d", "bucket": "right"}),
+    Case("sqs", sqs, {"queue_url": "http://d/1/wrong"}, {"queue_url": "http://d/1/right"}),
+    Case(
+        "eventbridge", eventbridge,
+        {"endpoint": "http://d", "bus": "wrong"},
+        {"endpoint": "http://d", "bus": "right"},
+    ),
+    Case(
+        "securityhub", securityhub,
+        {"endpoint": "http://d", "account": "9" * 12},
+        {"endpoint": "http://d", "account": "1" * 12},
+    ),
 ]  # fmt: skip
 
 
