@@ -41,6 +41,7 @@ KINDS: dict[str, str] = {
     "s3": "connectors.kinds.s3:S3",
     "secops": "connectors.kinds.secops:SecOps",
     "securityhub": "connectors.kinds.securityhub:SecurityHub",
+    "sentinel": "connectors.kinds.sentinel:Sentinel",
     "slack": "connectors.kinds.slack:Slack",
     "sns": "connectors.kinds.sns:Sns",
     "splunk": "connectors.kinds.splunk:Splunk",
@@ -55,6 +56,7 @@ EXTRAS: dict[str, str] = {
     "s3": "aws",
     "secops": "google",
     "securityhub": "aws",
+    "sentinel": "azure",
     "sns": "aws",
     "sqs": "aws",
 }
