@@ -29,13 +29,16 @@ ACCEPT ?=
 # What makes a release has an environment of its own: Tocsin needs none of it.
 TOOLS = build/tools
 PINS = build/pins.txt
+# What the tests need of npm, a folder each; `make test` goes without it.
+NPM = build/npm
+AZURITE = 3.35.0
 
-.PHONY: help run demo test check bench fmt docs lock audit sbom dist install clean
+.PHONY: help run demo test test-azurite check bench fmt docs lock audit sbom dist install clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
 help:           ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(STAMPS)/tocsin          ## run the sidecar on 127.0.0.1:9195, data in ./data
 	$(BIN)/tocsin serve
@@ -45,6 +48,9 @@ demo: $(STAMPS)/tocsin         ## play a storm through a sidecar and watch what 
 
 test: $(STAMPS)/tocsin         ## run all tests; TOCSIN_REQUIRE_SERVERS=1 fails where a real server is missing
 	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile
+
+test-azurite: $(STAMPS)/tocsin $(NPM)/azurite/.installed  ## run the tests against Azurite, Microsoft's emulator, from npm
+	TOCSIN_AZURITE=$(NPM)/azurite/node_modules/.bin/azurite-blob $(BIN)/pytest -q tests/connectors/test_azurite.py
 
 check: $(STAMPS)/tocsin        ## formatting, lint, types, import contracts, docs
 	$(BIN)/ruff format --check .
@@ -132,6 +138,14 @@ $(TOOLS)/.installed: .ci/tools.txt
 	@test -n "$(PYTHON)" || { echo "Install Python 3.11 or newer, or say make PYTHON=..."; exit 1; }
 	@rm -rf $(TOOLS) && $(PYTHON) -m venv $(TOOLS)
 	@$(TOOLS)/bin/pip $(PIP_INSTALL) --no-deps --require-hashes -r .ci/tools.txt
+	@touch $@
+
+# ---- what comes from npm, for tests that stand apart ----
+
+$(NPM)/azurite/.installed: Makefile
+	@command -v npm >/dev/null || { echo "Install Node.js with npm"; exit 1; }
+	@mkdir -p $(NPM)/azurite
+	@npm install --prefix $(NPM)/azurite --no-audit --no-fund --loglevel=error azurite@$(AZURITE)
 	@touch $@
 
 # ---- the virtual environment, step by step; each is done again only when what it depends on has changed ----

@@ -30,6 +30,7 @@ from bridge.ports import Connector
 ENTRY_POINTS = "tocsin.connectors"
 
 KINDS: dict[str, str] = {
+    "blob": "connectors.kinds.blob:Blob",
     "callback": "connectors.kinds.callback:Callback",
     "discord": "connectors.kinds.discord:Discord",
     "eventbridge": "connectors.kinds.eventbridge:EventBridge",

@@ -2,7 +2,7 @@
 
 Theory: Microsoft Entra hands out tokens for a scope, a service each. The roles of the identity behind a token say what
 it may do there. Where a service takes a shared access signature (SAS) instead, that is a ready-made text with an end
-of its own; Tocsin signs nothing.
+of its own; Tocsin signs nothing. A destination with a signature needs no library of Azure's.
 
 Rule: a token goes over https only. An address of http:// is an emulator's, and gets none.
 
@@ -13,9 +13,12 @@ Source: learn.microsoft.com, "Azure Identity client library for Python"; "Author
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pydantic
 from pydantic import AfterValidator
@@ -27,6 +30,7 @@ from connectors.common import excerpt, judge_http
 from connectors.credentials import DestinationSettings, FromFile, Secret
 
 FORBIDDEN = 403
+_SIGNED = re.compile(r"sig=([^&\s]+)")
 
 _Name = Annotated[str, pydantic.Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$")]
 
@@ -43,6 +47,10 @@ def _check_authority(authority: str) -> str:
     ):
         raise ValueError("expected https and a host, such as https://login.microsoftonline.us")
     return authority.rstrip("/")
+
+
+def _has_library() -> bool:
+    return find_spec("azure") is not None and find_spec("azure.identity") is not None
 
 
 class AzureSettings(DestinationSettings):
@@ -75,18 +83,39 @@ class AzureSettings(DestinationSettings):
     def required(self) -> frozenset[str]:
         return frozenset()
 
+    def signature(self) -> Secret | None:
+        """Return the shared access signature that takes the place of a token, where a service has such."""
+        return None
+
+    @override
+    def faults(self, data_dir: Path) -> dict[str, str]:
+        if self.signature() is None and not _has_library():
+            return {"kind": 'needs more for a token of Microsoft Entra: pip install "tocsin[azure]"'}
+        return super().faults(data_dir)
+
+    def secrets(self) -> tuple[Secret, ...]:
+        """Return what an answer may echo and no reason may hold."""
+        signature = self.signature()
+        found = [each for each in (self.credential("client_secret"), signature) if each]
+        # A service that says what it was asked takes a signature apart.
+        for part in _SIGNED.findall(signature.reveal()) if signature else ():
+            found += [Secret(each) for each in (part, unquote(part)) if each.isascii() and each.isprintable()]
+        return tuple(found)
+
     @pydantic.model_validator(mode="after")
     def _whole_identity(self) -> Self:
         if self.credential("client_secret") is None:
             return self
+        if self.signature() is not None:
+            raise ValueError("give either a shared access signature or client_secret")
         if self.tenant_id is None or self.client_id is None or self.identity != "default":
             raise ValueError("client_secret needs tenant_id and client_id, and no other identity")
         return self
 
 
 def auth(settings: AzureSettings, url: str, scope: str) -> Auth | None:
-    """Return whose token a request to `url` goes with; none to an emulator."""
-    if not url.startswith("https://"):
+    """Return whose token a request to `url` goes with; none beside a signature, and none to an emulator."""
+    if settings.signature() is not None or not url.startswith("https://"):
         return None
     secret = settings.credential("client_secret")
     options = {

@@ -118,7 +118,7 @@ class Sentinel(Connector):
     @override
     def judge(self, rendered: Rendered, response: Response) -> Sequence[Verdict]:
         count = len(rendered.event_ids)
-        verdict = judge_azure(response, ACCEPTED, ROLE, (self._settings.credential("client_secret"),))
+        verdict = judge_azure(response, ACCEPTED, ROLE, self._settings.secrets())
         if isinstance(response, HttpResponse) and response.status == NOT_FOUND:
             if isinstance(rendered.request, Http) and len(rendered.request.body) > LARGE_BYTES:
                 # Azure has said so of a request that was too large; if it was not, smaller ones will block.
