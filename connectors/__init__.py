@@ -34,6 +34,7 @@ KINDS: dict[str, str] = {
     "callback": "connectors.kinds.callback:Callback",
     "discord": "connectors.kinds.discord:Discord",
     "eventbridge": "connectors.kinds.eventbridge:EventBridge",
+    "eventhubs": "connectors.kinds.eventhubs:EventHubs",
     "file": "connectors.kinds.file:File",
     "gcs": "connectors.kinds.gcs:Gcs",
     "google_chat": "connectors.kinds.google_chat:GoogleChat",
