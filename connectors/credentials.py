@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Self
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, ConfigDict
@@ -214,7 +214,8 @@ def _parts(secret: Secret) -> set[str]:
     # Web servers answer with the path that was asked for ("Cannot POST /hooks/..."): it is the secret, then.
     text = secret.reveal()
     url = urlsplit(text) if text.startswith(("http://", "https://")) else None
-    within = {url.path, url.query, *url.path.split("/")} if url else set()
+    values = [value for pair in url.query.split("&") for value in pair.split("=", 1)[1:]] if url else []
+    within = {url.path, url.query, *url.path.split("/"), *values, *map(unquote, values)} if url else set()
     return {text, *text.split(), *(part for part in within if len(part) >= SEGMENT_CHARACTERS)}
 
 

@@ -149,3 +149,11 @@ def test_parts_of_a_secret_url_are_hidden_as_well():
     text = hidden("Cannot POST /hooks/T00/abcdefghijk with key=1234567890, not abcdefghijk", [url])
 
     assert text == f"Cannot POST {STARS} with {STARS}, not {STARS}"
+
+
+def test_the_values_in_a_secret_url_are_hidden_however_they_are_escaped():
+    url = Secret("https://host.example.com/x?sv=1&sig=abcde%2Bfghij%3D")
+
+    text = hidden("the signature abcde+fghij= is wrong, got sig=abcde%2Bfghij%3D of version 1", [url])
+
+    assert text == f"the signature {STARS} is wrong, got sig={STARS} of version 1"
