@@ -31,9 +31,10 @@ TOOLS = build/tools
 PINS = build/pins.txt
 # What the tests need of npm, a folder each; `make test` goes without it.
 NPM = build/npm
-AZURITE = 3.35.0
+AZURITE = azurite@3.35.0
+CARDS = adaptivecards@3.0.6
 
-.PHONY: help run demo test test-azurite check bench fmt docs lock audit sbom dist install clean
+.PHONY: help run demo test test-azurite test-cards check bench fmt docs lock audit sbom dist install clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -51,6 +52,9 @@ test: $(STAMPS)/tocsin         ## run all tests; TOCSIN_REQUIRE_SERVERS=1 fails 
 
 test-azurite: $(STAMPS)/tocsin $(NPM)/azurite/.installed  ## run the tests against Azurite, Microsoft's emulator, from npm
 	TOCSIN_AZURITE=$(NPM)/azurite/node_modules/.bin/azurite-blob $(BIN)/pytest -q tests/connectors/test_azurite.py
+
+test-cards: $(STAMPS)/tocsin $(NPM)/adaptivecards/.installed  ## run the tests against Microsoft's library for cards, from npm
+	TOCSIN_ADAPTIVECARDS=$(CURDIR)/$(NPM)/adaptivecards/node_modules $(BIN)/pytest -q tests/connectors/test_teams.py
 
 check: $(STAMPS)/tocsin        ## formatting, lint, types, import contracts, docs
 	$(BIN)/ruff format --check .
@@ -142,10 +146,12 @@ $(TOOLS)/.installed: .ci/tools.txt
 
 # ---- what comes from npm, for tests that stand apart ----
 
-$(NPM)/azurite/.installed: Makefile
+$(NPM)/azurite/.installed: PACKAGE = $(AZURITE)
+$(NPM)/adaptivecards/.installed: PACKAGE = $(CARDS)
+$(NPM)/%/.installed: Makefile
 	@command -v npm >/dev/null || { echo "Install Node.js with npm"; exit 1; }
-	@mkdir -p $(NPM)/azurite
-	@npm install --prefix $(NPM)/azurite --no-audit --no-fund --loglevel=error azurite@$(AZURITE)
+	@mkdir -p $(@D)
+	@npm install --prefix $(@D) --no-audit --no-fund --loglevel=error $(PACKAGE)
 	@touch $@
 
 # ---- the virtual environment, step by step; each is done again only when what it depends on has changed ----

@@ -9,7 +9,9 @@ A kind is one class. What it offers:
 * `Kind(settings)`: the connector itself, made from validated settings; it does no I/O.
 
 Rules: a kind knows the words, the ports, `common`, `wording`, `credentials`, `formats` and `clouds`, and no other kind;
+Rules: a kind knows the words, the ports, `common`, `wording`, `credentials`, `formats`, `clouds` and `changes`, and no
 `render` freezes the body, `seal` writes the address and the credentials anew for each attempt.
+other kind; `render` freezes the body, `seal` writes the address and the credentials anew for each attempt.
 
 Decision: a table of strings rather than imports, so that a destination nobody configured costs nothing and
 one whose extra is not installed breaks nobody else. `EXTRAS` says what a kind needs beside Tocsin's own dependencies;
@@ -49,6 +51,7 @@ KINDS: dict[str, str] = {
     "splunk": "connectors.kinds.splunk:Splunk",
     "sqs": "connectors.kinds.sqs:Sqs",
     "syslog": "connectors.kinds.syslog:Syslog",
+    "teams": "connectors.kinds.teams:Teams",
 }
 #: kind -> the extra of `pip install "tocsin[...]"` that it needs.
 EXTRAS: dict[str, str] = {
