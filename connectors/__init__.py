@@ -98,8 +98,19 @@ def load(kind: str) -> type[Kind]:
     Raises:
         ConfigError: there is no such kind, and the message lists those that exist; or its extra is not installed.
     """
+    lack = lacks(kind)
+    if lack:
+        raise ConfigError((f"a destination of kind {kind!r} {lack}",))
+    return described(kind)
+
+
+def described(kind: str) -> type[Kind]:
+    """Return the class of a kind for its settings and caps, whether or not its extra is installed; imports it now.
+
+    Raises:
+        ConfigError: there is no such kind, and the message lists those that exist.
+    """
     if kind in KINDS:
-        _check_extra(kind)
         module, _, attribute = KINDS[kind].partition(":")
         return cast("type[Kind]", getattr(import_module(module), attribute))
     for point in entry_points(group=ENTRY_POINTS, name=kind):
@@ -107,10 +118,12 @@ def load(kind: str) -> type[Kind]:
     raise ConfigError((f"there is no destination of kind {kind!r}; there are: {', '.join(names())}",))
 
 
-def _check_extra(kind: str) -> None:
+def lacks(kind: str) -> str:
+    """Return what has to be installed before a kind can be used, in words; "" for nothing."""
     extra = EXTRAS.get(kind)
-    if extra is not None and not all(map(_is_installed, MODULES[extra])):
-        raise ConfigError((f'a destination of kind {kind!r} needs more: pip install "tocsin[{extra}]"',))
+    if extra is None or all(map(_is_installed, MODULES[extra])):
+        return ""
+    return f'needs more: pip install "tocsin[{extra}]"'
 
 
 def _is_installed(module: str) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+import connectors
 from bridge import config
 from bridge.app.destinations import connectors_of, dispatch_settings, marks_of
 from bridge.app.kinds import known_kinds
@@ -68,3 +70,16 @@ def test_a_horizon_for_a_destination_that_does_not_exist_is_a_fault(folder: Path
         ConfigError, match=r"delivery.retry_horizons.chatt: unknown destination; did you mean `chat`"
     ):
         load(folder, CHAT % "#a", more="delivery: {retry_horizons: {chatt: 1h}}\n")
+
+
+def test_a_kind_whose_extra_is_missing_breaks_nobody_else_and_names_it(folder, monkeypatch) -> None:
+    monkeypatch.setitem(connectors.MODULES, "azure", ("no_such_package.identity",))
+    sentinel = json.dumps(connectors.described("sentinel").example)
+
+    assert load(folder, PAGER % ("a" * 32)).destinations[0].kind == "pagerduty"
+    with pytest.raises(
+        ConfigError, match=r'destinations.sentinel.kind: needs more: pip install "tocsin\[azure\]"'
+    ):
+        load(folder, sentinel)
+    with pytest.raises(ConfigError, match="a destination of kind 'sentinel' needs more"):
+        connectors.load("sentinel")
