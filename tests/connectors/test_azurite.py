@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
 import os
+import re
 import socket
 import subprocess
 import time
@@ -18,6 +20,7 @@ import tenacity
 from builders import START, event
 from destinations import build
 from servers import free_port
+from sidecars import NO_MODELS, Sidecar, until
 
 from bridge.model import Blocked, Delivered, Duplicate, EventKind
 from bridge.ports import Rendered
@@ -83,11 +86,15 @@ def azurite(tmp_path_factory):
 async def container(azurite, request):
     """Make a container of its own for a test."""
     name = f"test-{abs(hash(request.node.name)) % 10**9}"
+    await make_container(azurite, name)
+    return name
+
+
+async def make_container(azurite, name):
     async with aiohttp.ClientSession() as session:
         url = f"{azurite}/{name}?restype=container&{signature('rwlc')}"
         async with session.put(url, headers={"x-ms-version": "2021-12-02"}) as answer:
             assert answer.status == 201, await answer.text()
-    return name
 
 
 @pytest.fixture
@@ -168,3 +175,33 @@ async def test_the_probe_may_be_put_again_and_again(connector):
     probe = Rendered(request=connector.probe(), event_ids=("x",))
 
     assert [await deliver(connector, probe) for _ in range(3)] == [(Delivered(),)] * 3
+
+
+def test_an_alert_becomes_a_line_in_a_blob(azurite, tmp_path):
+    """The whole sidecar, from the webhook to what a reader of the storage finds."""
+    asyncio.run(make_container(azurite, "whole"))
+    lake = {
+        "name": "lake",
+        "kind": "blob",
+        "url": azurite,
+        "container": "whole",
+        "sas_token": signature("cw"),
+    }
+    sidecar = Sidecar(tmp_path, NO_MODELS + f"destinations: [{json.dumps(lake)}]\n")
+    sidecar.start()
+    delivered = 'tocsin_deliveries_total{destination="lake",result="delivered"}'
+    try:
+        sidecar.send("NodeDown")
+        until(lambda: sidecar.metric(delivered), "the delivery", patience_s=30)
+    finally:
+        sidecar.end()
+
+    (name,) = asyncio.run(names(azurite, "whole"))
+    (event_read, *_) = asyncio.run(read(azurite, "whole", name))
+    assert event_read["incident"]["episodes"][0]["labels"]["alertname"] == "NodeDown"
+
+
+async def names(azurite, container):
+    url = f"{azurite}/{container}?restype=container&comp=list&{signature('rl')}"
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        return re.findall(r"<Name>([^<]+)</Name>", await answer.text())
