@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Literal, Protocol
 
 import msgspec
@@ -76,7 +77,29 @@ class Append(Word, tag="append", frozen=True, kw_only=True):
     lines: bytes
 
 
-Request = Http | Frames | Append
+class Record(Word, frozen=True, kw_only=True):
+    """One record of a Kafka topic. Records of the same key keep their order."""
+
+    key: bytes
+    value: bytes
+    headers: dict[str, str]
+    at_ms: int  # milliseconds since the epoch
+
+
+class Publish(Word, tag="publish", frozen=True, kw_only=True):
+    """Records for one Kafka topic; no records: only look whether the topic is there."""
+
+    address: str  # host:port of some brokers, apart by commas
+    topic: str
+    records: tuple[Record, ...]
+    security: Literal["plaintext", "tls", "sasl", "sasl+tls"] = "plaintext"
+    compression: Literal["none", "gzip"] = "none"
+    ca_file: str = ""  # certificates to trust; "" is the system's own
+    #: How to sign in: `mechanism`, `username`, `password`. Set by `seal`, for one attempt.
+    login: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+Request = Http | Frames | Append | Publish
 
 
 def size_bytes(request: Request) -> int:
@@ -88,6 +111,13 @@ def size_bytes(request: Request) -> int:
             return sum(map(len, request.frames))
         case Append():
             return len(request.lines)
+        case Publish():
+            return sum(map(record_bytes, request.records))
+
+
+def record_bytes(record: Record) -> int:
+    """Return how large a record is: key, value and headers."""
+    return len(record.key) + len(record.value) + sum(map(len, chain(*record.headers.items())))
 
 
 class Rendered(Word, frozen=True, kw_only=True):
@@ -125,6 +155,20 @@ class Appended(Word, tag="appended", frozen=True, kw_only=True):
     """The lines are in the file and fsynced."""
 
 
+class Unpublished(Word, frozen=True, kw_only=True):
+    """Why a record was not taken: the error's name in Kafka's protocol, or in the client."""
+
+    name: str
+    may_pass: bool  # by Kafka's own word; waiting may heal it
+    maybe_sent: bool = False
+
+
+class Published(Word, tag="published", frozen=True, kw_only=True):
+    """What became of each record, in order: None for one that all replicas in sync have."""
+
+    faults: tuple[Unpublished | None, ...]
+
+
 class Unreached(Word, tag="unreached", frozen=True, kw_only=True):
     """No answer. `maybe_sent`: the bytes may have arrived (a timeout or reset after sending)."""
 
@@ -134,7 +178,7 @@ class Unreached(Word, tag="unreached", frozen=True, kw_only=True):
     kind: Literal["connect", "timeout", "reset", "tls", "local"] = "connect"
 
 
-Response = HttpResponse | FramesResponse | Appended | Unreached
+Response = HttpResponse | FramesResponse | Appended | Published | Unreached
 
 
 class Connector(Protocol):

@@ -40,6 +40,7 @@ KINDS: dict[str, str] = {
     "file": "connectors.kinds.file:File",
     "gcs": "connectors.kinds.gcs:Gcs",
     "google_chat": "connectors.kinds.google_chat:GoogleChat",
+    "kafka": "connectors.kinds.kafka:Kafka",
     "pagerduty": "connectors.kinds.pagerduty:PagerDuty",
     "pubsub": "connectors.kinds.pubsub:PubSub",
     "s3": "connectors.kinds.s3:S3",
@@ -57,6 +58,7 @@ KINDS: dict[str, str] = {
 EXTRAS: dict[str, str] = {
     "eventbridge": "aws",
     "gcs": "google",
+    "kafka": "kafka",
     "pubsub": "google",
     "s3": "aws",
     "secops": "google",

@@ -11,7 +11,7 @@ from expected import Expected
 
 import connectors
 from bridge.model import Event, EventKind, RootSuspect
-from bridge.ports import Append, Connector, Frames, Http, Request
+from bridge.ports import Append, Connector, Frames, Http, Publish, Record, Request
 
 #: kind -> what is expected of it: each file of `cases/`.
 EXPECTED: dict[str, Expected] = {
@@ -81,3 +81,11 @@ def wire(request: Request) -> bytes:
             return head + b"".join(frame + b"\n" for frame in request.frames)
         case Append():
             return f"append {request.path}\n\n".encode() + request.lines
+        case Publish():
+            head = f"publish {request.address} {request.topic} {request.security} {request.compression} {request.login}\n"
+            return head.encode() + b"".join(map(_record, request.records))
+
+
+def _record(record: Record) -> bytes:
+    headers = "".join(f"{key}: {value}\n" for key, value in record.headers.items())
+    return f"\n{record.key.decode()} {record.at_ms}\n{headers}\n".encode() + record.value + b"\n"

@@ -33,6 +33,7 @@ from bridge.ports import (
     Http,
     HttpResponse,
     Memory,
+    Publish,
     Rendered,
     Request,
     Response,
@@ -312,7 +313,7 @@ class World:
             self.store,
             OutboxReader(self.folder / "state.db"),
             self.connectors | self.foreign,
-            {Http: self, Frames: self, Append: self},
+            {Http: self, Frames: self, Append: self, Publish: self},
             clock=self.clock,
             jitter=self.random.random,
             on_trouble=self._trouble,
@@ -428,6 +429,12 @@ def _arrived(request: Request) -> tuple[str, str, bytes]:
             return request.address.partition(":")[0], "", b"".join(request.frames)
         case Append():
             return request.path.split("/")[1], request.path, request.lines
+        case Publish():
+            return (
+                request.address.partition(":")[0],
+                request.topic,
+                b"\n".join(each.value for each in request.records),
+            )
 
 
 def _microseconds(time: datetime) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from bridge.ports import Append, Frames, Http, Request, Response
+from bridge.ports import Append, Frames, Http, Publish, Request, Response
 
 
 def payload(request: Request) -> bytes:
@@ -22,6 +22,11 @@ def payload(request: Request) -> bytes:
             return b"".join(request.frames)
         case Append():
             return request.lines
+        case Publish():
+            return b"".join(
+                record.key + record.value + "".join([*record.headers, *record.headers.values()]).encode()
+                for record in request.records
+            )
 
 
 def is_json_object(_case: str, sent: bytes) -> None:

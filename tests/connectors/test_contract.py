@@ -28,8 +28,10 @@ from bridge.ports import (
     Appended,
     FramesResponse,
     HttpResponse,
+    Published,
     Rendered,
     Request,
+    Unpublished,
     Unreached,
     decode_request,
     encode_request,
@@ -69,6 +71,16 @@ responses = st.one_of(
         FramesResponse, accepted=st.integers(-1, 6), refused=st.text(max_size=5), answered=st.booleans()
     ),
     st.just(Appended()),
+    st.builds(
+        Published,
+        faults=st.lists(
+            st.none()
+            | st.builds(
+                Unpublished, name=st.text(max_size=5), may_pass=st.booleans(), maybe_sent=st.booleans()
+            ),
+            max_size=4,
+        ).map(tuple),
+    ),
     st.builds(
         Unreached,
         reason=st.text(max_size=20),

@@ -15,7 +15,18 @@ from dispatching import World, answer
 
 from bridge.dispatch import DispatchSettings
 from bridge.model import EventKind
-from bridge.ports import Append, Appended, Frames, FramesResponse, HttpResponse, Response, Unreached
+from bridge.ports import (
+    Append,
+    Appended,
+    Frames,
+    FramesResponse,
+    HttpResponse,
+    Publish,
+    Published,
+    Response,
+    Unpublished,
+    Unreached,
+)
 
 OPENED = EventKind.OPENED
 #: For stories of hours: looks around less often, so that there is less to go through.
@@ -81,6 +92,14 @@ def file(body: dict[str, Any]) -> Response:
     return Unreached(reason="Permission denied", maybe_sent=True, kind="local")
 
 
+def kafka(body: dict[str, Any]) -> Response:
+    request = body["request"]
+    assert isinstance(request, Publish)
+    if request.topic == "right":
+        return Published(faults=(None,) * len(request.records))
+    return Published(faults=(Unpublished(name="UNKNOWN_TOPIC_OR_PARTITION", may_pass=True),))
+
+
 def syslog(body: dict[str, Any]) -> Response:
     request = body["request"]
     assert isinstance(request, Frames)
@@ -139,6 +158,7 @@ CASES = [
         {"url": "http://d/x", "routing_key": "w" * 32},
         {"url": "http://d/x", "routing_key": "r" * 32},
     ),
+    Case("kafka", kafka, {"servers": "d:1", "topic": "wrong"}, {"servers": "d:1", "topic": "right"}),
     Case("file", file, {"path": "/d/wrong"}, {"path": "/d/right"}),
     Case("syslog", syslog, {"address": "d:1", "transport": "tls"}, {"address": "d:1", "transport": "relp+tls"}),
     Case("s3_minio", s3, {"endpoint": "http://d", "bucket": "wrong"}, {"endpoint": "http://d", "bucket": "right"}),
