@@ -47,6 +47,7 @@ KINDS: dict[str, str] = {
     "secops": "connectors.kinds.secops:SecOps",
     "securityhub": "connectors.kinds.securityhub:SecurityHub",
     "sentinel": "connectors.kinds.sentinel:Sentinel",
+    "servicenow": "connectors.kinds.servicenow:ServiceNow",
     "slack": "connectors.kinds.slack:Slack",
     "sns": "connectors.kinds.sns:Sns",
     "splunk": "connectors.kinds.splunk:Splunk",

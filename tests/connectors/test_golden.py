@@ -6,8 +6,12 @@ import pytest
 from destinations import CASES, build, wire
 from golden_events import EVENTS
 
-#: Nobody is paged for what has not begun.
-UNSAID = {("pagerduty", "forecast"), ("pagerduty", "recommendation")}
+#: Nobody is called, and nothing is opened, for what has not begun.
+UNSAID = {
+    (case, name)
+    for case in ("pagerduty", "servicenow", "servicenow_key")
+    for name in ("forecast", "recommendation")
+}
 
 
 @pytest.mark.parametrize(
