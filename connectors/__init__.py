@@ -40,6 +40,7 @@ KINDS: dict[str, str] = {
     "file": "connectors.kinds.file:File",
     "gcs": "connectors.kinds.gcs:Gcs",
     "google_chat": "connectors.kinds.google_chat:GoogleChat",
+    "jira": "connectors.kinds.jira:Jira",
     "kafka": "connectors.kinds.kafka:Kafka",
     "pagerduty": "connectors.kinds.pagerduty:PagerDuty",
     "pubsub": "connectors.kinds.pubsub:PubSub",

@@ -45,6 +45,8 @@ class Expected:
     parse: Callable[[str, bytes], None] = is_json_object
     #: The request's payload as bytes in which ids and counts stand as they are (not packed, quoted or base64).
     readable: Callable[[Request], bytes] = payload
+    #: The step whose request tells of the event, where the first one only looks; "" is the first.
+    tells: str = ""
     #: How `readable` shows that the incident has 100 alerts.
     count: re.Pattern[bytes] = re.compile(rb'100 of 100|"alerts_total": ?100\b')
     #: The incident as JSON, for the cases whose requests carry the whole event.

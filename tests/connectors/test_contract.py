@@ -246,7 +246,7 @@ def test_no_answer_is_waited_for_unless_waiting_does_not_help(case, kind, verdic
 def test_the_largest_event_stays_within_the_limit_and_parses_for_the_receiver(case):
     connector = build(case)
 
-    rendered = connector.render([HUGE], None, "")
+    rendered = connector.render([HUGE], None, expected_of(case).tells)
 
     sealed = connector.seal(rendered.request, rendered.event_ids, START)
     sent = payload(sealed)
@@ -261,7 +261,7 @@ def test_the_largest_event_stays_within_the_limit_and_parses_for_the_receiver(ca
 def test_an_event_that_was_too_large_can_be_made_smaller_and_keeps_its_ids_and_counts(case, size):
     connector = build(case)
 
-    rendered = connector.render([HUGE], None, "", size)
+    rendered = connector.render([HUGE], None, expected_of(case).tells, size)
 
     sealed = connector.seal(rendered.request, rendered.event_ids, START)
     sent = payload(sealed)
@@ -275,7 +275,7 @@ def test_an_event_that_was_too_large_can_be_made_smaller_and_keeps_its_ids_and_c
 def test_the_size_of_a_request_can_be_set(case):
     connector = build(case, max_bytes=4096)
 
-    rendered = connector.render([HUGE] * 3, None, "")
+    rendered = connector.render([HUGE] * 3, None, expected_of(case).tells)
 
     sealed = connector.seal(rendered.request, rendered.event_ids, START)
     sent = payload(sealed)

@@ -12,9 +12,10 @@ import pytest
 from builders import START
 from destinations import build
 from dispatching import World, answer
+from fake_jira import FakeJira
 
 from bridge.dispatch import DispatchSettings
-from bridge.model import EventKind
+from bridge.model import EventKind, IncidentState
 from bridge.ports import (
     Append,
     Appended,
@@ -276,3 +277,31 @@ async def test_what_was_frozen_under_other_settings_is_rendered_anew_at_the_star
     assert world.sent[-1].body["channel"] == "#right"
     assert world.states("d") == {("i1", 1): "delivered"}
     assert world.now > START
+
+
+async def test_an_issue_takes_several_calls_an_event_and_survives_a_restart_between_them(
+    world: World,
+) -> None:
+    jira = FakeJira()
+
+    def told_to_jira(body: dict[str, Any]) -> Response:
+        path = body.pop("path").partition("rest/")[2]
+        return answer(503) if down and path.endswith(down) else jira.answer(path, body)
+
+    down = "comment"
+    world.answers["d"] = told_to_jira
+    world.foreign["d"] = build("jira", url="http://d")
+    world.emit("i1", OPENED)
+    async with world.running():
+        await world.until(world.is_done, within_s=120)
+    world.emit("i1", EventKind.CLOSED, state=IncidentState.CLOSED)
+    async with world.running(ends="kill"):
+        await world.run(200)  # the issue is written anew, the comment is refused
+    down = ""
+    async with world.running():
+        await world.until(world.is_done, within_s=400)
+
+    (issue,) = jira.issues.values()
+    assert issue["status"] == "Done"
+    assert len(issue["comments"]) == 1
+    assert set(world.states("d").values()) == {"delivered"}
