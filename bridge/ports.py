@@ -95,6 +95,8 @@ class Publish(Word, tag="publish", frozen=True, kw_only=True):
     security: Literal["plaintext", "tls", "sasl", "sasl+tls"] = "plaintext"
     compression: Literal["none", "gzip"] = "none"
     ca_file: str = ""  # certificates to trust; "" is the system's own
+    certificate_file: str = ""  # what to show of ourselves; "" is nothing
+    key_file: str = ""
     #: How to sign in: `mechanism`, `username`, `password`. Set by `seal`, for one attempt.
     login: dict[str, str] = msgspec.field(default_factory=dict)
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
@@ -110,6 +111,12 @@ class KafkaSettings(DestinationSettings):
         description="Largest request in bytes; brokers take 1 MiB unless told otherwise.",
     )
     ca_file: CaFile = pydantic.Field(default="", description=CA_FILE)
+    certificate_file: CaFile = pydantic.Field(
+        default="", description="PEM file of a client certificate to show; empty for none."
+    )
+    key_file: str = pydantic.Field(
+        default="", description="PEM file of its private key, not encrypted; needed with `certificate_file`."
+    )
 
     @override
     def required(self) -> frozenset[str]:
@@ -119,6 +126,14 @@ class KafkaSettings(DestinationSettings):
     def _user_and_password(self) -> KafkaSettings:
         if self.username is None and self.credential("password") is not None:
             raise ValueError("password without username")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _certificate_and_key(self) -> KafkaSettings:
+        if bool(self.certificate_file) != bool(self.key_file):
+            raise ValueError("give both certificate_file and key_file, or none")
+        if self.key_file and not Path(self.key_file).is_file():
+            raise ValueError(f"cannot read {self.key_file}")
         return self
 
 
@@ -188,6 +203,8 @@ class Kafka(Connector):
             security=SECURITY[told.username is not None, told.tls],
             compression=told.compression,
             ca_file=told.ca_file,
+            certificate_file=told.certificate_file,
+            key_file=told.key_file,
         )
 
     @override

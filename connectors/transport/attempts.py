@@ -50,32 +50,38 @@ def _last(state: tenacity.RetryCallState) -> Response:
 
 
 class Trust:
-    """TLS contexts, one per file of certificates; a file that changed is read anew.
+    """TLS contexts, one per file of certificates and client certificate; a file that changed is read anew.
 
     Host names are always checked and nothing below TLS 1.2 is spoken; there is no setting to weaken that.
     """
 
     def __init__(self) -> None:
-        self._contexts: dict[tuple[str, int], ssl.SSLContext] = {}
+        self._contexts: dict[tuple[tuple[str, int], ...], ssl.SSLContext] = {}
 
-    async def context(self, ca_file: str) -> ssl.SSLContext:
+    async def context(self, ca_file: str, certificate_file: str = "", key_file: str = "") -> ssl.SSLContext:
         """Return the context that trusts `ca_file`, or the system's authorities for "".
 
+        With `certificate_file` and `key_file` it shows that certificate.
+
         Raises:
-            OSError: the file cannot be read or holds no certificate.
+            OSError: a file cannot be read or does not hold what it should; an encrypted key is such a file.
         """
-        key = (ca_file, _changed_ns(ca_file))
+        files = (ca_file, certificate_file, key_file)
+        key = tuple((file, _changed_ns(file)) for file in files)
         if key not in self._contexts:
             # In a thread: to read the system's authorities takes tens of milliseconds.
-            self._contexts[key] = await asyncio.to_thread(_context, ca_file)
+            self._contexts[key] = await asyncio.to_thread(_context, *files)
         return self._contexts[key]
 
 
-def _changed_ns(ca_file: str) -> int:
-    return Path(ca_file).stat().st_mtime_ns if ca_file else 0
+def _changed_ns(file: str) -> int:
+    return Path(file).stat().st_mtime_ns if file else 0
 
 
-def _context(ca_file: str) -> ssl.SSLContext:
+def _context(ca_file: str, certificate_file: str, key_file: str) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=ca_file or None)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if certificate_file:
+        # Without a password OpenSSL would ask for one at the terminal.
+        context.load_cert_chain(certificate_file, key_file, password="")
     return context

@@ -33,7 +33,7 @@ HARMLESS = frozenset(
     {"MESSAGE_SIZE_TOO_LARGE", "RECORD_LIST_TOO_LARGE", "INVALID_RECORD", "INVALID_TIMESTAMP"}
 )
 
-Key = tuple[str, str, str, str, tuple[tuple[str, str], ...]]
+Key = tuple[str, ...]
 
 
 class PublishSender(Sender):
@@ -50,8 +50,11 @@ class PublishSender(Sender):
     async def send(self, request: Request, *, timeout_s: float) -> Response:
         if not isinstance(request, Publish):
             return Unreached(reason="not records", maybe_sent=False, kind="local")
-        login = tuple(sorted(request.login.items()))
-        key = (request.address, request.security, request.compression, request.ca_file, login)
+        key = (
+            request.address, request.security, request.compression,
+            request.ca_file, request.certificate_file, request.key_file,
+            *(f"{name}={value}" for name, value in sorted(request.login.items())),
+        )  # fmt: skip
         try:
             async with asyncio.timeout(timeout_s):
                 return await attempt(lambda: self._once(key, request, timeout_s / INNER), self._wait)
@@ -80,9 +83,9 @@ class PublishSender(Sender):
                 reason='Kafka needs more: pip install "tocsin[kafka]"', maybe_sent=False, kind="local"
             )
         try:
-            context = await self._trust.context(request.ca_file) if request.security.endswith("tls") else None
+            context = await self._context(request)
         except OSError as error:
-            reason = f"ca_file cannot be used: {error.strerror or type(error).__name__}"
+            reason = f"a file of certificates cannot be used: {error.strerror or type(error).__name__}"
             return Unreached(reason=reason, maybe_sent=False, kind="local")
         options = _options(request, context, timeout_s)
         fault = await _first_contact(request.address, options, self._names)
@@ -105,6 +108,11 @@ class PublishSender(Sender):
             await _stopped(producer)
             raise
         return producer
+
+    async def _context(self, request: Publish) -> ssl.SSLContext | None:
+        if not request.security.endswith("tls"):
+            return None
+        return await self._trust.context(request.ca_file, request.certificate_file, request.key_file)
 
     async def _drop(self, key: Key) -> None:
         producer = self._producers.pop(key, None)

@@ -101,6 +101,7 @@ def test_tls_and_user_make_the_security(tls, username, security):
         {"servers": "user:pw@a:1"},
         {"topic": "with space"},
         {"mechanism": "GSSAPI"},
+        {"key_file": "only-the-key.pem"},
     ],
 )
 def test_settings_that_cannot_work_are_refused(wrong):

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import tenacity
 from aiokafka import errors
 from builders import START, event
+from certificates import make_certificate
 from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka_event
 from cloudevents.core.formats.json import JSONFormat
 from confluent_kafka import Consumer, Producer, TopicPartition
+from cryptography.hazmat.primitives import serialization
 from destinations import build, nasty_event
 from servers import free_port
 
@@ -177,6 +181,15 @@ async def test_a_request_of_another_protocol_is_refused(sender):
     assert isinstance(await sender.send(Append(path="x", lines=b""), timeout_s=1), Unreached)
 
 
+def tls_of(certificate: Path, key: Path, clients: Path | None = None) -> ssl.SSLContext:
+    """Return a broker's TLS; with `clients` only they are let in."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=clients)
+    context.load_cert_chain(certificate, key)
+    if clients is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
 # ---- brokers that refuse ---------------------------------------------------------------------------------
 
 
@@ -216,8 +229,8 @@ class Broker:
         return struct.pack(">hh", 58, len(words)) + words + struct.pack(">i", 0)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[str]:
-        server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+    async def running(self, context: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+        server = await asyncio.start_server(self.serve, "127.0.0.1", 0, ssl=context)
         try:
             yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         finally:
@@ -246,6 +259,58 @@ async def test_a_broker_that_says_nothing_is_waited_for_no_longer_than_told(send
             response = await sender.send(request, timeout_s=2)
 
     assert isinstance(response, Unreached)
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_refused(sender, tmp_path):
+    certificate, key = make_certificate(tmp_path, "broker")
+    other, _ = make_certificate(tmp_path, "other")
+    async with Broker().running(tls_of(certificate, key)) as address:
+        _, _, request = publish(address, "t", [event()], tls=True, ca_file=str(other))
+        response = await sender.send(request, timeout_s=5)
+
+    assert isinstance(response, Unreached)
+    assert response.kind == "tls"
+    assert "self-signed" in response.reason
+
+
+async def test_a_client_certificate_is_shown(sender, tmp_path):
+    certificate, key = make_certificate(tmp_path, "broker")
+    shown, shown_key = make_certificate(tmp_path, "tocsin")
+    broker = Broker()
+    files = {"ca_file": str(certificate), "certificate_file": str(shown), "key_file": str(shown_key)}
+    async with broker.running(tls_of(certificate, key, clients=shown)) as address:
+        with_it = publish(address, "t", [event()], tls=True, username="u", password="hunter2", **files)
+        without = publish(
+            address, "t", [event()], tls=True, username="u", password="x", ca_file=str(certificate)
+        )
+        first = await sender.send(without[2], timeout_s=5)
+        seen_before = broker.seen
+        second = await sender.send(with_it[2], timeout_s=5)
+
+    assert isinstance(first, Unreached)
+    assert seen_before == b""
+    assert isinstance(second, Unreached)
+    assert "refused" in second.reason  # by the broker, as far as which only a certificate leads
+    assert broker.seen
+
+
+async def test_a_key_that_is_encrypted_is_a_local_fault_and_nobody_is_asked(sender, tmp_path):
+    certificate, key = make_certificate(tmp_path, "tocsin")
+    plain = serialization.load_pem_private_key(key.read_bytes(), None)
+    key.write_bytes(
+        plain.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    files = {"certificate_file": str(certificate), "key_file": str(key)}
+    _, _, request = publish("127.0.0.1:1", "t", [event()], tls=True, **files)
+
+    response = await sender.send(request, timeout_s=5)
+
+    assert isinstance(response, Unreached)
+    assert response.kind == "local"
 
 
 async def test_what_is_no_kafka_is_an_unreached(sender):
