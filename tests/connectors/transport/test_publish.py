@@ -138,6 +138,21 @@ async def test_a_probe_writes_nothing_and_finds_the_topic(brokers, sender):
     assert connector.judge(Rendered(request=probe, event_ids=("x",)), response) == (Delivered(),)
 
 
+async def test_a_cluster_that_dies_is_waited_for_no_longer_than_told_and_its_producer_dropped(sender):
+    cluster = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "mock", "log_level": 0})
+    (broker,) = cluster.list_topics(timeout=PATIENCE_S).brokers.values()
+    connector, rendered, request = publish(f"{broker.host}:{broker.port}", "t", [event()])
+    assert await sender.send(request, timeout_s=PATIENCE_S) == Published(faults=(None,))
+
+    del cluster  # and its brokers
+    began = asyncio.get_running_loop().time()
+    response = await sender.send(request, timeout_s=3)
+
+    assert asyncio.get_running_loop().time() - began < 8
+    assert all(isinstance(each, Retry) for each in connector.judge(rendered, response))
+    assert sender._producers == {}
+
+
 async def test_nobody_there_is_an_unreached_that_names_the_broker(sender):
     nowhere = f"127.0.0.1:{free_port()}"
     connector, rendered, request = publish(nowhere, "t", [event()])
