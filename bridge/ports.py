@@ -101,7 +101,26 @@ class Publish(Word, tag="publish", frozen=True, kw_only=True):
     login: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-Request = Http | Frames | Append | Publish
+class Upsert(Word, tag="upsert", frozen=True, kw_only=True):
+    """Rows for the tables of one SQL database, written in one transaction.
+
+    `seal` adds what is run: `setup` before the first rows of a connection, then each of `statements`, which gets
+    `rows` as its one parameter. The stored part is the rows alone, so that newer statements write older rows.
+    """
+
+    address: str  # host:port, where a host that begins with / is the folder of a socket
+    database: str
+    user: str
+    rows: bytes  # a JSON array
+    password: str = ""  # of one attempt
+    tls: bool = True
+    ca_file: str = ""  # certificates to trust; "" is the system's own
+    setup: str = ""
+    statements: tuple[str, ...] = ()
+    is_rehearsal: bool = False  # all of it is done and then taken back
+
+
+Request = Http | Frames | Append | Publish | Upsert
 
 
 def size_bytes(request: Request) -> int:
@@ -113,6 +132,8 @@ def size_bytes(request: Request) -> int:
             return sum(map(len, request.frames))
         case Append():
             return len(request.lines)
+        case Upsert():
+            return len(request.rows)
         case Publish():
             return sum(map(record_bytes, request.records))
 
@@ -171,6 +192,19 @@ class Published(Word, tag="published", frozen=True, kw_only=True):
     faults: tuple[Unpublished | None, ...]
 
 
+class Upserted(Word, tag="upserted", frozen=True, kw_only=True):
+    """The rows are committed; `returned` is what the statements gave back, in order, as text."""
+
+    returned: tuple[str, ...] = ()
+
+
+class Refused(Word, tag="refused", frozen=True, kw_only=True):
+    """The database answered with an error, and nothing is committed."""
+
+    code: str  # SQLSTATE
+    reason: str
+
+
 class Unreached(Word, tag="unreached", frozen=True, kw_only=True):
     """No answer. `maybe_sent`: the bytes may have arrived (a timeout or reset after sending)."""
 
@@ -180,7 +214,7 @@ class Unreached(Word, tag="unreached", frozen=True, kw_only=True):
     kind: Literal["connect", "timeout", "reset", "tls", "local"] = "connect"
 
 
-Response = HttpResponse | FramesResponse | Appended | Published | Unreached
+Response = HttpResponse | FramesResponse | Appended | Published | Unreached | Upserted | Refused
 
 
 class Connector(Protocol):

@@ -11,7 +11,7 @@ from expected import Expected
 
 import connectors
 from bridge.model import Event, EventKind, RootSuspect
-from bridge.ports import Append, Connector, Frames, Http, Publish, Record, Request
+from bridge.ports import Append, Connector, Frames, Http, Publish, Record, Request, Upsert
 
 #: kind -> what is expected of it: each file of `cases/`.
 EXPECTED: dict[str, Expected] = {
@@ -81,6 +81,9 @@ def wire(request: Request) -> bytes:
             return head + b"".join(frame + b"\n" for frame in request.frames)
         case Append():
             return f"append {request.path}\n\n".encode() + request.lines
+        case Upsert():
+            head = f"{request.user} {request.address} {request.database} tls={request.tls}\n\n".encode()
+            return head + request.rows + b"\n"
         case Publish():
             head = f"publish {request.address} {request.topic} {request.security} {request.compression} {request.login}\n"
             return head.encode() + b"".join(map(_record, request.records))

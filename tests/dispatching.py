@@ -38,6 +38,7 @@ from bridge.ports import (
     Request,
     Response,
     Unreached,
+    Upsert,
 )
 from bridge.storage.deliveries import DeliveryStore, OutboxReader
 from bridge.storage.sqlite import open_writer
@@ -313,7 +314,7 @@ class World:
             self.store,
             OutboxReader(self.folder / "state.db"),
             self.connectors | self.foreign,
-            {Http: self, Frames: self, Append: self, Publish: self},
+            {Http: self, Frames: self, Append: self, Publish: self, Upsert: self},
             clock=self.clock,
             jitter=self.random.random,
             on_trouble=self._trouble,
@@ -429,6 +430,8 @@ def _arrived(request: Request) -> tuple[str, str, bytes]:
             return request.address.partition(":")[0], "", b"".join(request.frames)
         case Append():
             return request.path.split("/")[1], request.path, request.lines
+        case Upsert():
+            return request.address.partition(":")[0], request.database, request.rows
         case Publish():
             return (
                 request.address.partition(":")[0],

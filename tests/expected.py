@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from bridge.ports import Append, Frames, Http, Publish, Request, Response
+from bridge.ports import Append, Frames, Http, Publish, Request, Response, Upsert
 
 
 def payload(request: Request) -> bytes:
@@ -22,6 +22,8 @@ def payload(request: Request) -> bytes:
             return b"".join(request.frames)
         case Append():
             return request.lines
+        case Upsert():
+            return request.rows
         case Publish():
             return b"".join(
                 record.key + record.value + "".join([*record.headers, *record.headers.values()]).encode()

@@ -13,12 +13,13 @@ from bridge.config import NOTHING_MORE, DestinationSettings, Settings
 from bridge.delivery import Policy, Retention
 from bridge.dispatch import DispatchSettings
 from bridge.model import Event
-from bridge.ports import Append, Connector, Frames, Http, Publish, Sender
+from bridge.ports import Append, Connector, Frames, Http, Publish, Sender, Upsert
 from bridge.redaction import NO_KEY, Redact, Redactors, redacted_event
 from connectors.transport.files import FileSender
 from connectors.transport.frames import FramesSender
 from connectors.transport.http import HttpSender
 from connectors.transport.publish import PublishSender
+from connectors.transport.sql import UpsertSender
 
 #: The longest wait of one event for a pager.
 PAGING_CAP_S = 30.0
@@ -91,4 +92,10 @@ def policy_of(connector: Connector, horizon_s: float | None) -> Policy:
 
 def senders() -> dict[type, Sender]:
     """Return one sender per protocol. Close them in the loop that they were used in."""
-    return {Http: HttpSender(), Frames: FramesSender(), Append: FileSender(), Publish: PublishSender()}
+    return {
+        Http: HttpSender(),
+        Frames: FramesSender(),
+        Append: FileSender(),
+        Publish: PublishSender(),
+        Upsert: UpsertSender(),
+    }

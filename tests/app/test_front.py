@@ -241,6 +241,8 @@ def test_the_front_loads_no_model_library_no_numpy_and_no_cryptography():
         "cryptography",
         "scipy",
         "pandas",
+        "asyncpg",
+        "duckdb",
     }
     assert heavy & set(json.loads(done.stdout.replace("'", '"'))) == set()
 

@@ -29,10 +29,12 @@ from bridge.ports import (
     FramesResponse,
     HttpResponse,
     Published,
+    Refused,
     Rendered,
     Request,
     Unpublished,
     Unreached,
+    Upserted,
     decode_request,
     encode_request,
 )
@@ -71,6 +73,8 @@ responses = st.one_of(
         FramesResponse, accepted=st.integers(-1, 6), refused=st.text(max_size=5), answered=st.booleans()
     ),
     st.just(Appended()),
+    st.builds(Upserted, returned=st.lists(st.text(max_size=40), max_size=3).map(tuple)),
+    st.builds(Refused, code=st.text(max_size=5), reason=st.text(max_size=20)),
     st.builds(
         Published,
         faults=st.lists(
