@@ -120,7 +120,16 @@ class Upsert(Word, tag="upsert", frozen=True, kw_only=True):
     is_rehearsal: bool = False  # all of it is done and then taken back
 
 
-Request = Http | Frames | Append | Publish | Upsert
+class Table(Word, tag="table", frozen=True, kw_only=True):
+    """Rows that become one Parquet file of a local folder, whole or not at all."""
+
+    path: str  # the folder
+    name: str  # of the file in it; one that is there is replaced
+    rows: bytes  # a JSON array of objects
+    shape: str  # their columns: JSON that gives a type of DuckDB by name, nested as the rows are
+
+
+Request = Http | Frames | Append | Publish | Upsert | Table
 
 
 def size_bytes(request: Request) -> int:
@@ -132,7 +141,7 @@ def size_bytes(request: Request) -> int:
             return sum(map(len, request.frames))
         case Append():
             return len(request.lines)
-        case Upsert():
+        case Upsert() | Table():
             return len(request.rows)
         case Publish():
             return sum(map(record_bytes, request.records))
@@ -175,7 +184,7 @@ class FramesResponse(Word, tag="frames", frozen=True, kw_only=True):
 
 
 class Appended(Word, tag="appended", frozen=True, kw_only=True):
-    """The lines are in the file and fsynced."""
+    """The lines are in the file, or the file is in its folder, and fsynced."""
 
 
 class Unpublished(Word, frozen=True, kw_only=True):

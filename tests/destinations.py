@@ -11,7 +11,7 @@ from expected import Expected
 
 import connectors
 from bridge.model import Event, EventKind, RootSuspect
-from bridge.ports import Append, Connector, Frames, Http, Publish, Record, Request, Upsert
+from bridge.ports import Append, Connector, Frames, Http, Publish, Record, Request, Table, Upsert
 
 #: kind -> what is expected of it: each file of `cases/`.
 EXPECTED: dict[str, Expected] = {
@@ -84,6 +84,8 @@ def wire(request: Request) -> bytes:
         case Upsert():
             head = f"{request.user} {request.address} {request.database} tls={request.tls}\n\n".encode()
             return head + request.rows + b"\n"
+        case Table():
+            return f"{request.path} {request.name}\n\n".encode() + request.rows + b"\n"
         case Publish():
             head = f"publish {request.address} {request.topic} {request.security} {request.compression} {request.login}\n"
             return head.encode() + b"".join(map(_record, request.records))

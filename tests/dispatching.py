@@ -37,6 +37,7 @@ from bridge.ports import (
     Rendered,
     Request,
     Response,
+    Table,
     Unreached,
     Upsert,
 )
@@ -314,7 +315,7 @@ class World:
             self.store,
             OutboxReader(self.folder / "state.db"),
             self.connectors | self.foreign,
-            {Http: self, Frames: self, Append: self, Publish: self, Upsert: self},
+            {Http: self, Frames: self, Append: self, Publish: self, Upsert: self, Table: self},
             clock=self.clock,
             jitter=self.random.random,
             on_trouble=self._trouble,
@@ -432,6 +433,8 @@ def _arrived(request: Request) -> tuple[str, str, bytes]:
             return request.path.split("/")[1], request.path, request.lines
         case Upsert():
             return request.address.partition(":")[0], request.database, request.rows
+        case Table():
+            return request.path.split("/")[1], request.name, request.rows
         case Publish():
             return (
                 request.address.partition(":")[0],

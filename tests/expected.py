@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from bridge.ports import Append, Frames, Http, Publish, Request, Response, Upsert
+from bridge.ports import Append, Frames, Http, Publish, Request, Response, Table, Upsert
 
 
 def payload(request: Request) -> bytes:
@@ -22,7 +22,7 @@ def payload(request: Request) -> bytes:
             return b"".join(request.frames)
         case Append():
             return request.lines
-        case Upsert():
+        case Upsert() | Table():
             return request.rows
         case Publish():
             return b"".join(

@@ -13,11 +13,12 @@ from bridge.config import NOTHING_MORE, DestinationSettings, Settings
 from bridge.delivery import Policy, Retention
 from bridge.dispatch import DispatchSettings
 from bridge.model import Event
-from bridge.ports import Append, Connector, Frames, Http, Publish, Sender, Upsert
+from bridge.ports import Append, Connector, Frames, Http, Publish, Sender, Table, Upsert
 from bridge.redaction import NO_KEY, Redact, Redactors, redacted_event
 from connectors.transport.files import FileSender
 from connectors.transport.frames import FramesSender
 from connectors.transport.http import HttpSender
+from connectors.transport.lake import TableSender
 from connectors.transport.publish import PublishSender
 from connectors.transport.sql import UpsertSender
 
@@ -93,9 +94,10 @@ def policy_of(connector: Connector, horizon_s: float | None) -> Policy:
 def senders() -> dict[type, Sender]:
     """Return one sender per protocol. Close them in the loop that they were used in."""
     return {
-        Http: HttpSender(),
-        Frames: FramesSender(),
         Append: FileSender(),
+        Frames: FramesSender(),
+        Http: HttpSender(),
+        Table: TableSender(),
         Publish: PublishSender(),
         Upsert: UpsertSender(),
     }

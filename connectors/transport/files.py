@@ -6,31 +6,21 @@ that are missing are made, for the owner and the group only.
 
 Decision: nothing is cut off the file again after a failed write, although that would leave no torn line:
 beside a rotation that truncates it would cut, or extend, what somebody else has made of the file.
-
-Decision: threads of our own rather than an executor's. A file on a dead server or a frozen file system hangs in
-the kernel, where nobody can end it. In a shared executor it would take a place from every other file, and the
-interpreter waits for an executor's threads when it ends, which then would be never.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import queue
-import threading
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from typing_extensions import override
 
 from bridge.ports import Append, Appended, Request, Response, Sender, Unreached
+from connectors.transport.workers import Worker
 
 MODE, DIRECTORY_MODE = 0o640, 0o750
-CLOSE_S = 1.0  # how long the end waits for one file; what hangs is left to the kernel
-
-Work = Callable[[], None]
 
 
 class FileSender(Sender):
@@ -73,49 +63,17 @@ async def _written(file: _File, request: Append) -> Response:
         file.turn.release()
 
 
-class _File:
+class _File(Worker):
     """One file and the thread that touches it."""
 
     def __init__(self, path: str) -> None:
-        self.turn = asyncio.Lock()
+        super().__init__("file")
         self._path = path
         self._descriptor: int | None = None
-        self._asked: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-
-    async def do(self, work: Work) -> None:
-        """Do `work` in the thread; raise what it raises."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[Exception | None] = loop.create_future()
-
-        def asked() -> None:
-            error: Exception | None = None
-            try:
-                work()
-            except (OSError, ValueError) as caught:
-                error = caught
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(lambda: None if done.done() else done.set_result(error))
-
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="file", daemon=True)
-            self._thread.start()
-        self._asked.put(asked)
-        error = await done
-        if error is not None:
-            raise error
 
     async def close(self) -> None:
         """Close the file when its last write is done, and end the thread; wait a moment for both."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_S), self.turn:
-                if self._thread is not None:
-                    await self.do(self._forget)
-        self._asked.put(None)
-
-    def _run(self) -> None:
-        while (work := self._asked.get()) is not None:
-            work()
+        await self.end(self._forget)
 
     # ---- in the thread -----------------------------------------------------------------------------------
 
@@ -141,11 +99,11 @@ class _File:
         if self._descriptor is not None and _is_still(self._descriptor, self._path):
             return self._descriptor
         self._forget()
-        _make_directories(Path(self._path).parent)
+        make_directories(Path(self._path).parent)
         is_new = not Path(self._path).exists()
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, MODE)
         if is_new:
-            _sync_directory(Path(self._path).parent)
+            sync_directory(Path(self._path).parent)
         return self._descriptor
 
     def _forget(self) -> None:
@@ -154,11 +112,12 @@ class _File:
             os.close(descriptor)
 
 
-def _make_directories(path: Path) -> None:
+def make_directories(path: Path) -> None:
+    """Make what is missing of a path, for the owner and the group, so that it is there after a crash."""
     missing = [each for each in (path, *path.parents) if not each.exists()]
     for each in reversed(missing):
         each.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
-        _sync_directory(each.parent)
+        sync_directory(each.parent)
 
 
 def _is_still(descriptor: int, path: str) -> bool:
@@ -175,7 +134,8 @@ def _is_torn(descriptor: int) -> bool:
     return size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Fsync a directory."""
     # Without this a new file can be missing after a crash although its content was fsynced.
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
