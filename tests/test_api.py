@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
 from typing import Any, Literal
@@ -302,6 +304,104 @@ async def test_what_belongs_to_another_tenant_does_not_exist(world: World) -> No
     assert (await world.json("/api/v1/deliveries", other))["items"] == []
 
 
+BI = "/api/v1/bi/incidents"
+
+
+async def table_of(it: World, query: str = "") -> list[dict[str, str]]:
+    answer = await it.ask(f"{BI}.csv{query}")
+    assert (answer.status, answer.content_type, answer.charset) == (200, "text/csv", "utf-8")
+    return list(csv.DictReader(io.StringIO((await answer.read()).decode(), newline="")))
+
+
+async def test_incidents_are_a_flat_table_of_what_reports_ask_for(world: World) -> None:
+    named = {"team": "shop", "namespace": "prod", "cluster": "eu"}
+    rows = [
+        row(1, START, firing("Slow", START, severity="critical", **named)),
+        row(2, START, firing("Down", START, severity="warning", **named)),
+    ]
+    fill(world.path, rows)
+    incident = (await world.json(BI))["items"][0]["incident"]
+    said = [{"action": "act-1", "kind": "ack", "incident": incident, "text": "", "author": "ann"}]
+    with closing(StateStore(world.path)) as store:
+        Desk(store).take("90s", RowKind.FEEDBACK, msgspec.json.encode(said[0]))
+
+    items = (await world.json(BI))["items"]
+
+    found = next(each for each in items if each["rule"] == "Slow")
+    assert {name: found[name] for name in (
+        "state", "severity", "team", "service", "namespace", "cluster", "time_to_acknowledge_s", "time_to_close_s",
+        "alerts_total", "firings", "firings_demoted", "escalations", "reopened", "verdict", "degraded",
+    )} == {
+        "state": "open", "severity": "critical", "team": "shop", "service": "slow", "namespace": "prod", "cluster": "eu",
+        "time_to_acknowledge_s": 90.0, "time_to_close_s": None, "alerts_total": 2, "firings": 2, "firings_demoted": 0,
+        "escalations": 0, "reopened": 0, "verdict": None, "degraded": found["degraded"],
+    }  # fmt: skip
+    assert not [name for each in items for name, value in each.items() if isinstance(value, list | dict)]
+
+
+async def test_csv_has_the_same_rows_and_columns_as_json(world: World) -> None:
+    fill(world.path, apart(5))
+    items, rows = (await world.json(BI))["items"], await table_of(world)
+
+    assert [list(each) for each in rows] == [list(each) for each in items] != []
+    assert [each["incident"] for each in rows] == [each["incident"] for each in items]
+    by_header = await world.ask(BI, headers={"Accept": "text/csv;q=0.9"})
+    assert await by_header.read() == await (await world.ask(f"{BI}.csv")).read()
+    assert (await world.ask(BI, headers={"Accept": "application/json, text/csv"})).content_type == (
+        "application/json"
+    )
+
+
+async def test_an_empty_table_has_its_columns(world: World) -> None:
+    assert await world.json(BI) == {"items": [], "next": None}
+    header = (await (await world.ask(f"{BI}.csv")).text()).strip().split(",")
+    assert header[:3] == ["tenant", "incident", "state"]
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ("?since=2026-01-05T04:00:00Z&until=2026-01-05T06:00:00Z", 2),
+        ("?until=2026-01-05T03:00:00Z", 0),
+        ("?severity=critical", 2),
+        ("?state=closed", 0),
+        ("?limit=2", 2),
+        ("", 5),
+    ],
+)
+async def test_a_table_is_filtered(world: World, query: str, count: int) -> None:
+    fill(world.path, apart(5))
+    assert len((await world.json(f"{BI}{query}"))["items"]) == len(await table_of(world, query)) == count
+
+
+async def test_a_table_goes_on_with_a_cursor_or_a_link(world: World) -> None:
+    fill(world.path, apart(5))
+    first = await world.json(f"{BI}?limit=3")
+    second = await world.json(f"{BI}?limit=3&cursor={first['next']}")
+    assert [len(first["items"]), len(second["items"]), second["next"]] == [3, 2, None]
+
+    answer = await world.ask(f"{BI}.csv?limit=3")
+    link = answer.links["next"]["url"]
+    more = await world.client.get(link.relative(), headers={"Authorization": f"Bearer {TOKENS['viewer']}"})
+    rows = list(csv.DictReader(io.StringIO(await more.text(), newline="")))
+    assert [each["incident"] for each in rows] == [each["incident"] for each in second["items"]]
+    assert "Link" not in more.headers
+    assert (await problem_of(await world.ask(f"{BI}?cursor=nonsense")))["parameter"] == "cursor"
+    assert (await problem_of(await world.ask(f"{BI}?untill=x")))["parameter"] == "untill"
+
+
+async def test_who_has_a_table_already_is_told_so(world: World) -> None:
+    fill(world.path, apart(2))
+    answer = await world.ask(BI)
+    tag = answer.headers["ETag"]
+    for given in (tag, f"W/{tag}", f'"other", {tag}'):
+        same = await world.ask(BI, headers={"If-None-Match": given})
+        assert (same.status, await same.read(), same.headers["ETag"]) == (304, b"", tag)
+    assert (await world.ask(f"{BI}.csv", headers={"If-None-Match": tag})).status == 200
+    fill(world.path, [row(9, START + timedelta(hours=9), firing("New", START + timedelta(hours=9)))])
+    assert (await world.ask(BI, headers={"If-None-Match": tag})).status == 200
+
+
 async def test_stats_count_and_say_how_far_behind(world: World) -> None:
     fill(world.path, apart(5))
     await dead_letter(world)
@@ -439,7 +539,17 @@ async def test_questions_that_were_given_up_on_hold_up_nothing_else(
 
 # ---- who may -----------------------------------------------------------------------------------------------
 
-READS = ["incidents", "incidents/x", "deliveries", "quarantine", "quarantine/1", "stats", "export"]
+READS = [
+    "incidents",
+    "bi/incidents",
+    "bi/incidents.csv",
+    "incidents/x",
+    "deliveries",
+    "quarantine",
+    "quarantine/1",
+    "stats",
+    "export",
+]
 
 
 @pytest.mark.parametrize("path", READS)

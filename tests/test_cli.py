@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import json
 import re
 import subprocess
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+import duckdb
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from servers import free_port
@@ -23,6 +26,7 @@ from timeline import START, alert, stamp, webhook
 from typing_extensions import override
 
 from bridge.cli import tocsin
+from bridge.storage.reading import StateReader
 
 INCIDENT = {
     "incident": "inc-1", "tenant": "default", "origin": "alerts", "state": "open",
@@ -222,7 +226,7 @@ def test_an_output_that_is_closed_is_told_in_a_sentence(tmp_path: Path, command:
         ["deliveries", "retry"],
         ["deliveries", "retry", "5", "--all"],
         ["quarantine", "show", "x"],
-        ["export", "--format", "parquet", "--out", "x"],
+        ["export", "--format", "xlsx", "--out", "x"],
         ["export", "--format", "jsonl"],
         ["replay", "x", "--until", "soon"],
     ],
@@ -555,6 +559,33 @@ def test_an_export_reads_a_data_directory_of_a_sidecar_that_does_not_run(tmp_pat
     result = run("export", "--format", "jsonl", "--data", str(empty), "--out", str(tmp_path / "out"))
     assert result.exit_code == 1
     assert "state.db" in result.output
+
+
+def test_a_table_is_written_from_a_data_directory_or_by_the_api(sidecar: Sidecar, tmp_path: Path) -> None:
+    fill(tmp_path / "state.db", [*apart(2), *apart(1, tenant="other", first=3)])
+    out = tmp_path / "out"
+    rows = [
+        msgspec.to_builtins(each) for each in StateReader(tmp_path / "state.db").flat_incidents(None).items
+    ]
+    sidecar.answers["/api/v1/bi/incidents"] = (200, {"items": rows, "next": None})
+    for where in (["--data", str(tmp_path)], ["--url", sidecar.url]):
+        for form in ("csv", "parquet"):
+            result = run("export", "--format", form, "--out", str(out), *where)
+            assert result.exit_code == 0, result.output
+            assert "3 rows" in result.stderr
+        with (out / "incidents.csv").open(newline="") as file:
+            found = list(csv.DictReader(file))
+        assert [each["incident"] for each in found] == [each["incident"] for each in rows]
+        assert found[0]["opened_at"] == rows[0]["opened_at"]
+        with duckdb.connect(":memory:") as engine:
+            written = engine.read_parquet(str(out / "incidents.parquet"))
+            assert written.columns == list(found[0])
+            assert dict(zip(written.columns, map(str, written.types), strict=True)).items() >= {
+                "opened_at": "TIMESTAMP WITH TIME ZONE", "anomaly": "DOUBLE", "firings": "INTEGER", "degraded": "BOOLEAN",
+                "state": "VARCHAR", "time_to_close_s": "DOUBLE", "verdict": "VARCHAR",
+            }.items()  # fmt: skip
+            assert written.aggregate("count(*), count(distinct tenant)").fetchall() == [(3, 2)]
+    assert sorted(path.name for path in out.iterdir()) == ["incidents.csv", "incidents.parquet"]
 
 
 def test_an_export_goes_back_as_far_as_asked(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import click
 import pytest
 from timeline import START
 
-from bridge.analysis.reports import incident_record
+from bridge.analysis.reports import FLAT, Told, flat_record, incident_record
 from bridge.api import Api
+from bridge.api.shapes import FlatIncident
 from bridge.app.recordings import Recorded, understand
 from bridge.cli import tocsin
 from bridge.config.models import Configuration
@@ -30,6 +31,15 @@ from bridge.telemetry import METRICS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+SUSPECT = RootSuspect(fingerprint="f", starts_at=START, confidence=1.0, why="")
+INCIDENT = Incident(
+    id="i", tenant="t", origin="alerts", state=IncidentState.OPEN, opened_at=START, closed_at=None,
+    changed_at=START, active_at=START, title="", summary="", severity="info",
+    anomaly=Score(value=None, reason=""), seq=1, alerts_total=1, alerts_firing=1, common_labels={},
+    root=(SUSPECT,),
+)  # fmt: skip
 
 
 def commands(group: click.Group, before: str = "") -> Iterator[str]:
@@ -98,16 +108,15 @@ def test_every_field_of_an_event_is_in_the_docs_and_no_other(before, word):
 
 
 def test_every_field_of_an_incident_is_in_the_docs_and_no_other():
-    suspect = RootSuspect(fingerprint="f", starts_at=START, confidence=1.0, why="")
-    incident = Incident(
-        id="i", tenant="t", origin="alerts", state=IncidentState.OPEN, opened_at=START, closed_at=None,
-        changed_at=START, active_at=START, title="", summary="", severity="info",
-        anomaly=Score(value=None, reason=""), seq=1, alerts_total=1, alerts_firing=1, common_labels={},
-        root=(suspect,),
-    )  # fmt: skip
-    assert set(table("formats.md", "## Incidents")) == set(incident_record(incident, ())) | set(
+    assert set(table("formats.md", "## Incidents")) == set(incident_record(INCIDENT, ())) | set(
         re.findall(r"`(\w+)`", table("formats.md", "## Incidents")["episodes"].split("|")[1])
     )
+
+
+def test_every_column_of_the_table_of_incidents_is_in_the_docs_and_no_other():
+    assert set(table("bi.md", "## Over HTTP")) == set(FLAT)
+    told = Told(episodes=[])
+    assert list(flat_record(INCIDENT, told, "service")) == list(FLAT) == list(FlatIncident.__struct_fields__)
 
 
 def test_every_kind_of_a_recorded_line_is_in_the_docs_and_the_examples_are_good():

@@ -39,6 +39,8 @@ READ = {
     "/api/v1/incidents": ("", "?limit=1", "?state=open,quiet,closed,merged", "?severity=critical", "?id={incident}",
                           "?since=2026-01-05T03:00:00Z"),
     "/api/v1/incidents/{id}": ("",),
+    "/api/v1/bi/incidents": ("", "?limit=1", "?state=open,quiet,closed,merged", "?until=2027-01-05T03:00:00Z"),
+    "/api/v1/bi/incidents.csv": ("", "?limit=1", "?since=2026-01-05T03:00:00Z"),
     "/api/v1/deliveries": ("", "?limit=1", "?state=dead", "?destination=file", "?incident={incident}"),
     "/api/v1/quarantine": ("", "?limit=1"),
     "/api/v1/quarantine/{id}": ("",),
@@ -70,7 +72,7 @@ NAMED = {"/api/v1/erase"}
 OPERATORS = {"/-/reload"}
 #: What has no HEAD, since it has no length before it is read.
 STREAMED = {"/api/v1/export"}
-LISTS = ("incidents", "deliveries", "quarantine", "audit")
+LISTS = ("incidents", "bi/incidents", "deliveries", "quarantine", "audit")
 
 
 @pytest.fixture(scope="module")
@@ -274,6 +276,7 @@ Ask = Callable[[Any, str, Things], Any]
 #: How each method that is asked for one tenant is asked for another's things.
 ASKED: dict[str, Ask] = {
     "StateReader.incidents": lambda it, tenant, _: it.incidents(tenant, limit=1000),
+    "StateReader.flat_incidents": lambda it, tenant, _: it.flat_incidents(tenant, limit=1000),
     "StateReader.incident": lambda it, tenant, of: [it.incident(tenant, each) for each in of.incidents],
     "StateReader.standing": lambda it, tenant, of: [it.standing(tenant, each) for each in of.incidents],
     "StateReader.action": lambda it, tenant, of: it.action(tenant, of.action),

@@ -9,16 +9,55 @@ nothing in the program reads it back, and `msgspec` writes it without a copy.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from bridge.analysis.feedback import Action
 from bridge.analysis.topology import Topology
-from bridge.model import CausalGraph, Episode, Incident, RootSuspect
+from bridge.model import SEVERITY_RANK, CausalGraph, Episode, Incident, RootSuspect, Severity, Word
 
 Record = dict[str, Any]
+#: The label that says whose an alert is.
+TEAM = "team"
+
+
+#: The columns of an incident as a row of a table, in order, with their types as SQL calls them.
+FLAT = {
+    "tenant": "text", "incident": "text", "state": "text", "origin": "text", "severity": "text", "title": "text",
+    "summary": "text", "opened_at": "timestamptz", "acknowledged_at": "timestamptz", "closed_at": "timestamptz",
+    "time_to_acknowledge_s": "double", "time_to_close_s": "double", "anomaly": "double", "rule": "text", "team": "text",
+    "service": "text", "namespace": "text", "cluster": "text", "alerts_total": "integer", "alerts_firing": "integer",
+    "firings": "integer", "firings_demoted": "integer", "escalations": "integer", "reopened": "integer",
+    "verdict": "text", "root_rule": "text", "root_confidence": "double", "merged_into": "text", "split_from": "text",
+    "degraded": "boolean",
+}  # fmt: skip
+
+
+class ToldEpisode(Word, frozen=True, kw_only=True):
+    """What a row of a table needs of an episode; the rest of one is not decoded."""
+
+    fingerprint: str
+    starts_at: datetime
+    labels: dict[str, str]
+    severity: Severity
+    demoted: bool = False
+
+    @property
+    def name(self) -> str:
+        """The alert name."""
+        return self.labels.get("alertname") or "unnamed alert"
+
+
+class Told(Word, frozen=True, kw_only=True):
+    """What a row of a table needs beside the incident itself."""
+
+    episodes: Sequence[ToldEpisode] = ()
+    acknowledged_at: datetime | None = None  # first, whatever came afterwards
+    escalations: int = 0
+    reopened: int = 0
 
 
 def incident_record(incident: Incident, episodes: Iterable[Episode]) -> Record:
@@ -34,6 +73,57 @@ def incident_record(incident: Incident, episodes: Iterable[Episode]) -> Record:
 def incident_item(incident: Incident, episode_count: int) -> Record:
     """Return the incident as a list shows it: the count in place of the episodes."""
     return {**_heading(incident), "episode_count": episode_count, **_ending(incident)}
+
+
+def flat_record(incident: Incident, told: Told, service: str) -> Record:
+    """Return the incident as one row of a table: `FLAT` in this order, no value nested.
+
+    `service` is the label that names one.
+    """
+    worst = min(told.episodes, key=_worst_first, default=None)
+    labels = {**(worst.labels if worst else {}), **incident.common_labels}
+    first = incident.root[0] if incident.root else None
+    names = {each.fingerprint: each.name for each in told.episodes}
+    return {
+        "tenant": incident.tenant,
+        "incident": incident.id,
+        "state": incident.state.value,
+        "origin": incident.origin,
+        "severity": incident.severity,
+        "title": incident.title,
+        "summary": incident.summary,
+        "opened_at": incident.opened_at,
+        "acknowledged_at": told.acknowledged_at,
+        "closed_at": incident.closed_at,
+        "time_to_acknowledge_s": _seconds(incident.opened_at, told.acknowledged_at),
+        "time_to_close_s": _seconds(incident.opened_at, incident.closed_at),
+        "anomaly": incident.anomaly.value,
+        "rule": worst.name if worst else None,
+        "team": labels.get(TEAM) or None,
+        "service": labels.get(service) or None,
+        "namespace": labels.get("namespace") or None,
+        "cluster": labels.get("cluster") or None,
+        "alerts_total": incident.alerts_total,
+        "alerts_firing": incident.alerts_firing,
+        "firings": len(told.episodes),
+        "firings_demoted": sum(each.demoted for each in told.episodes),
+        "escalations": told.escalations,
+        "reopened": told.reopened,
+        "verdict": incident.verdict or None,
+        "root_rule": names.get(first.fingerprint) if first else None,
+        "root_confidence": first.confidence if first else None,
+        "merged_into": incident.merged_into,
+        "split_from": incident.split_from,
+        "degraded": incident.degraded,
+    }
+
+
+def _seconds(since: datetime, until: datetime | None) -> float | None:
+    return None if until is None else (until - since).total_seconds()
+
+
+def _worst_first(episode: ToldEpisode) -> tuple[object, ...]:
+    return -SEVERITY_RANK[episode.severity], episode.starts_at, episode.fingerprint
 
 
 def links(episodes: Iterable[Episode]) -> list[Record]:

@@ -19,6 +19,7 @@ from bridge.api.correcting import Correcting
 from bridge.api.elsewhere import welcome
 from bridge.api.erasing import Erasing
 from bridge.api.recording import recorded
+from bridge.api.reporting import table
 from bridge.api.surroundings import Credential, Deliveries, Entry, Listed, Part, Reading, Surroundings
 from bridge.api.waiting import explained
 from bridge.auth import ROLE_RANK, is_foreign
@@ -63,6 +64,8 @@ class Api:
         return [
             web.get("/api/v1/incidents", self._for("viewer", self.incidents)),
             web.get("/api/v1/incidents/{id}", self._for("viewer", self.incident)),
+            web.get("/api/v1/bi/incidents", self._for("viewer", self.flat_incidents)),
+            web.get("/api/v1/bi/incidents.csv", self._for("viewer", self.flat_incidents)),
             web.post(
                 "/api/v1/incidents/{id}/{verb:ack|close|note|merge|split|feedback}",
                 self._for("responder", self._correcting.say),
@@ -107,6 +110,23 @@ class Api:
                 cursor=asked.text("cursor"),
             )
         )
+
+    async def flat_incidents(self, request: web.Request, who: Credential) -> web.StreamResponse:
+        """Answer GET /api/v1/bi/incidents and /api/v1/bi/incidents.csv: a table."""
+        asked = Asked(request, {"state", "severity", "since", "until", "limit", "cursor"})
+        page = await self._page(
+            partial(
+                self._reading.flat_incidents,
+                who.tenant,
+                states=tuple(IncidentState(each) for each in asked.several("state", IncidentState)),
+                severity=asked.one_of("severity", SEVERITY_RANK),
+                since=asked.moment("since"),
+                until=asked.moment("until"),
+                limit=asked.limit(),
+                cursor=asked.text("cursor"),
+            )
+        )
+        return table(request, page.items, page.next)
 
     async def incident(self, request: web.Request, who: Credential) -> web.StreamResponse:
         """Answer GET /api/v1/incidents/{id}."""
@@ -341,11 +361,14 @@ class Api:
         question: Callable[[], Listed],
         shown: Callable[[Sequence[Mapping[str, Any]]], Sequence[Mapping[str, Any]]] = tuple,
     ) -> web.Response:
+        page = await self._page(question)
+        return _json({"items": shown(page.items), "next": page.next})
+
+    async def _page(self, question: Callable[[], Listed]) -> Listed:
         try:
-            page = await self._read(question)
+            return await self._read(question)
         except ValueError as error:  # a store says so to a cursor that it did not give out
             refuse("cursor", str(error))
-        return _json({"items": shown(page.items), "next": page.next})
 
     async def _entry(self, request: web.Request, who: Credential) -> Entry:
         text = request.match_info["id"]

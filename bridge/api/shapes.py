@@ -223,6 +223,48 @@ class Incidents(Shape, frozen=True, kw_only=True):
     next: Next
 
 
+class FlatIncident(Shape, frozen=True, kw_only=True):
+    """An incident as one row of a table; no value is nested."""
+
+    tenant: str
+    incident: str
+    state: IncidentState
+    origin: Origin
+    severity: Severity
+    title: str
+    summary: str
+    opened_at: Moment
+    acknowledged_at: Moment | None
+    closed_at: Moment | None
+    time_to_acknowledge_s: float | None
+    time_to_close_s: float | None
+    anomaly: Share | None
+    rule: str | None
+    team: str | None
+    service: str | None
+    namespace: str | None
+    cluster: str | None
+    alerts_total: Count
+    alerts_firing: Count
+    firings: Count
+    firings_demoted: Count
+    escalations: Count
+    reopened: Count
+    verdict: Opinion | None
+    root_rule: str | None
+    root_confidence: Share | None
+    merged_into: str | None
+    split_from: str | None
+    degraded: bool
+
+
+class FlatIncidents(Shape, frozen=True, kw_only=True):
+    """Part of the incidents as a table."""
+
+    items: list[FlatIncident]
+    next: Next
+
+
 class ShownDeliveries(Shape, frozen=True, kw_only=True):
     """Part of the list of deliveries."""
 

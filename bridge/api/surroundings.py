@@ -174,6 +174,19 @@ class Reading(Kept, Erasures, Protocol):
     ) -> Listed:
         """Return part of the incidents, newest first, by the beginning of their id; ValueError for a foreign cursor."""
 
+    def flat_incidents(
+        self,
+        tenant: str | None,
+        *,
+        states: Sequence[IncidentState],
+        severity: str | None,
+        since: datetime | None,
+        until: datetime | None,
+        limit: int,
+        cursor: str | None,
+    ) -> Listed:
+        """Return part of the incidents as rows of a table, newest first; ValueError for a foreign cursor."""
+
     def incident(self, tenant: str, incident: str) -> dict[str, Any] | None:
         """Return one whole incident."""
 

@@ -23,6 +23,7 @@ from bridge.api.answering import EXPORT_FORMATS
 from bridge.api.asking import LIMIT, MAX_LIMIT, PROBLEM
 from bridge.api.correcting import BODIES, Remark
 from bridge.api.erasing import Wish
+from bridge.api.reporting import CSV
 from bridge.auth import SIGNATURE_HEADER, Role
 from bridge.model import SEVERITY_RANK, DeliveryState, IncidentState
 
@@ -54,6 +55,8 @@ class Operation(NamedTuple):
     refuses: tuple[int, ...] = ()
     is_webhook: bool = False
     also: int | None = None  # another status that is good, with the same answer
+    other: str = ""  # another media type, for who asks for it
+    is_tagged: bool = False  # 304 to who has it already
 
 
 def _asks(name: str, says: str, **schema: Any) -> dict[str, Any]:
@@ -68,6 +71,8 @@ def _several(name: str, says: str, values: Iterable[str]) -> dict[str, Any]:
 _LIMIT = _asks("limit", "How many at most.", type="integer", minimum=1, maximum=MAX_LIMIT, default=LIMIT)
 _CURSOR = _asks("cursor", "Where to go on: the `next` of the part before.", type="string", minLength=1)
 _SINCE = _asks("since", "Nothing from before this time.", type="string", format="date-time")
+_UNTIL = _asks("until", "Nothing from this time on.", type="string", format="date-time")
+_SEVERITY = _asks("severity", "Only those of this severity.", type="string", enum=[*SEVERITY_RANK])
 _STATES = _several("state", "Only those in one of these states.", IncidentState)
 
 
@@ -79,6 +84,11 @@ def _sent(says: str) -> Operation:
 
 def _reads(says: str, answer: Any, *asks: dict[str, Any], role: Role = "viewer") -> Operation:
     return Operation(says, answer, role, asks=asks, refuses=(400,))
+
+
+def _table(answer: Any) -> Operation:
+    says = "Give incidents as a table, those first that opened last."
+    return _reads(says, answer, _STATES, _SEVERITY, _SINCE, _UNTIL, _LIMIT, _CURSOR)._replace(is_tagged=True)
 
 
 def _does(says: str, answer: Any, body: Any, *refuses: int) -> Operation:
@@ -114,9 +124,10 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/api/v1/incidents"): _reads(
         "List incidents, those first that opened last.", shapes.Incidents,
         _asks("id", "The beginning of the id.", type="string", minLength=1), _STATES,
-        _asks("severity", "Only those of this severity.", type="string", enum=[*SEVERITY_RANK]),
-        _SINCE, _LIMIT, _CURSOR,
+        _SEVERITY, _SINCE, _LIMIT, _CURSOR,
     ),
+    ("GET", "/api/v1/bi/incidents"): _table(shapes.FlatIncidents)._replace(other=CSV),
+    ("GET", "/api/v1/bi/incidents.csv"): _table(CSV),
     ("GET", "/api/v1/incidents/{id}"): Operation(
         "Show one incident whole.", shapes.WholeIncident, "viewer", refuses=(404,)
     ),
@@ -230,6 +241,10 @@ def _types(operations: Iterable[Operation]) -> Iterator[Any]:
 def _operation(method: str, path: str, told: Operation, schema_of: dict[Any, Any]) -> dict[str, Any]:
     parts = re.findall(r"\{(\w+)\}", path)
     answers = {str(told.status): _answer("As asked.", told.answer, schema_of)}
+    if told.other:
+        answers[str(told.status)]["content"].update(_answer("", told.other, schema_of)["content"])
+    if told.is_tagged:
+        answers["304"] = {"description": "As it was: the `ETag` of `If-None-Match` still holds."}
     if told.also is not None:
         answers[str(told.also)] = _answer("Counted, and nothing done.", told.answer, schema_of)
     answers["400"] = _answer(

@@ -200,21 +200,34 @@ def backtest(events: Path, *, horizon: float, step: float, out: Path | None) -> 
     epilog=examples(
         "tocsin export --format webhooks --out history",
         "tocsin export --format jsonl --since 7d --out report",
+        "tocsin export --format csv --since 30d --out report",
         "tocsin export --format webhooks --data /var/lib/tocsin --out history",
     ),
 )
-@click.option("--format", "form", type=click.Choice(["webhooks", "jsonl"]), required=True,
-              help="webhooks: what was received, as replay input. jsonl: the incidents.")  # fmt: skip
+@click.option("--format", "form", type=click.Choice(["webhooks", "jsonl", "csv", "parquet"]), required=True,
+              help="webhooks: what was received, as replay input. jsonl: the incidents; csv, parquet: as a"
+                   " table.")  # fmt: skip
 @since_option
 @click.option("--out", type=DIRECTORY, required=True, metavar="DIR", help="Where the file goes.")
 @click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path),
               help="Read this data directory instead of asking a sidecar; all its tenants.")  # fmt: skip
 @asks_sidecar
 def export(remote: Remote, *, form: str, since: datetime | None, out: Path, data: Path | None) -> None:
-    """Write the history to DIR/webhooks.jsonl or DIR/incidents.jsonl."""
+    """Write the history to DIR/webhooks.jsonl or DIR/incidents.jsonl, or a table to DIR/incidents.csv or .parquet."""
     from bridge.app import exporting
     from bridge.app.screen import Progress, count
 
+    if form in exporting.TABLES:
+        asked = {"since": rfc3339(since)}
+        rows = (
+            exporting.rows_of(data, since)
+            if data is not None
+            else remote.items("/api/v1/bi/incidents", asked, limit=sys.maxsize)
+        )
+        with Progress("export") as progress:
+            path, written = exporting.table(rows, out, form, progress)
+        click.echo(f"{path}: {count(written, 'row')}", err=True)
+        return
     if data is not None:
         lines = exporting.lines_of(data, form, since)
     else:

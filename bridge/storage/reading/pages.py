@@ -70,6 +70,7 @@ def chosen(
     states: Sequence[IncidentState] = (),
     severity: str | None = None,
     since: datetime | None = None,
+    until: datetime | None = None,
 ) -> tuple[list[str], list[Any]]:
     """Return conditions and their values for the filters that were given."""
     where: list[str] = []
@@ -86,6 +87,9 @@ def chosen(
     if since is not None:
         where.append("opened_at >= ?")
         values.append(microseconds(since))
+    if until is not None:
+        where.append("opened_at < ?")
+        values.append(microseconds(until))
     return where, values
 
 

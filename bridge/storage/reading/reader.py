@@ -28,7 +28,7 @@ from bridge.analysis.topology import ORIGINS, Chart, Topology
 from bridge.analysis.watching import Measured
 from bridge.model import Episode, Incident, IncidentState, Word
 from bridge.storage.inbox import Position
-from bridge.storage.reading import erasures, feedback, forecasts, history, models, quarantine
+from bridge.storage.reading import erasures, feedback, flat, forecasts, history, models, quarantine
 from bridge.storage.reading.erasures import Meant
 from bridge.storage.reading.feedback import Standing
 from bridge.storage.reading.pages import Cursor, Lines, Page, all_of, chosen, next_of, read_cursor
@@ -97,6 +97,29 @@ class StateReader:
         return Page(
             items=items, next=next_of(rows, limit, lambda row: Cursor(at=row[1], tenant=row[2], id=row[3]))
         )
+
+    def flat_incidents(
+        self,
+        tenant: str | None,
+        *,
+        states: Sequence[IncidentState] = (),
+        severity: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page:
+        """Return incidents as rows of a table, newest `opened_at` first: `reports.flat_record`.
+
+        Raises:
+            ValueError: `cursor` is not one that this list gave out.
+        """
+        with self._open() as store:
+            if store is None:
+                return Page(items=(), next=None)
+            filters = chosen(tenant, states, severity, since, until)
+            service = _settings(store).topology_label
+            return flat.listed(store, tenant, service, filters, limit=limit, cursor=cursor)
 
     def incident(self, tenant: str, incident: str) -> Record | None:
         """Return the whole incident with `episodes`, `links`, `events` and `actions`; None if there is none."""
