@@ -492,6 +492,7 @@ class Blocked(Word, tag="blocked", frozen=True, kw_only=True):
     """The destination refuses us (credentials, address): keep everything, probe, raise an alarm."""
 
     reason: str
+    disabled: bool = False  # it said in so many words to be left alone: it is asked once a day, no sooner
 
 
 class Pending(Word, tag="pending", frozen=True, kw_only=True):

@@ -32,6 +32,8 @@ class Caps(Word, frozen=True, kw_only=True):
     atomic: bool = False  # a batch is taken whole or not at all, in order
     pages: bool = False  # wakes people: an incident that opened and closed unseen is not told
     wait_s: float = 0.0  # the route's default `wait` for this kind
+    #: How long one event waits after its first, second, ... failure, the last one repeated; (): the usual backoff.
+    waits_s: tuple[float, ...] = ()
 
 
 # ---- requests: one type per protocol, one sender each ----------------------------------------------------

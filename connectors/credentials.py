@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import pydantic
@@ -30,6 +31,10 @@ SMALLEST_BYTES = (
 )
 SEGMENT_CHARACTERS = 8  # shorter parts of an URL ("hooks", "v1") are words, not secrets
 MIN_KEY_BYTES, MAX_KEY_BYTES = 24, 64  # Source: Standard Webhooks, "Signature scheme"
+#: How a bearer token is signed. Those of elliptic curves over P-256 are left out: they differ at each signing.
+TokenAlgorithm = Literal["HS256", "RS256", "EdDSA"]
+TOKEN_S = 300  # a bearer token holds so long
+MIN_TOKEN_KEY_BYTES = 32  # RFC 7518 section 3.2, of a key that both sides share
 
 
 class Secret:
@@ -250,3 +255,42 @@ def signatures(secret: Secret, message_id: str, now: datetime, body: bytes) -> d
         "webhook-timestamp": str(int(at.timestamp())),
         "webhook-signature": " ".join(signed),
     }
+
+
+def check_token_key(key: Secret, algorithm: TokenAlgorithm) -> None:
+    """Try a key of bearer tokens.
+
+    Raises:
+        ValueError: It is not one of `algorithm`. The key is not in the message.
+    """
+    if algorithm == "HS256" and len(key.reveal()) < MIN_TOKEN_KEY_BYTES:
+        raise ValueError(f"a key of HS256 has at least {MIN_TOKEN_KEY_BYTES} characters")
+    import jwt  # noqa: PLC0415 - with cryptography in its wake, for those who ask for tokens alone
+
+    try:
+        jwt.encode({}, key.reveal(), algorithm=algorithm)
+    except (jwt.PyJWTError, ValueError, TypeError) as error:
+        what = (
+            "a secret text and no PEM"
+            if algorithm == "HS256"
+            else "a private key in PEM form without password"
+        )
+        raise ValueError(f"not a key of {algorithm}, which is {what}") from error
+
+
+def bearer(
+    key: Secret, algorithm: TokenAlgorithm, audience: str, message_id: str, now: datetime, body: bytes
+) -> str:
+    """Return the bearer token (RFC 7519) of one attempt at `now`; it fits this message at this endpoint alone."""
+    import jwt  # noqa: PLC0415 - as above
+
+    issued_s = int(now.timestamp())
+    claims = {
+        "iss": "tocsin",
+        "aud": audience,
+        "jti": message_id,
+        "iat": issued_s,
+        "exp": issued_s + TOKEN_S,
+        "body_sha256": hashlib.sha256(body).hexdigest(),
+    }
+    return jwt.encode(claims, key.reveal(), algorithm=algorithm)

@@ -87,7 +87,7 @@ def dispatch_settings(
 
 def policy_of(connector: Connector, horizon_s: float | None) -> Policy:
     """Return how patient a destination is waited for; somebody who is to be woken is not left alone for long."""
-    usual = Policy(retry_horizon_s=horizon_s)
+    usual = Policy(retry_horizon_s=horizon_s, waits_s=connector.caps.waits_s)
     return replace(usual, backoff_cap_s=PAGING_CAP_S) if connector.caps.pages else usual
 
 

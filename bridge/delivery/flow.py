@@ -108,6 +108,7 @@ class Gate(Word, frozen=True, kw_only=True):
     resume_at: datetime | None = None  # nothing starts before
     blocked: str = ""  # why it refuses us, "" if it does not
     tripped: bool = False
+    disabled: bool = False  # refused in the words of somebody who wants to be left alone
 
     def room(self, now: datetime) -> Literal["none", "one", "all"]:
         """Return how much may be under way: "one" is a trial after a pause."""
@@ -135,10 +136,11 @@ class Gate(Word, frozen=True, kw_only=True):
             resume_at=max(resume_at, self.resume_at or resume_at),
         )  # fmt: skip
 
-    def refused(self, reason: str, now: datetime, policy: Policy) -> Gate:
+    def refused(self, reason: str, now: datetime, policy: Policy, *, disabled: bool = False) -> Gate:
         """Return the gate after the destination refused us, for the first time or again."""
+        wait_s = policy.disabled_s if disabled else policy.probe_every_s
         return replace(
-            self, blocked=reason, counted_at=now, resume_at=now + timedelta(seconds=policy.probe_every_s),
+            self, blocked=reason, counted_at=now, resume_at=now + timedelta(seconds=wait_s), disabled=disabled,
         )  # fmt: skip
 
     def passed(self, started_at: datetime) -> Gate:
@@ -197,6 +199,8 @@ class Taking(Word, frozen=True, kw_only=True):
         """Return one verdict attributed; `rejected` incidents were rejected since something was taken."""
         is_own = self._took_others_since(delivery.failing_since)
         match verdict:
+            case Blocked(disabled=True):
+                return verdict
             case Reject(final=True, reason=reason) if rejected >= MAX_REJECTED:
                 return Blocked(reason=f"{reason}; it rejected {rejected} incidents in a row and took none")
             case Reject(final=True):

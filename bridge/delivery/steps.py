@@ -3,6 +3,7 @@
 Theory: an event waits, is sent, and the verdict either ends it or says when to go on. Waiting is full jitter
 over an exponential bound (AWS, "Exponential Backoff And Jitter", 2015), never shorter than what the
 destination asked for. Nothing is given up for its age unless a horizon is set: an outage expires nothing.
+A kind whose protocol names the waits (`Policy.waits_s`, Standard Webhooks) has those instead, up to a tenth longer.
 
 An event that is refused although the destination takes others (`Reject` that is not `final`) is tried a few
 times more, then given up: the refusal may have come from a filter between us, but it holds its incident's line.
@@ -47,6 +48,8 @@ FINAL = frozenset({_S.DELIVERED, _S.SUPERSEDED, _S.DROPPED})
 
 #: 2**30 s is beyond every cap; a larger exponent only makes a larger number.
 _MAX_DOUBLINGS = 30
+#: By this share a named wait may be longer, so that what failed together does not come back together.
+_LATER = 0.1
 _ALREADY_THERE = "the destination already had it"
 _UNKNOWN_END = "an attempt ended without an answer"
 
@@ -66,6 +69,10 @@ class Policy(Word, frozen=True, kw_only=True):
     max_refusals: int = 8  # of one event while others are taken; with the waits below about an hour
     refusal_base_s: float = 30.0
     refusal_cap_s: float = 3600.0
+    waits_s: tuple[
+        float, ...
+    ] = ()  # of one event, urgent or not, instead of the backoff; the last one repeated
+    disabled_s: float = 86_400.0  # how often a destination that wants to be left alone is asked again
 
     def backoff_s(self, attempts: int, jitter: float, *, urgent: bool = False) -> float:
         """Return the wait after `attempts` (>= 1) failures; `jitter` in 0..1 picks from the whole range."""
@@ -83,9 +90,13 @@ class Policy(Word, frozen=True, kw_only=True):
         return min(self.refusal_cap_s, self.refusal_base_s * 2.0**doublings)
 
     def wait_s(self, attempts: int, jitter: float, after_s: float | None, *, urgent: bool = False) -> float:
-        """Return the longer of the backoff and what the destination asked for (the latter is capped)."""
+        """Return the longer of the event's own wait and what the destination asked for (the latter is capped)."""
         asked_s = min(max(after_s or 0.0, 0.0), self.max_after_s)
-        return max(asked_s, self.backoff_s(attempts, jitter, urgent=urgent))
+        if self.waits_s:
+            own_s = self.waits_s[min(max(attempts, 1), len(self.waits_s)) - 1] * (1 + _LATER * jitter)
+        else:
+            own_s = self.backoff_s(attempts, jitter, urgent=urgent)
+        return max(asked_s, own_s)
 
 
 def move(delivery: Delivery, state: DeliveryState, **changes: Any) -> Delivery:

@@ -64,7 +64,7 @@ class Standing:
     @property
     def _has_one_suspect(self) -> bool:
         """Whether only one incident was refused yet. It waits; another may be tried at once."""
-        return self.gate.blocked != "" and len(self.taking.refused) == 1
+        return self.gate.blocked != "" and not self.gate.disabled and len(self.taking.refused) == 1
 
     def room(self, now: datetime, under_way: int) -> int:
         """Return how many attempts may start now, 0 or less for none."""
@@ -94,7 +94,7 @@ class Standing:
         self.concurrency = self.concurrency.answered(took_s, now, pressed=bool(retries))
         self._around.meter.concurrency(self.name, self.concurrency.limit)
         if refused is not None:
-            self.refused(refused.reason, now)
+            self.refused(refused, now)
         elif not is_answered:
             self._failed(answer, retries, deliveries, started_at, now)
         is_over = is_answered and self._passed(started_at)
@@ -145,23 +145,24 @@ class Standing:
         """
         verdict = answer.verdicts[0]
         if not isinstance(verdict, Delivered | Duplicate):
-            self.refused(verdict.reason if isinstance(verdict, Blocked) else self.gate.blocked, now)
+            self.refused(verdict if isinstance(verdict, Blocked) else Blocked(reason=self.gate.blocked), now)
         self.needs_trial = not isinstance(verdict, Blocked) and not isinstance(answer.response, Unreached)
 
-    def refused(self, reason: str, now: datetime) -> None:
+    def refused(self, verdict: Blocked, now: datetime) -> None:
         """Stop asking for anything but whether we are still refused."""
+        reason = verdict.reason
         if not self.gate.blocked:
             _LOG.error(
                 "A destination refuses us; everything for it is kept.",
                 extra={"event": "destination_blocked", "destination": self.name, "reason": reason},
             )
-        self.gate = self.gate.refused(reason, now, self._policy)
+        self.gate = self.gate.refused(reason, now, self._policy, disabled=verdict.disabled)
         self._around.meter.blocked(self.name, is_blocked=True)
         self._alarms.wrong(self.name, "blocked", reason)
 
     def put_off(self, now: datetime) -> None:
         """Ask a destination that refuses us again only when it is next due: a probe came to nothing."""
-        self.gate = self.gate.refused(self.gate.blocked, now, self._policy)
+        self.gate = self.gate.refused(self.gate.blocked, now, self._policy, disabled=self.gate.disabled)
 
     def _passed(self, started_at: datetime) -> bool:
         was_in_trouble = self._is_in_trouble

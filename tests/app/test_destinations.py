@@ -14,6 +14,8 @@ from bridge.app.kinds import known_kinds
 from bridge.config import Settings
 from bridge.errors import ConfigError
 
+SIGNING = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+HOOK = f"{{name: own, kind: callback, url: 'https://a', secret: {SIGNING}}}"
 PAGER = "{name: pager, kind: pagerduty, routing_key: '%s'}"
 CHAT = "{name: chat, kind: slack, token: xoxb-0, channel: '%s'}"
 
@@ -47,6 +49,18 @@ def test_a_pager_is_not_left_alone_as_long_as_others(folder: Path) -> None:
 
     assert (told.policy("pager").backoff_cap_s, told.policy("chat").backoff_cap_s) == (30.0, 300.0)
     assert (told.stop_s, set(told.marks)) == (3.0, {"pager", "chat"})
+
+
+def test_a_callback_waits_as_standard_webhooks_recommends(folder: Path) -> None:
+    settings = load(folder, CHAT % "#a", HOOK)
+    told = dispatch_settings(settings, connectors_of(settings.destinations), stop_s=3.0)
+
+    waits = [told.policy("own").wait_s(attempts, 0.0, None, urgent=True) for attempts in range(1, 12)]
+
+    assert waits == [5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400, 86400, 86400]
+    assert told.policy("own").wait_s(1, 1.0, None) == 5.5
+    assert told.policy("own").wait_s(1, 0.0, 40.0) == 40.0
+    assert told.policy("chat").waits_s == ()
 
 
 def test_how_long_and_how_much_is_kept_is_handed_on(folder: Path) -> None:

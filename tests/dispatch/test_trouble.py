@@ -17,6 +17,7 @@ from bridge.dispatch import DispatchSettings, preparing, sending
 from bridge.model import EventKind, Reject, Retry, Verdict
 from bridge.ports import Caps, HttpResponse, Rendered, Request, Response, Unreached
 from bridge.storage.deliveries import OutboxReader
+from connectors import load
 
 OPENED, UPDATED, ESCALATED, CLOSED = (
     EventKind.OPENED,
@@ -430,6 +431,25 @@ async def test_a_destination_that_refuses_us_is_asked_once_a_minute_and_loses_no
         ("blocked", None),
     ]
     assert world.meter.refusing == {"siem": False}
+
+
+async def test_a_destination_that_wants_to_be_left_alone_is_asked_rarely_and_loses_nothing(
+    make: Make,
+) -> None:
+    world = make(replace(HOURS, policies={"hook": Policy(disabled_s=3600)}))
+    world.foreign["hook"] = load("callback")(
+        load("callback").Settings(**load("callback").example | {"url": "https://hook/x"})
+    )
+    world.answers["hook"] = lambda _: 410 if world.seconds < 4000 else 200
+    for incident in "abc":
+        world.emit(incident, OPENED)
+    async with world.running():
+        await world.run(3500)
+        assert len(world.of("hook")) == 1  # not even another event is tried
+        await world.run(4000)
+        assert world.states("hook") == dict.fromkeys([("a", 1), ("b", 1), ("c", 1)], "delivered")
+    assert [sent.at_s // 3600 for sent in world.of("hook")] == [0, 1, 2, 2, 2]
+    assert [(kind, reason is None) for _, _, kind, reason in world.troubles][-1] == ("blocked", True)
 
 
 @pytest.mark.parametrize("caps", [ONE, EVERY, CHAT], ids=["one", "batch", "newest"])
