@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 import connectors
 from bridge.telemetry import document
-from connectors.credentials import Secret
+from connectors.credentials import OF_ALL_KINDS, Secret
 
 DOCS = Path(__file__).parents[1] / "docs"
 HEAD = "\n## Settings\n"
@@ -36,10 +36,12 @@ def with_settings(kind: str, page: str) -> str:
 
 
 def table(kind: str) -> str:
-    """Return a kind's settings with their defaults and sentences, as a table."""
+    """Return a kind's settings with their defaults and sentences, as a table, without those of every kind."""
     fields = connectors.load(kind).Settings.model_fields
     rows = ["| setting | default | |", "|---|---|---|"]
     for name, field in fields.items():
+        if name in OF_ALL_KINDS:
+            continue
         if name.removesuffix("_file") in fields and name.endswith("_file"):
             continue
         twin = f", or `{name}_file`" if f"{name}_file" in fields else ""

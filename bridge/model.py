@@ -486,6 +486,7 @@ class Reject(Word, tag="reject", frozen=True, kw_only=True):
 
     reason: str
     final: bool = True
+    wished: bool = False  # the settings say that it is given up: that says nothing about the destination
 
 
 class Blocked(Word, tag="blocked", frozen=True, kw_only=True):

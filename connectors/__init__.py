@@ -28,6 +28,7 @@ from typing import Any, ClassVar, Protocol, cast
 
 from bridge.errors import ConfigError
 from bridge.ports import Connector
+from connectors.tailoring import tailored
 
 ENTRY_POINTS = "tocsin.connectors"
 
@@ -124,6 +125,15 @@ def described(kind: str) -> type[Kind]:
     for point in entry_points(group=ENTRY_POINTS, name=kind):
         return cast("type[Kind]", point.load())
     raise ConfigError((f"there is no destination of kind {kind!r}; there are: {', '.join(names())}",))
+
+
+def make(kind: str, settings: Any) -> Connector:
+    """Return the connector of validated settings, with what they say beside the kind's own (`tailoring`).
+
+    Raises:
+        ConfigError: As `load`.
+    """
+    return tailored(load(kind)(settings), settings)
 
 
 def lacks(kind: str) -> str:

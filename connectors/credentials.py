@@ -25,6 +25,8 @@ from pydantic_core import CoreSchema, core_schema
 from standardwebhooks import Webhook
 from typing_extensions import override
 
+from connectors.templates import Template
+
 STARS = "********"
 SMALLEST_BYTES = (
     4096  # the least that `max_bytes` of a destination can be; ids, counts and a title need 2 KiB
@@ -164,12 +166,50 @@ KIND = "Which connector."
 CA_FILE = "PEM file of the authorities to trust; empty for the system's."
 
 
+#: Settings of every destination, whatever its kind; `tailoring` follows them.
+OF_ALL_KINDS = ("title", "text", "accept_on", "drop_on", "retry_on")
+Status = Annotated[int, pydantic.Field(ge=100, le=599)]
+
+
 class DestinationSettings(pydantic.BaseModel):
     """What every block under `destinations:` has. A secret `x` has a twin `x_file`; one of the two is set."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
 
     name: Annotated[str, pydantic.Field(min_length=1, max_length=100, description="Name that routes use.")]
+    title: Template | None = pydantic.Field(
+        default=None,
+        description="Title in words of your own with {fields} (docs/connectors.md); null for the incident's.",
+    )
+    text: Template | None = pydantic.Field(
+        default=None,
+        description="Text in words of your own with {fields}; null for the incident's summary.",
+    )
+    accept_on: list[Status] = pydantic.Field(
+        default=[], description="HTTP statuses that are a success, whatever the body says."
+    )
+    drop_on: list[Status] = pydantic.Field(
+        default=[], description="HTTP statuses after which an event is given up: it becomes a dead letter."
+    )
+    retry_on: list[Status] = pydantic.Field(
+        default=[], description="HTTP statuses after which an event is tried again."
+    )
+
+    @property
+    def is_tailored(self) -> bool:
+        """Whether something is told otherwise than the kind does."""
+        return any(bool(getattr(self, field)) for field in OF_ALL_KINDS)
+
+    @pydantic.model_validator(mode="after")
+    def _one_meaning_each(self) -> Self:
+        lists = {"accept_on": self.accept_on, "drop_on": self.drop_on, "retry_on": self.retry_on}
+        named = [(status, name) for name, statuses in lists.items() for status in dict.fromkeys(statuses)]
+        first: dict[int, str] = {}
+        for status, name in named:
+            if status in first:
+                raise ValueError(f"{status} stands in {first[status]} and in {name}; one of them is meant")
+            first[status] = name
+        return self
 
     @pydantic.model_validator(mode="after")
     def _one_of_the_twins(self) -> Self:

@@ -9,13 +9,16 @@ was woken goes next. The incident in Tocsin's API is JSON, so it is linked only 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from msgspec.structs import replace
+
 from bridge.model import FOUNDED, Event, EventEpisode, EventKind, RootSuspect, Severity
-from connectors.common import OVER
+from connectors.common import OVER, clip, rfc3339
+from connectors.templates import LABEL, parts
 
 #: The label that tells a person where an alert is, the most precise first.
 PLACES = ("instance", "pod", "node", "host", "hostname", "device", "service", "job", "namespace", "cluster")
@@ -30,6 +33,10 @@ MARKS: dict[Severity, str] = {"critical": "🔴", "warning": "🟠", "info": "�
 #: About what has not begun: there are no alerts to count.
 AHEAD = frozenset({EventKind.FORECAST, EventKind.RECOMMENDATION})
 MINUTE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86_400.0
+
+
+#: The longest that a filled template becomes, whatever its fields hold.
+TITLE_CHARACTERS, TEXT_CHARACTERS = 1000, 16_384
 
 
 class Link(NamedTuple):
@@ -186,3 +193,98 @@ def lasted(time: timedelta) -> str:
     )
     rest = seconds % large_s // small_s
     return f"{seconds // large_s:.0f} {large}" + (f" {rest:.0f} {small}" if rest else "")
+
+
+# ---- words of one's own ----------------------------------------------------------------------------------
+
+
+def worded(event: Event, title: str | None, text: str | None) -> Event:
+    """Return the event with its title and summary told by templates (`templates.Template`); None: as they are.
+
+    What a template leaves empty, or only white space, stays as it was: a message has a title.
+    """
+    view = event.incident
+    named = "" if title is None else filled(title, event, TITLE_CHARACTERS)
+    told = "" if text is None else filled(text, event, TEXT_CHARACTERS)
+    if not named.strip() and not told.strip():
+        return event
+    view = replace(
+        view, title=named if named.strip() else view.title, summary=told if told.strip() else view.summary
+    )
+    return replace(event, incident=view)
+
+
+def filled(template: str, event: Event, characters: int) -> str:
+    """Return a template with what the fields hold, at most so many characters, nothing escaped yet."""
+    told: list[str] = []
+    left = characters + 1  # one more than there is room for, so that the cut shows
+    for part in parts(template):
+        piece = (_value(part.text, event) if part.is_field else part.text)[:left]
+        told.append(piece)
+        left -= len(piece)
+        if left <= 0:
+            break
+    return clip("".join(told), characters)
+
+
+def _value(field: str, event: Event) -> str:
+    name = field.removeprefix(LABEL)
+    return label(event, name) if name != field else _VALUES[field](event)
+
+
+def _place(event: Event) -> str:
+    found = worst(event)
+    return place_of(event.incident.common_labels) or (place_of(found.labels) if found else "")
+
+
+def _named(event: Event) -> str:
+    found = worst(event)
+    return name_of(found) if found else ""
+
+
+def _runbook(event: Event) -> str:
+    found = worst(event)
+    url = found.annotations.get(RUNBOOK, "").strip() if found else ""
+    return url if is_web(url) else ""
+
+
+def _source(event: Event) -> str:
+    found = worst(event)
+    url = found.generator_url.strip() if found else ""
+    return url if is_web(url) else ""
+
+
+def _lasted(event: Event) -> str:
+    return lasted((event.incident.closed_at or event.at) - event.incident.opened_at)
+
+
+#: Of each of `templates.FIELDS`.
+_VALUES: dict[str, Callable[[Event], str]] = {
+    "alert": _named,
+    "alerts": lambda event: str(event.incident.alerts_total),
+    "anomaly": lambda event: "unknown" if event.incident.anomaly is None else f"{event.incident.anomaly:.2f}",
+    "author": lambda event: event.author if isinstance(event.author, str) else "",
+    "change": lambda event: event.kind.value,
+    "closed_at": lambda event: rfc3339(event.incident.closed_at) if event.incident.closed_at else "",
+    "cluster": lambda event: label(event, "cluster"),
+    "firing": lambda event: str(event.incident.alerts_firing),
+    "host": host,
+    "id": lambda event: event.incident.id,
+    "lasted": _lasted,
+    "namespace": lambda event: label(event, "namespace"),
+    "note": lambda event: event.note if isinstance(event.note, str) else "",
+    "opened_at": lambda event: rfc3339(event.incident.opened_at),
+    "origin": lambda event: event.incident.origin,
+    "place": _place,
+    "runbook": _runbook,
+    "service": lambda event: label(event, "service"),
+    "severity": lambda event: event.incident.severity,
+    "source": _source,
+    "state": lambda event: event.incident.state.value,
+    "summary": lambda event: event.incident.summary,
+    "suspect": suspect,
+    "tenant": lambda event: event.tenant,
+    "title": lambda event: event.incident.title,
+    "together": together,
+    "url": lambda event: event.incident.url,
+}

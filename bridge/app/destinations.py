@@ -32,7 +32,7 @@ def connectors_of(destinations: Iterable[DestinationSettings]) -> dict[str, Conn
     Raises:
         ConfigError: A kind is not installed.
     """
-    return {each.name: connectors.load(each.kind)(each.settings) for each in destinations}
+    return {each.name: connectors.make(each.kind, each.settings) for each in destinations}
 
 
 def redactors_of(

@@ -199,7 +199,7 @@ class Taking(Word, frozen=True, kw_only=True):
         """Return one verdict attributed; `rejected` incidents were rejected since something was taken."""
         is_own = self._took_others_since(delivery.failing_since)
         match verdict:
-            case Blocked(disabled=True):
+            case Blocked(disabled=True) | Reject(wished=True):
                 return verdict
             case Reject(final=True, reason=reason) if rejected >= MAX_REJECTED:
                 return Blocked(reason=f"{reason}; it rejected {rejected} incidents in a row and took none")
@@ -227,7 +227,7 @@ def _rejected(verdicts: Sequence[Verdict], deliveries: Sequence[Delivery]) -> fr
     return frozenset(
         LineKey(delivery.tenant, delivery.incident)
         for verdict, delivery in zip(verdicts, deliveries, strict=True)
-        if isinstance(verdict, Reject) and verdict.final
+        if isinstance(verdict, Reject) and verdict.final and not verdict.wished
     )
 
 

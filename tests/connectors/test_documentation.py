@@ -11,6 +11,7 @@ import yaml
 from destinations import EXPECTED, build
 
 import connectors
+from connectors.templates import FIELDS
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = {page.stem: page.read_text(encoding="utf-8") for page in (DOCS / "connectors").glob("*.md")}
@@ -59,3 +60,9 @@ def test_every_setting_is_in_the_page_with_its_default_and_its_sentence(kind):
 
 def test_every_page_is_that_of_a_kind():
     assert set(PAGES) == set(connectors.KINDS)
+
+
+def test_every_field_of_a_template_is_told():
+    text = (DOCS / "connectors.md").read_text(encoding="utf-8").partition("The fields are")[2]
+
+    assert re.findall(r"`\{(\w+)\}`", text) == sorted(FIELDS)

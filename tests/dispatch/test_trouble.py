@@ -12,6 +12,7 @@ import pytest
 from dispatching import CHAT, EVERY, ONE, PAGER, World, answer, silence
 from msgspec.structs import replace
 
+import connectors
 from bridge.delivery import Policy
 from bridge.dispatch import DispatchSettings, preparing, sending
 from bridge.model import EventKind, Reject, Retry, Verdict
@@ -450,6 +451,21 @@ async def test_a_destination_that_wants_to_be_left_alone_is_asked_rarely_and_los
         assert world.states("hook") == dict.fromkeys([("a", 1), ("b", 1), ("c", 1)], "delivered")
     assert [sent.at_s // 3600 for sent in world.of("hook")] == [0, 1, 2, 2, 2]
     assert [(kind, reason is None) for _, _, kind, reason in world.troubles][-1] == ("blocked", True)
+
+
+async def test_what_the_settings_give_up_blocks_nothing_however_often(make: Make) -> None:
+    world = make()
+    settings = load("callback").Settings(
+        **load("callback").example | {"url": "https://hook/x", "drop_on": [404]}
+    )
+    world.foreign["hook"] = connectors.make("callback", settings)
+    world.answers["hook"] = lambda _: 404
+    for number in range(12):
+        world.emit(f"i{number}", OPENED)
+    async with world.running():
+        await world.until(world.is_done, within_s=60)
+    assert set(world.states("hook").values()) == {"dead"}
+    assert [kind for _, _, kind, _ in world.troubles if kind == "blocked"] == []
 
 
 @pytest.mark.parametrize("caps", [ONE, EVERY, CHAT], ids=["one", "batch", "newest"])
