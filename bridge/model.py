@@ -405,6 +405,12 @@ class Event(Word, frozen=True, kw_only=True):
         msgspec.UNSET
     )  # what it tells of, or recommends something against
     recommendations: tuple[Advice, ...] | msgspec.UnsetType = msgspec.UNSET  # the best first
+    instead_of: str | msgspec.UnsetType = msgspec.UNSET  # the destination whose fallback this one went to
+
+
+def told_instead(title: str, destination: str) -> str:
+    """Return the title of an incident that is told instead of a destination that does not take it."""
+    return f"[instead of {destination}] {title}"
 
 
 def event_id(tenant: str, incident: str, seq: int, kind: EventKind) -> str:
@@ -451,7 +457,10 @@ class Delivery(Word, frozen=True, kw_only=True):
     failing_since: datetime | None = None  # when it first failed or was refused
     stuck_since: datetime | None = None  # since when it fails although the destination takes others
     refusals: int = 0  # how often it was refused although the destination takes others
-    asked_at: datetime | None = None  # when a person sent it off again; its horizon counts from there
+    asked_at: datetime | None = (
+        None  # when a person sent it off again; or it came to a fallback: its horizon counts
+    )
+    instead_of: str = ""  # the destination that did not take it and whose fallback this one is
 
 
 class Delivered(Word, tag="delivered", frozen=True, kw_only=True):

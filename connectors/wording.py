@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
-from bridge.model import FOUNDED, Event, EventEpisode, EventKind, RootSuspect, Severity
+from bridge.model import FOUNDED, Event, EventEpisode, EventKind, RootSuspect, Severity, told_instead
 from connectors.common import OVER, clip, rfc3339
 from connectors.templates import LABEL, parts
 
@@ -205,6 +205,8 @@ def worded(event: Event, title: str | None, text: str | None) -> Event:
     """
     view = event.incident
     named = "" if title is None else filled(title, event, TITLE_CHARACTERS)
+    if isinstance(event.instead_of, str) and named.strip() and view.title not in named:
+        named = clip(told_instead(named, event.instead_of), TITLE_CHARACTERS)  # the mark is not left out
     told = "" if text is None else filled(text, event, TEXT_CHARACTERS)
     if not named.strip() and not told.strip():
         return event

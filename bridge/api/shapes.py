@@ -194,6 +194,7 @@ class ShownDelivery(Shape, frozen=True, kw_only=True):
     delivered_at: Moment | None
     reason: str
     maybe_duplicate: bool
+    instead_of: str
     blocked: bool
 
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 import connectors
 from bridge.config import NOTHING_MORE, DestinationSettings, Settings
-from bridge.delivery import Policy, Retention
+from bridge.delivery import Fallback, Policy, Retention
 from bridge.dispatch import DispatchSettings
 from bridge.model import Event
 from bridge.ports import Append, Connector, Frames, Http, Publish, Sender, Table, Upsert
@@ -78,6 +78,11 @@ def dispatch_settings(
             for name, connector in made.items()
         },
         marks=marks_of(settings.destinations),
+        fallbacks={
+            each.name: Fallback(to=each.fallback, after_s=each.fallback_after_s)
+            for each in settings.destinations
+            if each.fallback
+        },
         redactors=redactors_of(settings.destinations, key),
         retention=Retention(dead_s=told.dead_s, max_dead=told.max_dead),
         max_waiting=told.max_waiting,

@@ -314,6 +314,8 @@ class _Checks:
         for key in ("sources", "routes"):
             self._known(key, "tenant", self.tenants, "tenant")
         self._known("routes", "to", self._destinations, "destination")
+        self._known("destinations", "fallback", self._destinations, "destination")
+        self._fallbacks()
         horizons = self._parts.keys_of("delivery", "retry_horizons")
         for place, name in horizons:
             if name not in self._destinations:
@@ -321,6 +323,21 @@ class _Checks:
         for place, name in self._parts.mentioned("sources", "name"):
             if name == OWN_SOURCE:
                 what = f"`{OWN_SOURCE}` is the source of Tocsin's own troubles; choose another name"
+                self._document.fault(place, what)
+
+    def _fallbacks(self) -> None:
+        """Check that no fallback leads back to where it came from."""
+        names = {place[:2]: name for place, name in self._parts.mentioned("destinations", "name")}
+        found = self._parts.mentioned("destinations", "fallback")
+        following = {names.get(place[:2], ""): to for place, to in found}
+        for place, first in found:
+            way, to = [names.get(place[:2], "")], first
+            while to and to not in way:
+                way.append(to)
+                to = following.get(to, "")
+            if to == way[0]:
+                told = " -> ".join([*way, to])
+                what = f"leads back to where it came from ({told}); the last one has none"
                 self._document.fault(place, what)
 
     def doors(self, host: str, tenants: Sequence[Entry[Tenant]], logins: Sequence[Entry[LoginEntry]]) -> None:
@@ -454,6 +471,7 @@ class _Checks:
         if not self._parts.has("routes"):
             return ()
         used = {name for _, name in self._parts.mentioned("routes", "to")}
+        used |= {name for _, name in self._parts.mentioned("destinations", "fallback")}
         unused = tuple(
             f"destinations.{name}: no route leads here, so it gets nothing; name it in routes[].to"
             for name in self._destinations
@@ -506,6 +524,7 @@ def _route(entry: RouteEntry) -> Route:
 def schema(kinds: Mapping[str, DestinationKind]) -> dict[str, Any]:
     """Return the JSON schema of the whole configuration; editors complete and check YAML with it."""
     whole = Configuration.model_json_schema(by_alias=True)
+    head = DestinationHead.model_json_schema(by_alias=True)
     blocks = []
     for kind, described in sorted(kinds.items()):
         block = described.Settings.model_json_schema(by_alias=True, ref_template=f"#/$defs/{kind}.{{model}}")
@@ -517,6 +536,8 @@ def schema(kinds: Mapping[str, DestinationKind]) -> dict[str, Any]:
         }
         more = DestinationHead.model_fields["redact"].description
         block["properties"]["redact"] = {"$ref": "#/$defs/RedactMore", "description": more}
+        for name in ("fallback", "fallback_after"):
+            block["properties"][name] = head["properties"][name]
         block["required"] = sorted({*block.get("required", []), "name", "kind"})
         blocks.append(block)
     whole["properties"]["destinations"]["items"] = {"oneOf": blocks}

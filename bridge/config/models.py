@@ -283,6 +283,15 @@ class DestinationHead(BaseModel):
     redact: RedactMore = Field(
         default=RedactMore(), description="What is taken out of its events beside what was taken out before."
     )
+    fallback: Name | None = Field(
+        default=None,
+        description="Destination that gets, marked, what this one rejects and, while it is down, what waits.",
+    )
+    fallback_after_s: LongerDuration = Field(
+        default=300.0,
+        alias="fallback_after",
+        description="Down for so long, what waits goes to the fallback, too; it also goes here later.",
+    )
 
 
 class RouteEntry(Section):

@@ -19,7 +19,7 @@ from bridge.config.settings import NOTHING_MORE, DestinationKind, DestinationSet
 
 Model = TypeVar("Model", bound=BaseModel)
 #: Keys of a destination that its kind does not know.
-_OF_ALL_KINDS = frozenset({"redact"})
+_OF_ALL_KINDS = frozenset({"redact", "fallback", "fallback_after"})
 
 
 class Entry(NamedTuple, Generic[Model]):
@@ -110,7 +110,10 @@ class Parts:
         for key, what in settings.faults(data_dir).items():
             self._document.fault((*place, key), what)
         redact = head.redact.on(NOTHING_MORE)
-        return DestinationSettings(name=head.name, kind=head.kind, settings=settings, redact=redact)
+        return DestinationSettings(
+            name=head.name, kind=head.kind, settings=settings, redact=redact, fallback=head.fallback or "",
+            fallback_after_s=head.fallback_after_s,
+        )  # fmt: skip
 
     def _validated(
         self, model: type[Model], place: Place, without: frozenset[str] = frozenset()

@@ -179,6 +179,8 @@ class DestinationSettings:
     kind: str
     settings: BaseModel
     redact: Redact = NOTHING_MORE  # beside what was taken out before
+    fallback: str = ""  # another destination; "": none
+    fallback_after_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

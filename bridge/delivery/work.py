@@ -110,6 +110,23 @@ class Stuck(Word, frozen=True, kw_only=True):
     reason: str
 
 
+class Fallback(Word, frozen=True, kw_only=True):
+    """Where events go that a destination does not take."""
+
+    to: str
+    after_s: float = (
+        300.0  # a destination that takes nothing for so long has its waiting events told there, too
+    )
+
+
+class Diverted(Word, frozen=True, kw_only=True):
+    """What went to a fallback."""
+
+    events: int = 0  # the fallback did not have them yet
+    through: datetime | None = None  # when the newest waiting one of them was made; None if none waited
+    more: bool = False
+
+
 class Backlog(Word, frozen=True, kw_only=True):
     """What one destination does not have yet. `lost`: dead letters deleted since the store was made."""
 

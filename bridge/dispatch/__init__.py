@@ -2,7 +2,7 @@
 
 Rooms: `dispatcher` starts everything and takes in, `worker` is one destination, `standing` what is known of it,
 `preparing` makes requests of what is due, `sending` is one attempt, `telling` logs and counts it, `alarms` tells
-of trouble, `surroundings` is what all this is given.
+of trouble, `diverting` gives to fallbacks, `surroundings` is what all this is given.
 
 Rules: one worker per destination, with its own limits; a destination that is dead costs the others nothing.
 What is under way is marked in the store before it is sent. Nothing here keeps an event in memory for longer

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from bridge.delivery import Backlog, OutboxPlace, OutboxRow, may_wait
 from bridge.dispatch.alarms import Alarms
+from bridge.dispatch.diverting import Diverting
 from bridge.dispatch.surroundings import (
     Book,
     Clock,
@@ -91,6 +92,7 @@ class Dispatcher:
             name: Worker(name, connector, self._around, self._alarms)
             for name, connector in connectors.items()
         }
+        self._diverting = Diverting(self.workers, self._around)
         self._unconfigured: set[str] = set()  # destinations that have something in the store
         self._signal = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -221,6 +223,7 @@ class Dispatcher:
                     backlogs = await self._around.book.backlog()
                     self._measure(backlogs, now)
                     await self._make_room(backlogs)
+                    await self._diverting.look(now)
                 if now >= tidy_at:
                     tidy_at = await self._tidy(now)
             except StorageError as error:

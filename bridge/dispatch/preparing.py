@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from bridge.delivery import Claim, Line, LineChange, LineKey, Policy, Told, coalesce, move
-from bridge.model import Delivery, DeliveryState, Event, Word
+from bridge.model import Delivery, DeliveryState, Event, Word, told_instead
 from bridge.ports import Connector, Memory, Rendered, encode_request
 
 _LOG = logging.getLogger(__name__)
@@ -162,7 +162,8 @@ class Preparing:
                 extra={"event": "dispatch_bug", "event_id": delivery.event_id},
             )
             return None
-        return event if self._redact is None else self._redact(event)
+        event = event if self._redact is None else self._redact(event)
+        return _instead(event, delivery.instead_of) if delivery.instead_of else event
 
     def _wants(self, event: Event, memory: Memory | None) -> bool:
         try:
@@ -208,6 +209,12 @@ class Preparing:
                 told={each.line.key: each.line.told for each in carried},
             )
         ]
+
+
+def _instead(event: Event, destination: str) -> Event:
+    """Return the event marked as one that another destination does not take."""
+    view = replace(event.incident, title=told_instead(event.incident.title, destination))
+    return replace(event, incident=view, instead_of=destination)
 
 
 def _batches(chosen: Sequence[_Chosen], events: int) -> Iterator[list[_Chosen]]:

@@ -43,6 +43,7 @@ class Standing:
         #: Since when nothing was taken although something was tried, and why.
         self.silent_since: datetime | None = None
         self._silence = ""
+        self._blocked_since: datetime | None = None
         #: A probe went well, or its answer was unclear: one real attempt decides.
         self.needs_trial = False
         self._policy = policy
@@ -119,6 +120,12 @@ class Standing:
         if silent_s >= self._around.settings.unreachable_after_s:
             self._alarms.wrong(self.name, "unreachable", self._silence)
 
+    def down_s(self, now: datetime) -> float:
+        """Return for how long it has refused us or taken nothing; 0 if it has not."""
+        blocked_since = self._blocked_since if self.gate.blocked else None
+        since = min(filter(None, (blocked_since, self.silent_since)), default=now)
+        return (now - since).total_seconds()
+
     def nothing_waits(self, now: datetime) -> None:
         """Note that there is nothing to try: nobody is silent then, and a good probe is the last word."""
         self.silent_since = None
@@ -152,6 +159,7 @@ class Standing:
         """Stop asking for anything but whether we are still refused."""
         reason = verdict.reason
         if not self.gate.blocked:
+            self._blocked_since = now
             _LOG.error(
                 "A destination refuses us; everything for it is kept.",
                 extra={"event": "destination_blocked", "destination": self.name, "reason": reason},

@@ -16,7 +16,9 @@ from typing_extensions import override
 from bridge.delivery import (
     Backlog,
     Claim,
+    Diverted,
     Due,
+    Fallback,
     GivenUp,
     Line,
     LineChange,
@@ -132,6 +134,12 @@ class Book(Protocol):
         """Make dead letters of the oldest events that wait, at most so many."""
         ...
 
+    async def divert(
+        self, destination: str, to: str, *, died_since: datetime, since: datetime | None
+    ) -> Diverted:
+        """Give a destination's newer dead letters, and what waits of `since` on if that is given, to its fallback."""
+        ...
+
     async def tidy(self, retention: Retention) -> Tidied:
         """Delete what has ended long enough ago."""
         ...
@@ -144,7 +152,7 @@ class DispatchMeter(Protocol):
         """Count events by what became of them.
 
         `result` is one of delivered, duplicate, continued (a further call is due), pending, retry, split,
-        blocked, dead, superseded, not_wanted.
+        blocked, dead, superseded, not_wanted, diverted (given to the fallback, beside what became of them).
         """
 
     def attempted(self, destination: str, seconds: float) -> None:
@@ -192,6 +200,7 @@ class DispatchSettings(Word, frozen=True, kw_only=True):
     marks: dict[str, str] = msgspec.field(default_factory=dict)
     #: By destination, what takes out of an event what it is not to have; others have all of it.
     redactors: dict[str, Callable[[Event], Event]] = msgspec.field(default_factory=dict)
+    fallbacks: dict[str, Fallback] = msgspec.field(default_factory=dict)  # by destination; no loops
     retention: Retention = Retention()
     max_waiting: int = (
         1_000_000  # events of one destination; fewer where the disk is small (`delivery.bounds`)

@@ -102,6 +102,10 @@ class Worker:
         for task in self._under_way:
             task.cancel()
 
+    def down_s(self, now: datetime) -> float:
+        """Return for how long the destination has refused us or taken nothing; 0 if it has not."""
+        return self._standing.down_s(now)
+
     async def shed(self, count: int, reason: str) -> None:
         """Let `count` waiting events make room, as far as that goes at once.
 

@@ -248,7 +248,7 @@ METRICS: tuple[Metric, ...] = (
         "tocsin_deliveries_total",
         "counter",
         "Events by what became of them: delivered, duplicate, pending, retry, split, blocked, dead, "
-        "superseded, not_wanted.",
+        "superseded, not_wanted, diverted.",
         ("destination", "result"),
     ),
     Metric("tocsin_delivery_seconds", "histogram", "One attempt.", ("destination",), ATTEMPT_BUCKETS_S),
@@ -487,6 +487,7 @@ EVENTS: dict[str, str] = {
     # Delivery.
     "delivery_attempt": "A destination answered, or did not: one line when what is said changes.",
     "delivery_dead": "An event was given up for a destination; it stays in the dead-letter store.",
+    "delivery_diverted": "Events that a destination does not take were given to its fallback.",
     "destination_blocked": "A destination refuses us; everything for it is kept and it is probed.",
     "destination_unreachable": "A destination has not answered for a while; everything for it is kept.",
     "destination_recovered": "A destination works again.",

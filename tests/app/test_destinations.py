@@ -12,6 +12,7 @@ from bridge import config
 from bridge.app.destinations import connectors_of, dispatch_settings, marks_of
 from bridge.app.kinds import known_kinds
 from bridge.config import Settings
+from bridge.delivery import Fallback
 from bridge.errors import ConfigError
 
 SIGNING = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -97,3 +98,37 @@ def test_a_kind_whose_extra_is_missing_breaks_nobody_else_and_names_it(folder, m
         load(folder, sentinel)
     with pytest.raises(ConfigError, match="a destination of kind 'sentinel' needs more"):
         connectors.load("sentinel")
+
+
+LOG = "{name: log, kind: file, path: ./log, %s}"
+
+
+def test_a_fallback_is_handed_on(folder: Path) -> None:
+    settings = load(folder, CHAT % "#a", LOG % "fallback: chat, fallback_after: 10m")
+    told = dispatch_settings(settings, connectors_of(settings.destinations), stop_s=3.0)
+
+    assert told.fallbacks == {"log": Fallback(to="chat", after_s=600.0)}
+
+
+@pytest.mark.parametrize(
+    ("fallbacks", "what"),
+    [
+        (("fallback: chatt",), "unknown destination; did you mean `chat`"),
+        (("fallback: log",), r"log -> log"),
+        (("fallback: b", "name: b, fallback: log"), r"log -> b -> log"),
+    ],
+)
+def test_a_fallback_that_does_not_exist_or_leads_back_is_a_fault(
+    folder: Path, fallbacks: tuple[str, ...], what: str
+) -> None:
+    first, *others = fallbacks
+    more = [f"{{kind: file, path: ./b, {each}}}" for each in others]
+
+    with pytest.raises(ConfigError, match=rf"destinations.*fallback: .*{what}"):
+        load(folder, CHAT % "#a", LOG % first, *more)
+
+
+def test_a_destination_that_is_only_a_fallback_is_no_mistake(folder: Path) -> None:
+    settings = load(folder, CHAT % "#a", LOG % "fallback: chat", more="routes: [{to: [log]}]\n")
+
+    assert settings.notes == ()

@@ -31,7 +31,7 @@ EXPECTED = Expected(
             "url": "https://automation.example.com/hooks/tocsin",
             "secret": SIGNING_SECRET,
             "jwt_key": JWT_KEY,
-        }
+        },
     },
     secrets=(SIGNING_SECRET, "/hooks/tocsin", JWT_KEY),
     incident=incident,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import connectors
-from bridge.model import Blocked, Delivered, EventKind, Pending, Reject, Retry, Split
+from bridge.model import Blocked, Delivered, EventKind, Pending, Reject, Retry, Split, told_instead
 from bridge.ports import Connector, HttpResponse, Unreached
 from connectors.templates import FIELDS, parts
 from connectors.wording import filled, worded
@@ -216,3 +216,14 @@ def test_the_verdicts_that_name_each_event_are_as_many_as_before():
     assert {type(each) for each in plain} == {Split}
     assert [type(each) for each in verdicts] == [Retry] * 3
     assert not isinstance(verdicts[0], Blocked)
+
+
+@pytest.mark.parametrize("title", [None, "{severity}", "{title} ({severity})"])
+def test_what_is_told_instead_of_another_says_so_whatever_the_template(title):
+    told = msgspec.structs.replace(
+        event(incident=view(title=told_instead("Disk full", "pager"))), instead_of="pager"
+    )
+
+    named = worded(told, title, None).incident.title
+
+    assert named.count("[instead of pager]") == 1

@@ -20,7 +20,7 @@ IN_LINE = f"destination = ? AND tenant = ? AND incident = ? AND {IS_OPEN}"
 CHANGES = ", ".join(
     f"{name} = :{name}"
     for name in Delivery.__struct_fields__
-    if name not in {"event_id", "destination", "tenant", "incident", "seq", "kind", "urgent"}
+    if name not in {"event_id", "destination", "tenant", "incident", "seq", "kind", "urgent", "instead_of"}
 )
 
 

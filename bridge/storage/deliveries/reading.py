@@ -119,4 +119,5 @@ def _shown(row: Sequence[Any]) -> Shown:
         "delivered_at": delivery.delivered_at,
         "reason": delivery.reason,
         "maybe_duplicate": delivery.maybe_duplicate,
+        "instead_of": delivery.instead_of,
     }

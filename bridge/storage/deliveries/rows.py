@@ -27,6 +27,8 @@ CREATE TABLE delivery (
   maybe_duplicate INTEGER NOT NULL, until_recovery INTEGER NOT NULL, pending_since INTEGER,
   failing_since INTEGER, stuck_since INTEGER, refusals INTEGER NOT NULL DEFAULT 0,
   asked_at INTEGER,
+  instead_of TEXT NOT NULL DEFAULT '',
+  diverted INTEGER NOT NULL DEFAULT 0,  -- 1: its destination's fallback has been given it
   request INTEGER,              -- the frozen request that carries it; NULL: it is rendered when it is due
   changed_at INTEGER NOT NULL,
   UNIQUE (destination, event_id)

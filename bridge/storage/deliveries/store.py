@@ -21,6 +21,7 @@ import msgspec
 from bridge.delivery import (
     Backlog,
     Claim,
+    Diverted,
     Due,
     GivenUp,
     Line,
@@ -35,7 +36,7 @@ from bridge.delivery import (
 )
 from bridge.errors import DamagedError, StorageError
 from bridge.model import Delivery
-from bridge.storage.deliveries import claiming, erasing, finding, moving, rows, tidying
+from bridge.storage.deliveries import claiming, diverting, erasing, finding, moving, rows, tidying
 from bridge.storage.deliveries.committing import GroupCommit
 from bridge.storage.deliveries.reading import DeliveryReader, row_number
 from bridge.storage.deliveries.rows import IS_OPEN
@@ -172,6 +173,20 @@ class DeliveryStore(DeliveryReader):
                 now=self._clock(),
             )
         )  # fmt: skip
+
+    async def divert(
+        self, destination: str, to: str, *, died_since: datetime, since: datetime | None
+    ) -> Diverted:
+        """Give a destination's newer dead letters, and what waits of `since` on if that is given, to its fallback."""
+        job = partial(
+            diverting.divert,
+            destination=destination,
+            to=to,
+            died_since=died_since,
+            since=since,
+            now=self._clock(),
+        )
+        return await self._write(job)
 
     async def newest_request(self) -> int:
         """Return the highest number that a request ever had."""
