@@ -18,7 +18,7 @@ EXTRAS ?=
 PIP_INSTALL = install --quiet --disable-pip-version-check
 
 # Each prints the figures of one claim; what they are made of is in benchmarks/parts.
-CLAIMS = intake admission redaction pipeline latency fairness crash crash_sidecar faults fuzz grouping root watching
+CLAIMS = intake admission redaction pipeline delivery latency fairness crash crash_sidecar faults fuzz grouping root watching
 # Those that need data, each with the folder below DATA that it takes.
 CLAIMS_WITH_DATA = text:rules captured:alertmanager-payloads grouping:. root:. anomaly:nab forecast:events
 DATA ?=
