@@ -122,9 +122,13 @@ async def _try(
         by_protocol = senders()
         for sender in by_protocol.values():
             stack.push_async_callback(sender.close)
-        for each in settings.destinations if connect else ():
-            findings.append(await probe(each.name, _connector(each), by_protocol))
-            tell(_line(findings[-1]))
+        asked = settings.destinations if connect else ()
+        # All at once: one that says nothing keeps nobody waiting for the others.
+        for found in await asyncio.gather(
+            *(probe(each.name, _connector(each), by_protocol) for each in asked)
+        ):
+            findings.append(found)
+            tell(_line(found))
         if send_test is not None:
             chosen = _named(settings, send_test)
             findings.append(await send_test_event(chosen.name, _connector(chosen), by_protocol))
@@ -171,7 +175,12 @@ async def probe(name: str, connector: Connector, by_protocol: Mapping[type, Send
         return Finding(
             destination=name, good=True, text=f"cannot be asked without sending; try --send-test {name}"
         )
-    verdict = await _attempt(connector, Rendered(request=request, event_ids=("probe",)), by_protocol)
+    try:
+        verdict = await _attempt(connector, Rendered(request=request, event_ids=("probe",)), by_protocol)
+    except Exception as error:  # noqa: BLE001 (what a vendor's library says of credentials that it cannot read)
+        return Finding(
+            destination=name, good=False, text=f"cannot be asked ({type(error).__name__}: {error})"
+        )
     if isinstance(verdict, GOOD):
         return Finding(destination=name, good=True, text="answers")
     return Finding(destination=name, good=False, text=_reason(verdict))

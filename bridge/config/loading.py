@@ -527,6 +527,8 @@ def schema(kinds: Mapping[str, DestinationKind]) -> dict[str, Any]:
     head = DestinationHead.model_json_schema(by_alias=True)
     blocks = []
     for kind, described in sorted(kinds.items()):
+        if getattr(described, "lacks", ""):
+            continue
         block = described.Settings.model_json_schema(by_alias=True, ref_template=f"#/$defs/{kind}.{{model}}")
         for name, definition in block.pop("$defs", {}).items():
             whole["$defs"][f"{kind}.{name}"] = definition

@@ -104,6 +104,10 @@ class Parts:
         if head.kind not in kinds:
             self._document.fault((*place, "kind"), unknown(head.kind, sorted(kinds), "kind"))
             return None
+        lacks = getattr(kinds[head.kind], "lacks", "")
+        if lacks:
+            self._document.fault((*place, "kind"), lacks)
+            return None
         settings = self._validated(kinds[head.kind].Settings, place, _OF_ALL_KINDS)
         if settings is None:
             return None

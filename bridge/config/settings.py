@@ -23,7 +23,8 @@ from bridge.redaction import Redact
 class DestinationKind(Protocol):
     """What a configuration must know of a destination kind: its block's model, and what usually holds for it.
 
-    The model has a method `faults(data_dir)`: by key, what is wrong beside a store in that directory.
+    The model has a method `faults(data_dir)`: by key, what is wrong beside a store in that directory. A kind that
+    cannot be used has a text `lacks` that says what to do; no block of it is good.
     """
 
     Settings: ClassVar[type[Any]]

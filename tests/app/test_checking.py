@@ -15,6 +15,7 @@ from alertmanagers import Alertmanager, entry
 from servers import free_port
 from typing_extensions import override
 
+import connectors
 from bridge.app.checking import Checked, check
 from bridge.errors import ConfigError
 
@@ -166,3 +167,92 @@ async def test_without_connect_nobody_is_asked(tmp_path: Path) -> None:
     async with Alertmanager().serving() as peer:
         assert (await asyncio.to_thread(check, asked(tmp_path, peer.url))).peers == ()
         assert peer.asked == 0
+
+
+# ---- credentials and what is not installed ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (401, b'{"text":"Invalid token","code":4}', "Invalid token"),
+        (403, b'{"text":"Invalid token","code":4}', "Invalid token"),
+        (200, b"<html>log in</html>", "not"),
+    ],
+)
+def test_a_wrong_credential_is_told_by_one_question_that_changes_nothing(
+    tmp_path: Path, status: int, body: bytes, said: str
+) -> None:
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(f"{self.path} {self.rfile.read(int(self.headers.get('Content-Length', 0)))!r}")
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST  # noqa: N815
+
+        @override
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    path = tmp_path / "tocsin.yaml"
+    path.write_text(
+        "destinations: [{name: siem, kind: splunk, token: secret-of-splunk, "
+        f"url: 'http://127.0.0.1:{server.server_port}'}}]\n"
+    )
+    try:
+        answer = check(path, connect=True)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+    assert not answer.good
+    assert said in answer.findings[0].text
+    assert "secret-of-splunk" not in answer.findings[0].text
+    assert len(asked) == 1
+    assert "incident" not in asked[0]
+
+
+def test_an_extra_that_is_missing_is_named_where_it_is_needed_and_only_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(connectors.EXTRAS, "splunk", "nothing")
+    monkeypatch.setitem(connectors.MODULES, "nothing", ("no_such_module.at_all",))
+    without, needing = tmp_path / "without.yaml", tmp_path / "needing.yaml"
+    without.write_text(f"destinations: [{{name: file, kind: file, path: {tmp_path}/out}}]\n")
+    needing.write_text(
+        "destinations:\n  - name: siem\n    kind: splunk\n    token: x\n    url: https://a.example.com\n"
+    )
+
+    assert check(without).good
+    (fault,) = check(needing).faults
+    assert fault.startswith(f"{needing}:3: destinations.siem.kind: ")
+    assert 'pip install "tocsin[nothing]"' in fault
+
+
+def test_a_package_of_others_that_cannot_be_imported_stops_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "broken-1.0.dist-info"
+    made.mkdir()
+    (made / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (made / "entry_points.txt").write_text("[tocsin.connectors]\nbroken = no_such_package:Kind\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = tmp_path / "tocsin.yaml"
+    path.write_text("destinations: [{name: a, kind: broken}]\n")
+
+    (fault,) = check(path).faults
+
+    assert (
+        "the kind 'broken' cannot be loaded (ModuleNotFoundError: No module named 'no_such_package')" in fault
+    )
+    path.write_text(f"destinations: [{{name: file, kind: file, path: {tmp_path}/out}}]\n")
+    assert check(path).good
