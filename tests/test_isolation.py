@@ -311,7 +311,7 @@ EVERYBODYS = {
     # of the dispatcher, which serves all tenants by their destinations
     *(f"DeliveryStore.{name}" for name in (
         "recover", "adopt", "cursor", "rewind", "take_in", "due", "claim", "reclaim", "unclaim", "thaw", "settle",
-        "hasten", "backlog", "free_bytes", "thaw_overtaken", "crowded", "give_up", "tidy",
+        "hasten", "backlog", "free_bytes", "thaw_overtaken", "crowded", "give_up", "divert", "tidy",
     )),
 }  # fmt: skip
 

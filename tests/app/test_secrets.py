@@ -46,8 +46,8 @@ GIVEN: dict[str, Any] = {
     "redact": {"key": LONG},
     "destinations": [
         {"name": "file", "kind": "file", "path": "out.jsonl"},
-        {"name": "callback", "kind": "callback", "url": f"{GONE}/{MARK}", "secret": SIGNING},
-        {"name": "callback2", "kind": "callback", "url_file": "url", "secret_file": "signing"},
+        {"name": "callback", "kind": "callback", "url": f"{GONE}/{MARK}", "secret": SIGNING, "jwt_key": MARK * 8},
+        {"name": "callback2", "kind": "callback", "url_file": "url", "secret_file": "signing", "jwt_key_file": "key"},
         {"name": "splunk", "kind": "splunk", "url": GONE, "token": LONG},
         {"name": "splunk2", "kind": "splunk", "url": GONE, "token_file": "long"},
         {"name": "slack", "kind": "slack", "api_url": GONE, "channel": "#x", "token": f"xoxb-{LONG}"},
