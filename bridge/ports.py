@@ -131,7 +131,23 @@ class Table(Word, tag="table", frozen=True, kw_only=True):
     shape: str  # their columns: JSON that gives a type of DuckDB by name, nested as the rows are
 
 
-Request = Http | Frames | Append | Publish | Upsert | Table
+class Mail(Word, tag="mail", frozen=True, kw_only=True):
+    """One e-mail, whole, with its envelope; without recipients only the connection and the login are tried."""
+
+    address: str  # host:port
+    security: Literal["starttls", "tls", "plain"]
+    sender: str
+    recipients: tuple[str, ...]
+    message: bytes  # as RFC 5322 has it, lines end in CRLF
+    hello: str  # what EHLO says who is speaking
+    username: str = ""  # set by `seal`, for one attempt, as is the password; "": without a login
+    password: str = ""
+    ca_file: str = ""  # certificates to trust; "" is the system's own
+    #: What `judge` must know of the event; stored with the request and never sent.
+    about: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+Request = Http | Frames | Append | Publish | Upsert | Table | Mail
 
 
 def size_bytes(request: Request) -> int:
@@ -143,6 +159,8 @@ def size_bytes(request: Request) -> int:
             return sum(map(len, request.frames))
         case Append():
             return len(request.lines)
+        case Mail():
+            return len(request.message)
         case Upsert() | Table():
             return len(request.rows)
         case Publish():
@@ -216,6 +234,19 @@ class Refused(Word, tag="refused", frozen=True, kw_only=True):
     reason: str
 
 
+class MailResponse(Word, tag="mail", frozen=True, kw_only=True):
+    """What the mail server said: its last word on the message, and on each recipient that it refused.
+
+    `code` 250 to 252 is success: the server has the message for all who are not in `refused`.
+    """
+
+    code: int
+    text: str
+    #: To which command; "rcpt" if it took no recipient at all.
+    to: Literal["connect", "hello", "auth", "mail", "rcpt", "data"]
+    refused: dict[str, tuple[int, str]] = msgspec.field(default_factory=dict)  # by address: code and text
+
+
 class Unreached(Word, tag="unreached", frozen=True, kw_only=True):
     """No answer. `maybe_sent`: the bytes may have arrived (a timeout or reset after sending)."""
 
@@ -225,7 +256,9 @@ class Unreached(Word, tag="unreached", frozen=True, kw_only=True):
     kind: Literal["connect", "timeout", "reset", "tls", "local"] = "connect"
 
 
-Response = HttpResponse | FramesResponse | Appended | Published | Unreached | Upserted | Refused
+Response = (
+    HttpResponse | FramesResponse | Appended | Published | Unreached | Upserted | Refused | MailResponse
+)
 
 
 class Connector(Protocol):

@@ -36,6 +36,7 @@ KINDS: dict[str, str] = {
     "blob": "connectors.kinds.blob:Blob",
     "callback": "connectors.kinds.callback:Callback",
     "discord": "connectors.kinds.discord:Discord",
+    "email": "connectors.kinds.email:Email",
     "eventbridge": "connectors.kinds.eventbridge:EventBridge",
     "eventhubs": "connectors.kinds.eventhubs:EventHubs",
     "file": "connectors.kinds.file:File",

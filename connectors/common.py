@@ -196,6 +196,8 @@ def json_object(body: bytes) -> dict[str, Any]:
 
 def one_line(text: str) -> str:
     """Return `text` with every control character (line ends, NUL, ANSI escapes, C1) made a space."""
+    if text.isprintable():
+        return text
     return "".join(each if each.isprintable() or each == " " else " " for each in text)
 
 

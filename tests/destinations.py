@@ -11,7 +11,7 @@ from expected import Expected
 
 import connectors
 from bridge.model import Event, EventKind, RootSuspect
-from bridge.ports import Append, Connector, Frames, Http, Publish, Record, Request, Table, Upsert
+from bridge.ports import Append, Connector, Frames, Http, Mail, Publish, Record, Request, Table, Upsert
 
 #: kind -> what is expected of it: each file of `cases/`.
 EXPECTED: dict[str, Expected] = {
@@ -81,6 +81,9 @@ def wire(request: Request) -> bytes:
             return head + b"".join(frame + b"\n" for frame in request.frames)
         case Append():
             return f"append {request.path}\n\n".encode() + request.lines
+        case Mail():
+            head = f"{request.security} {request.address} {request.sender} {' '.join(request.recipients)}\n\n"
+            return head.encode() + request.message.replace(b"\r\n", b"\n")
         case Upsert():
             head = f"{request.user} {request.address} {request.database} tls={request.tls}\n\n".encode()
             return head + request.rows + b"\n"

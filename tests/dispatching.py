@@ -32,6 +32,7 @@ from bridge.ports import (
     Frames,
     Http,
     HttpResponse,
+    Mail,
     Memory,
     Publish,
     Rendered,
@@ -315,7 +316,7 @@ class World:
             self.store,
             OutboxReader(self.folder / "state.db"),
             self.connectors | self.foreign,
-            {Http: self, Frames: self, Append: self, Publish: self, Upsert: self, Table: self},
+            {Http: self, Frames: self, Append: self, Publish: self, Upsert: self, Table: self, Mail: self},
             clock=self.clock,
             jitter=self.random.random,
             on_trouble=self._trouble,
@@ -431,6 +432,8 @@ def _arrived(request: Request) -> tuple[str, str, bytes]:
             return request.address.partition(":")[0], "", b"".join(request.frames)
         case Append():
             return request.path.split("/")[1], request.path, request.lines
+        case Mail():
+            return request.address.partition(":")[0], request.sender, request.message
         case Upsert():
             return request.address.partition(":")[0], request.database, request.rows
         case Table():

@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from bridge.ports import Append, Frames, Http, Publish, Request, Response, Table, Upsert
+from bridge.ports import Append, Frames, Http, Mail, Publish, Request, Response, Table, Upsert
 
 
 def payload(request: Request) -> bytes:
@@ -22,6 +22,8 @@ def payload(request: Request) -> bytes:
             return b"".join(request.frames)
         case Append():
             return request.lines
+        case Mail():
+            return request.message
         case Upsert() | Table():
             return request.rows
         case Publish():

@@ -28,6 +28,7 @@ from bridge.ports import (
     Appended,
     FramesResponse,
     HttpResponse,
+    MailResponse,
     Published,
     Refused,
     Rendered,
@@ -84,6 +85,17 @@ responses = st.one_of(
             ),
             max_size=4,
         ).map(tuple),
+    ),
+    st.builds(
+        MailResponse,
+        code=st.integers(100, 599),
+        text=st.text(max_size=5),
+        to=st.sampled_from(["connect", "hello", "auth", "mail", "rcpt", "data"]),
+        refused=st.dictionaries(
+            st.text(max_size=5) | st.just("oncall@example.com"),
+            st.tuples(st.integers(100, 599), st.text(max_size=5)),
+            max_size=2,
+        ),
     ),
     st.builds(
         Unreached,
