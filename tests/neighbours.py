@@ -195,7 +195,7 @@ class Neighbours:
 
     def surroundings(self) -> Surroundings:
         return Surroundings(
-            authenticate=self._who, put=self.box.put, check=check_usable, newest_row=lambda: 500,
+            authenticate=self._who, authenticate_whole=self.gate.admit_whole, put=self.box.put, check=check_usable, newest_row=lambda: 500,
             ready=self._ready, audit=self.log, operator=lambda: OPERATOR, reload=self._reload, health=self._health,
             metrics=lambda: b"tocsin_ready 1.0\n",
         )  # fmt: skip

@@ -36,9 +36,10 @@ from bridge.api import (
 )
 from bridge.api.waiting import explained
 from bridge.app.auditing import AuditLog
-from bridge.auth import Grant, Keyring, Shown
+from bridge.auth import Grant, Keyring, Shown, Signer
 from bridge.delivery import OutboxRow
 from bridge.errors import StorageError, StoreFullError
+from bridge.intake import Gate
 from bridge.model import EventKind, RowKind
 from bridge.pipeline import Outcome
 from bridge.storage.deliveries import DeliveryStore
@@ -49,7 +50,17 @@ from bridge.webhooks.alertmanager import check_usable
 TOKENS = {role: f"token-of-a-{role}" for role in ("sender", "viewer", "responder", "admin")}
 KEYRING = Keyring(
     [(token, Grant(tenant="default", role=role)) for role, token in TOKENS.items()]  # type: ignore[arg-type]
-    + [("token-of-another", Grant(tenant="other", role="admin"))]
+    + [("token-of-another", Grant(tenant="other", role="admin"))],
+    signers=[
+        Signer(
+            f"{scheme}-secret-of-{tenant}-{number}".encode(),
+            Grant(tenant=tenant, role="responder", shape="signature"),
+            scheme=scheme,
+        )
+        for scheme in ("slack", "pagerduty")
+        for tenant in ("default", "other")
+        for number in (1, 2)
+    ],
 )
 
 
@@ -90,6 +101,7 @@ class World:
     def surroundings(self) -> Surroundings:
         return Surroundings(
             authenticate=self.authenticate,
+            authenticate_whole=Gate(KEYRING, wall=START.timestamp).admit_whole,
             put=self.put,
             check=check_usable,
             newest_row=lambda: 7,

@@ -399,6 +399,15 @@ def test_tokens_open_the_door_to_other_machines(tmp_path):
     assert (settings.host, settings.tokens[0].role) == ("0.0.0.0", "sender")
 
 
+@pytest.mark.parametrize("key", ["source", "header", "timestamp_header"])
+def test_what_slack_and_pagerduty_sign_has_the_form_that_they_chose(tmp_path, key):
+    text = "tenants: [{name: default, signatures: [{secret: 0123456789abcdef, scheme: slack%s}]}]\n"
+    [signature] = load(tmp_path, text % "").credentials.signatures
+    assert (signature.role, signature.scheme, signature.source) == ("responder", "slack", None)
+    with pytest.raises(ConfigError, match=f"{key} is for the scheme grafana"):
+        load(tmp_path, text % f", {key}: X-Own")
+
+
 def test_a_provider_for_all_tenants_opens_the_door_of_those_without_credentials(tmp_path):
     text = "listen: 0.0.0.0:9195\ntenants: [{name: acme, allow_from: [10.0.0.0/8]}, {name: globex}]\n"
     text += "logins: [{issuer: https://i.example, audience: tocsin, jwks_url: https://i.example/keys}]\n"

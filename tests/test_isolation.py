@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 import pytest
@@ -66,6 +67,14 @@ ACT = {
 }  # fmt: skip
 #: Where a tenant sends: what comes in is its own, whatever it names.
 SEND = {f"/v1/{kind}{rest}" for kind in ("alertmanager", "grafana", "recorder") for rest in ("", "/{source}")}
+#: Where what people press elsewhere comes in, of an incident that it names.
+PRESS = {
+    "/v1/slack": ("payload", {"type": "block_actions", "user": {"id": "U1"},
+                              "actions": [{"action_id": "tocsin_ack", "value": "{incident}"}]}),
+    "/v1/pagerduty": ("", {"event": {"id": "E1", "event_type": "incident.acknowledged",
+                                     "agent": {"type": "user_reference", "id": "P1"},
+                                     "data": {"incident_key": "{incident}/e0"}}}),
+}  # fmt: skip
 #: What has to name the tenant that asks.
 NAMED = {"/api/v1/erase"}
 #: Of the operator's tenant alone.
@@ -153,7 +162,7 @@ def without_ids(answer: tuple[int, dict[str, str], bytes], asked: str) -> tuple[
 
 async def test_it_is_said_how_every_endpoint_is_asked(both: Neighbours) -> None:
     said = {("GET", path) for path in {*OPEN, *READ}} | {("HEAD", path) for path in {*OPEN, *READ} - STREAMED}
-    said |= {("POST", path) for path in {*ACT, *SEND, *NAMED, *OPERATORS}}
+    said |= {("POST", path) for path in {*ACT, *SEND, *PRESS, *NAMED, *OPERATORS}}
     said |= {("PUT", path) for path in SEND if "grafana" in path}
     assert paths_of(both) == said
 
@@ -222,6 +231,27 @@ async def test_actions_change_nothing_of_another(both: Neighbours) -> None:
         assert status in {200, 400}
     assert of_theirs() == before
     assert {tenant for tenant, *_ in both.box.rows} == {MINE}
+
+
+def pressed(path: str, incident: str) -> bytes:
+    field, body = PRESS[path]
+    text = json.dumps(body).replace("{incident}", incident)
+    return (urlencode({field: text}) if field else text).encode()
+
+
+async def test_what_is_pressed_reaches_no_incident_of_another(both: Neighbours) -> None:
+    foreign, own = await Things.of(both, THEIRS), await Things.of(both, MINE)
+    for path in PRESS:
+        theirs = await both.ask(MINE, "POST", path, pressed(path, foreign.incidents[0]))
+        nobodys = await both.ask(MINE, "POST", path, pressed(path, as_if_unknown(foreign.incidents[0])))
+        assert without_ids(theirs, foreign.incidents[0]) == without_ids(
+            nobodys, as_if_unknown(foreign.incidents[0])
+        )
+        assert both.box.rows == []
+        status, _, told = await both.ask(MINE, "POST", path, pressed(path, own.incidents[0]))
+        assert (status, len(json.loads(told)["actions"])) == (200, 1), told
+        assert [tenant for tenant, *_ in both.box.rows] == [MINE]
+        both.box.rows.clear()
 
 
 async def test_nobody_erases_or_counts_what_is_another_s(both: Neighbours) -> None:

@@ -10,7 +10,8 @@ Decision: unknown query parameters are an error. A mistyped filter that is ignor
 like an answer.
 
 Rooms: `surroundings` is what the API asks of the front it runs in, `asking` reads questions and words
-refusals, `correcting` takes what people say of incidents, `waiting` says why a delivery waits, `answering` has
+refusals, `correcting` takes what people say of incidents,
+`pressing` what they press in Slack and do in PagerDuty, `waiting` says why a delivery waits, `answering` has
 the handlers, `elsewhere` the root and the paths at which there is nothing.
 """
 

@@ -18,6 +18,7 @@ from bridge.api.asking import Asked, problem, refuse
 from bridge.api.correcting import Correcting
 from bridge.api.elsewhere import welcome
 from bridge.api.erasing import Erasing
+from bridge.api.pressing import Pressing
 from bridge.api.recording import recorded
 from bridge.api.reporting import table
 from bridge.api.surroundings import Credential, Deliveries, Entry, Listed, Part, Reading, Surroundings
@@ -53,6 +54,7 @@ class Api:
         self._readers = ThreadPoolExecutor(READERS, "reading")
         self._waiting = 0
         self._correcting = Correcting(reading, self._read, around)
+        self._pressing = Pressing(self._correcting, around)
         self._erasing = Erasing(reading, self._read, around)
 
     def close(self) -> None:
@@ -71,6 +73,8 @@ class Api:
                 self._for("responder", self._correcting.say),
             ),
             web.post("/api/v1/actions/{id}/undo", self._for("responder", self._correcting.undo)),
+            web.post("/v1/slack", self._pressing.slack),
+            web.post("/v1/pagerduty", self._pressing.pagerduty),
             web.get("/api/v1/deliveries", self._for("viewer", self.deliveries)),
             web.post("/api/v1/deliveries/{id}/{action:retry|drop}", self._for("responder", self.redeliver)),
             web.get("/api/v1/quarantine", self._for("viewer", self.quarantine)),

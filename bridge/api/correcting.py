@@ -92,7 +92,12 @@ class Correcting:
         """Answer POST /api/v1/incidents/{id}/ack, close, note, merge, split and feedback."""
         incident, verb = request.match_info["id"], request.match_info["verb"]
         said = await _body(request, BODIES[verb])
-        told = _told(verb, incident, said)
+        action = await self.carry_out(request, who, _told(verb, incident, said))
+        return _accepted(action)
+
+    async def carry_out(self, request: web.Request, who: Credential, told: Feedback) -> str:
+        """Check what is said of an incident and put it into the inbox; return the action's id."""
+        incident = told.incident
         here = await self._standing(who, incident)
         _check_state(incident, here, told.kind)
         _check_episodes(incident, here, told)
@@ -100,9 +105,12 @@ class Correcting:
             if told.into == incident:
                 raise problem(409, "an incident cannot be put into itself")
             _check_target(told.into, here, await self._standing(who, told.into))
-        return await self._write(
-            request, who, told, {"state": here.state.value, "merged_into": here.merged_into}
-        )
+        await self._write(request, who, told, {"state": here.state.value, "merged_into": here.merged_into})
+        return told.action
+
+    async def knows(self, who: Credential, action: str) -> bool:
+        """Return whether an action of this id was understood already."""
+        return await self._read(partial(self._kept.action, who.tenant, action)) is not None
 
     async def undo(self, request: web.Request, who: Credential) -> web.StreamResponse:
         """Answer POST /api/v1/actions/{id}/undo."""
@@ -118,7 +126,8 @@ class Correcting:
         told = Feedback(
             action=_new_id(), kind=FeedbackKind.UNDO, undoes=action, text=said.text, author=said.author
         )
-        return await self._write(request, who, told, {"kind": found.kind.value, "state": found.state})
+        await self._write(request, who, told, {"kind": found.kind.value, "state": found.state})
+        return _accepted(told.action)
 
     async def _standing(self, who: Credential, incident: str) -> Standing:
         found: Standing | None = await self._read(partial(self._kept.standing, who.tenant, incident))
@@ -128,15 +137,18 @@ class Correcting:
 
     async def _write(
         self, request: web.Request, who: Credential, told: Feedback, before: dict[str, Any]
-    ) -> web.Response:
+    ) -> None:
         target, asked = told.incident or told.undoes, _recorded(told)
         async with recorded(
             self._around.audit, request, who, told.kind.value, target=target, asked=asked, before=before
         ) as change:
             await self._around.put(who.tenant, "", RowKind.FEEDBACK, msgspec.json.encode(told))
             change.after = {"action": told.action}
-        body = msgspec.json.encode({"id": told.action})
-        return web.Response(body=body, status=202, content_type="application/json")
+
+
+def _accepted(action: str) -> web.Response:
+    body = msgspec.json.encode({"id": action})
+    return web.Response(body=body, status=202, content_type="application/json")
 
 
 async def _body(request: web.Request, form: type[Remark]) -> Any:

@@ -74,6 +74,24 @@ class Said(Shape, frozen=True, kw_only=True):
     id: str
 
 
+class Pressed(Shape, frozen=True, kw_only=True):
+    """The ids of the actions that came of what was pressed; none where it is no business of ours."""
+
+    actions: list[str]
+
+
+class Button(msgspec.Struct, frozen=True, kw_only=True):
+    """The form with which Slack tells that a button was pressed."""
+
+    payload: str
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """A webhook of PagerDuty (v3); other fields are passed over."""
+
+    event: dict[str, Any]
+
+
 class Replayed(Shape, frozen=True, kw_only=True):
     """The number of the row with which the bytes came in once more."""
 

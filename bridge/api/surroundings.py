@@ -10,6 +10,7 @@ from aiohttp import web
 
 from bridge.analysis.erasing import Erase
 from bridge.analysis.feedback import EpisodeRef, FeedbackKind
+from bridge.auth import Scheme
 from bridge.model import DeliveryState, IncidentState, RowKind, Word
 
 
@@ -296,6 +297,10 @@ class Surroundings(Word, frozen=True, kw_only=True):
 
     #: None: no credential, or not one of ours. Raises UndecidedError where that cannot be said for now.
     authenticate: Callable[[web.Request], Awaitable[Credential | None]]
+    #: The same where the body may be signed: with the body, which the last argument reads.
+    authenticate_whole: Callable[
+        [web.Request, Scheme, Callable[[], Awaitable[bytes]]], Awaitable[tuple[Credential, bytes] | None]
+    ]
     put: Callable[[str, str, RowKind, bytes], Awaitable[int]]  # into the inbox; returns the row's id
     check: Callable[
         [bytes], object

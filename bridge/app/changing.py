@@ -81,6 +81,7 @@ def keyring_of(settings: Settings, fetched: Mapping[str, Keys], minted: Verifier
                 header=each.header,
                 timestamp_header=each.timestamp_header,
                 max_age_s=each.max_age_s,
+                scheme=each.scheme,
             )
             for each in given.signatures
         ],

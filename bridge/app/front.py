@@ -307,6 +307,7 @@ class Front:
     async def _listen(self, deliveries: DeliveryStore, opened: AsyncExitStack) -> Listening:
         around = Surroundings(
             authenticate=self.admitting.authenticate,
+            authenticate_whole=self.admitting.gate.admit_whole,
             put=self._put,
             check=check_usable,
             newest_row=lambda: self.inbox.newest_id,

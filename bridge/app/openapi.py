@@ -24,10 +24,10 @@ from bridge.api.asking import LIMIT, MAX_LIMIT, PROBLEM
 from bridge.api.correcting import BODIES, Remark
 from bridge.api.erasing import Wish
 from bridge.api.reporting import CSV
-from bridge.auth import SIGNATURE_HEADER, Role
+from bridge.auth import PAGERDUTY_SIGNATURE, SIGNATURE_HEADER, SLACK_SIGNATURE, Role
 from bridge.model import SEVERITY_RANK, DeliveryState, IncidentState
 
-JSON, TEXT = "application/json", "text/plain"
+JSON, TEXT, FORM = "application/json", "text/plain", "application/x-www-form-urlencoded"
 VERSION = "3.1.0"
 _REASONS = {
     400: "What was asked or sent can never be good.",
@@ -57,6 +57,8 @@ class Operation(NamedTuple):
     also: int | None = None  # another status that is good, with the same answer
     other: str = ""  # another media type, for who asks for it
     is_tagged: bool = False  # 304 to who has it already
+    signed: str = ""  # which signature the body may have in place of another credential
+    media: str = JSON  # of the body
 
 
 def _asks(name: str, says: str, **schema: Any) -> dict[str, Any]:
@@ -78,8 +80,9 @@ _STATES = _several("state", "Only those in one of these states.", IncidentState)
 
 def _sent(says: str) -> Operation:
     return Operation(
-        says, shapes.Received, "sender", body=shapes.Webhook, refuses=(400, 413, 415), is_webhook=True
-    )
+        says, shapes.Received, "sender", body=shapes.Webhook, refuses=(400, 413, 415), is_webhook=True,
+        signed="signature",
+    )  # fmt: skip
 
 
 def _reads(says: str, answer: Any, *asks: dict[str, Any], role: Role = "viewer") -> Operation:
@@ -137,6 +140,14 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     },
     ("POST", "/api/v1/actions/{id}/undo"): _does(
         "Take back what was said.", shapes.Said, Remark, 400, 404, 409, 413
+    ),
+    ("POST", "/v1/slack"): Operation(
+        "Take in a button that somebody pressed in Slack.", shapes.Pressed, "responder", body=shapes.Button,
+        refuses=(400, 404, 409, 413), signed="slack", media=FORM,
+    ),
+    ("POST", "/v1/pagerduty"): Operation(
+        "Take in what somebody did in PagerDuty.", shapes.Pressed, "responder", body=shapes.Page, refuses=(400, 413),
+        signed="pagerduty",
     ),
     ("GET", "/api/v1/deliveries"): _reads(
         "List deliveries, newest first.", shapes.ShownDeliveries,
@@ -226,8 +237,11 @@ _CREDENTIALS = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "Configured, minted, or signed by an issuer."},
     "basic": {"type": "http", "scheme": "basic"},
     "signature": {"type": "apiKey", "in": "header", "name": SIGNATURE_HEADER, "description": "HMAC of time and body."},
+    "slack": {"type": "apiKey", "in": "header", "name": SLACK_SIGNATURE, "description": "As Slack signs."},
+    "pagerduty": {"type": "apiKey", "in": "header", "name": PAGERDUTY_SIGNATURE, "description": "As PagerDuty signs."},
     "certificate": {"type": "mutualTLS"},
 }  # fmt: skip
+_SIGNATURES = {"signature", "slack", "pagerduty"}
 
 
 def _types(operations: Iterable[Operation]) -> Iterator[Any]:
@@ -259,7 +273,7 @@ def _operation(method: str, path: str, told: Operation, schema_of: dict[Any, Any
         "summary": told.says,
         "parameters": [*(_part(name) for name in parts), *told.asks],
         "responses": dict(sorted(answers.items())),
-        "security": [{name: []} for name in _CREDENTIALS if name != "signature" or told.is_webhook]
+        "security": [{name: []} for name in _CREDENTIALS if name not in _SIGNATURES or name == told.signed]
         if told.role
         else [],
     }
@@ -267,7 +281,7 @@ def _operation(method: str, path: str, told: Operation, schema_of: dict[Any, Any
         described["description"] = f"Needs the role `{told.role}`."
     if told.body is not None:
         described["requestBody"] = {
-            "required": told.is_webhook, "content": {JSON: {"schema": schema_of[told.body]}},
+            "required": told.signed != "", "content": {told.media: {"schema": schema_of[told.body]}},
         }  # fmt: skip
     return described
 

@@ -15,7 +15,16 @@ from bridge.auth.certificates import ATTRIBUTES, CertificateRule
 from bridge.auth.claims import GrantOf, claimed, said
 from bridge.auth.keyring import Answer, Keyring
 from bridge.auth.peers import is_foreign, is_loopback, is_within
-from bridge.auth.signatures import SIGNATURE_HEADER, TIMESTAMP_HEADER, Signed, Signer
+from bridge.auth.signatures import (
+    PAGERDUTY_SIGNATURE,
+    SIGNATURE_HEADER,
+    SLACK_SIGNATURE,
+    SLACK_TIMESTAMP,
+    TIMESTAMP_HEADER,
+    Scheme,
+    Signed,
+    Signer,
+)
 from bridge.auth.terms import (
     DEFAULT_TENANT,
     ROLE_RANK,
@@ -33,8 +42,11 @@ from bridge.auth.terms import (
 __all__ = [
     "ATTRIBUTES",
     "DEFAULT_TENANT",
+    "PAGERDUTY_SIGNATURE",
     "ROLE_RANK",
     "SIGNATURE_HEADER",
+    "SLACK_SIGNATURE",
+    "SLACK_TIMESTAMP",
     "TIMESTAMP_HEADER",
     "Answer",
     "CertificateRule",
@@ -45,6 +57,7 @@ __all__ = [
     "KeysNeeded",
     "Networks",
     "Role",
+    "Scheme",
     "Shape",
     "Shown",
     "Signed",

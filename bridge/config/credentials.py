@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from bridge.auth import SIGNATURE_HEADER, TIMESTAMP_HEADER
+from bridge.auth import SIGNATURE_HEADER, TIMESTAMP_HEADER, Scheme
 from bridge.config.quotas import QuotasEntry
 from bridge.config.redacting import RedactMore
 from bridge.config.values import (
@@ -207,7 +207,7 @@ class LoginEntry(Issuing):
 
 
 class SignatureEntry(Bound):
-    """A secret with which a sender signs what it sends (HMAC-SHA256), as Grafana can."""
+    """A secret with which what comes in is signed (HMAC-SHA256): by Grafana, by Slack, by PagerDuty."""
 
     secret: Token | None = Field(
         default=None,
@@ -224,12 +224,28 @@ class SignatureEntry(Bound):
     max_age_s: LongerDuration = Field(
         default=300.0, alias="max_age", description="How far that time may be from now, either way."
     )
+    scheme: Scheme = Field(
+        default="grafana",
+        description="grafana sends webhooks; slack and pagerduty tell what people do there, as responders.",
+    )
 
     @model_validator(mode="after")
     def _one_of_the_twins(self) -> Self:
         if (self.secret is None) is (self.secret_file is None):
             raise ValueError("give exactly one of secret and secret_file")
         return self
+
+    @model_validator(mode="after")
+    def _as_the_scheme_has_it(self) -> Self:
+        fixed = {"source", "header", "timestamp_header"} & self.model_fields_set
+        if self.scheme != "grafana" and fixed:
+            raise ValueError(f"{min(fixed)} is for the scheme grafana; leave it out")
+        return self
+
+    @property
+    def role(self) -> Role:
+        """What its holder may do."""
+        return "sender" if self.scheme == "grafana" else "responder"
 
     @property
     def shared(self) -> SecretStr:
@@ -281,7 +297,7 @@ class Tenant(Section):
     passwords: list[PasswordEntry] = Field(default=[], description="The same by user and password.")
     jwt: list[JwtEntry] = Field(default=[], description="The same by tokens that an issuer signed.")
     signatures: list[SignatureEntry] = Field(
-        default=[], description="Who may send for it by signing what it sends."
+        default=[], description="Who may send or act for it by signing what it sends."
     )
     certificates: list[CertificateEntry] = Field(
         default=[], description="The same as tokens by client certificate."

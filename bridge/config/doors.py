@@ -75,6 +75,7 @@ def credentials_of(tenants: Sequence[Entry[Tenant]], logins: Sequence[Entry[Logi
                 header=entry.header,
                 timestamp_header=entry.timestamp_header,
                 max_age_s=entry.max_age_s,
+                scheme=entry.scheme,
             )
             for tenant in _values(tenants)
             for number, entry in enumerate(tenant.signatures)
@@ -202,7 +203,7 @@ def _common(tenant: Tenant, entry: Credential | SignatureEntry, actor: str) -> d
     groups = (tuple(tenant.allow_from), tuple(entry.allow_from))
     return {
         "tenant": tenant.name,
-        "role": entry.role if isinstance(entry, Credential) else "sender",
+        "role": entry.role,
         "source": entry.source,
         "allow_from": tuple(group for group in groups if group),
         "actor": actor,

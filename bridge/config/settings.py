@@ -14,6 +14,7 @@ from pydantic import BaseModel, SecretStr
 
 from bridge.analysis.settings import AnalysisSettings
 from bridge.analysis.topology import Chart
+from bridge.auth import Scheme
 from bridge.config.credentials import Role
 from bridge.config.models import LogLevel
 from bridge.ports import Caps
@@ -105,6 +106,7 @@ class Signature(Credential):
     header: str
     timestamp_header: str
     max_age_s: float
+    scheme: Scheme = "grafana"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

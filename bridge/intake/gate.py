@@ -16,7 +16,7 @@ from typing import Final
 
 from aiohttp import web
 
-from bridge.auth import Denied, Grant, Keyring, KeysNeeded, Shown, Signed
+from bridge.auth import Denied, Grant, Keyring, KeysNeeded, Scheme, Shown, Signed
 from bridge.errors import UndecidedError
 from bridge.intake.terms import NoWitness, Witness
 
@@ -42,18 +42,38 @@ class Gate:
         self._fetch = fetch
         self._witness = NoWitness() if witness is None else witness
 
-    async def admit(self, request: web.Request, source: str | None = None) -> Grant | Signed | Denied:
-        """Return who sends it; for a signed body, what its signature still needs. `source`: as what it sends.
+    async def admit(
+        self, request: web.Request, source: str | None = None, scheme: Scheme = "grafana"
+    ) -> Grant | Signed | Denied:
+        """Return who sends it; for a signed body, what its signature still needs.
+
+        `source` is as what it sends, `scheme` how bodies are signed that are sent there.
 
         Raises:
             UndecidedError: The keys that it needs cannot be had for now.
         """
-        shown = shown_by(request, source)
+        shown = shown_by(request, source, scheme)
         answer = self.keyring.admit(shown, self._wall())
         if isinstance(answer, KeysNeeded):
             answer = await self._with_keys(answer, shown)
         self._tell(answer, shown.peer)
         return answer
+
+    async def admit_whole(
+        self, request: web.Request, scheme: Scheme, read: Callable[[], Awaitable[bytes]]
+    ) -> tuple[Grant, bytes] | None:
+        """Return who sends it and its body, which `read` reads; None if the credential is missing or none of ours.
+
+        Raises:
+            UndecidedError: The keys that it needs cannot be had for now.
+        """
+        answer = await self.admit(request, scheme=scheme)
+        if isinstance(answer, Denied):
+            return None
+        body = await read()
+        if isinstance(answer, Signed):
+            answer = self.settle(request, answer.settle(body))
+        return None if isinstance(answer, Denied) else (answer, body)
 
     def settle(self, request: web.Request, answer: Grant | Denied) -> Grant | Denied:
         """Return what a signer may do, given what its signature said once the body was there (`Signed.settle`)."""
@@ -80,7 +100,7 @@ class Gate:
             self._witness.turned_away(answer, peer)
 
 
-def shown_by(request: web.Request, source: str | None) -> Shown:
+def shown_by(request: web.Request, source: str | None, scheme: Scheme = "grafana") -> Shown:
     """Return what a request shows of its sender."""
     transport, headers = request.transport, request.headers
 
@@ -96,6 +116,7 @@ def shown_by(request: web.Request, source: str | None) -> Shown:
         authorization=authorization,
         header=header,
         source=source,
+        scheme=scheme,
         certificate=None if transport is None else transport.get_extra_info("peercert"),
     )
 

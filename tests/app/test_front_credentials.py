@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 import ssl
@@ -15,14 +16,14 @@ from certificates import make_certificate
 from sidecars import NO_MODELS, Sidecar, until, webhook
 from signing import AUDIENCE, ISSUER, SECRET, key_pair, key_set, signature, token
 
-from bridge.auth import SIGNATURE_HEADER, TIMESTAMP_HEADER
+from bridge.auth import SIGNATURE_HEADER, SLACK_SIGNATURE, SLACK_TIMESTAMP, TIMESTAMP_HEADER
 
 TENANTS = """
 tenants:
   - name: acme
     tokens: [{{token: acme-admin-0123456789, role: admin}}, {{token: acme-eu-0123456789, source: eu}}]
     passwords: [{{username: am, password: "{password}"}}]
-    signatures: [{{secret: {secret}, source: grafana}}]
+    signatures: [{{secret: {secret}, source: grafana}}, {{secret: slack-secret-0123456789, scheme: slack}}]
     jwt: [{{issuer: {issuer}, audience: {audience}, jwks_file: {jwks}, claims: {{sub: robot}}, role: viewer}}]
   - name: other
     tokens: [{{token: other-admin-0123456789, role: admin}}]
@@ -30,6 +31,16 @@ tenants:
 ADMIN = {"Authorization": "Bearer acme-admin-0123456789"}
 AM_FIRST = {"Authorization": "Basic YW06Zmlyc3Q="}  # am:first
 AM_SECOND = {"Authorization": "Basic YW06c2Vjb25k"}  # am:second
+
+
+SLACK_SECRET = "slack-secret-0123456789"
+#: A button of an incident that never was.
+PRESS = b"payload=%7B%22type%22%3A%22block_actions%22%2C%22actions%22%3A%5B%7B%22action_id%22%3A%22tocsin_ack%22%7D%5D%7D"
+
+
+def pressed(at: str, secret: str = SLACK_SECRET) -> dict[str, str]:
+    signed = hmac.new(secret.encode(), f"v0:{at}:".encode() + PRESS, "sha256").hexdigest()
+    return {SLACK_SIGNATURE: f"v0={signed}", SLACK_TIMESTAMP: at}
 
 
 def configured(folder: Path, password: str) -> str:
@@ -59,6 +70,11 @@ def test_each_credential_does_what_it_may_and_a_rotated_one_does_not(
         200, 401, 403, 401,
     ]  # fmt: skip
     assert sidecar.ask("PUT", "/v1/grafana/grafana", body, signed)[0] == 200
+    assert sidecar.ask("POST", "/v1/slack", PRESS, pressed(at))[0] == 404, (
+        "believed, and there is no such incident"
+    )
+    assert sidecar.ask("POST", "/v1/slack", PRESS, pressed(at, "another-secret-0123456"))[0] == 401
+    assert send("grafana", pressed(at)) == 401
     assert sidecar.ask("GET", "/api/v1/incidents", headers=robot)[0] == 200
     assert sidecar.ask("GET", "/api/v1/incidents", headers=stranger)[0] == 401
     assert sidecar.ask("POST", "/-/reload", b"", robot)[0] == 403

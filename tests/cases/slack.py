@@ -7,11 +7,18 @@ from bridge.ports import HttpResponse
 
 EXPECTED = Expected(
     variants={
+        "slack_buttons": {
+            "name": "chat",
+            "kind": "slack",
+            "token": "xoxb-0000-example",
+            "channel": "#incidents",
+            "buttons": True,
+        },
         "slack_webhook": {
             "name": "chat",
             "kind": "slack",
             "url": "https://hooks.slack.com/services/T0/B0/veryverysecret",
-        }
+        },
     },
     secrets=("xoxb-0000-example", "veryverysecret"),
     url="api_url",

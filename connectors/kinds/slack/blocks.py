@@ -5,14 +5,17 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from bridge.model import Event, EventKind
-from connectors.common import clip, clip_escaped, one_line
+from bridge.model import Event, EventKind, IncidentState
+from connectors.common import OVER, clip, clip_escaped, one_line
 from connectors.wording import AHEAD, alert_mark, alert_text, links, mark, suspect, together
 
 HEADER_CHARACTERS, FALLBACK_CHARACTERS, REPLY_CHARACTERS = 150, 300, 600
 #: All below the 3000 characters of a section, escapes included.
 SUMMARY_CHARACTERS, LINE_CHARACTERS, LISTED = 2900, 220, 10
 LINK_CHARACTERS = 1500
+BUTTON_CHARACTERS = 2000
+#: What the buttons are called when they come back (`POST /v1/slack`).
+ACK, FALSE_ALARM = "tocsin_ack", "tocsin_false_alarm"
 
 
 def escape(text: str) -> str:
@@ -38,8 +41,11 @@ def reply(event: Event, change: str) -> str:
     return f"{mark(event)} {line(change, REPLY_CHARACTERS)}"
 
 
-def blocks(event: Event, listed: int) -> list[dict[str, Any]]:
-    """Return the whole message; `listed` is how many alerts it lists, 0 to leave everything but counts out."""
+def blocks(event: Event, listed: int, *, buttons: bool = False) -> list[dict[str, Any]]:
+    """Return the whole message; `listed` is how many alerts it lists, 0 to leave everything but counts out.
+
+    `buttons` says whether Slack has the address at which Tocsin hears of them.
+    """
     view = event.incident
     title = clip(one_line(f"{mark(event)} {view.title[:500]}"), HEADER_CHARACTERS)
     made: list[dict[str, Any]] = [
@@ -53,9 +59,26 @@ def blocks(event: Event, listed: int) -> list[dict[str, Any]]:
     reasons = _reasons(event)
     if reasons and listed:
         made.append(_section(reasons))
+    if buttons and event.kind not in AHEAD and view.state is not IncidentState.MERGED:
+        made.append({"type": "actions", "block_id": "tocsin", "elements": _buttons(event)})
     # The id of the event as the block's: it also finds a message that was posted twice through a webhook.
     made.append({"type": "context", "block_id": event.event_id, "elements": [_mrkdwn(_facts(event))]})
     return made
+
+
+def _buttons(event: Event) -> list[dict[str, Any]]:
+    told = (
+        {} if event.incident.state in OVER or event.kind is EventKind.ACKNOWLEDGED else {ACK: "Acknowledge"}
+    )
+    return [
+        {
+            "type": "button",
+            "action_id": name,
+            "value": event.incident.id[:BUTTON_CHARACTERS],
+            "text": {"type": "plain_text", "text": words},
+        }
+        for name, words in (told | {FALSE_ALARM: "False alarm"}).items()
+    ]
 
 
 def _section(text: str) -> dict[str, Any]:

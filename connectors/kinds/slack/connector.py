@@ -52,6 +52,10 @@ class SlackSettings(DestinationSettings):
     url_file: SecretUrlFromFile | None = pydantic.Field(
         default=None, description="File that holds the webhook's address, instead of `url`."
     )
+    buttons: bool = pydantic.Field(
+        default=False,
+        description="true: a bot's messages have buttons; Slack must have the address of /v1/slack then.",
+    )
     api_url: HttpUrl = pydantic.Field(
         default="https://slack.com/api", description="Address of Slack's API; change it for a proxy."
     )
@@ -69,6 +73,8 @@ class SlackSettings(DestinationSettings):
         has_token, has_url = self.credential("token") is not None, self.credential("url") is not None
         if has_token == has_url or has_token != (self.channel is not None):
             raise ValueError("give either token and channel (a bot), or url (an incoming webhook)")
+        if self.buttons and has_url:
+            raise ValueError("buttons: an incoming webhook has none; give token and channel")
         return self
 
 
@@ -125,7 +131,7 @@ class Slack(Connector):
             "text": fallback(event, event.kind, ""),
             "metadata": _metadata(event),
         }
-        return _message(self._method(POST), event, body, changes.told(event), room)
+        return self._message(self._method(POST), event, body, changes.told(event), room)
 
     def _update(self, event: Event, memory: Memory, room: int) -> Http:
         kind = changes.change(event, memory)
@@ -136,7 +142,10 @@ class Slack(Connector):
             "metadata": _metadata(event),
         }
         about = changes.told(event) | ({} if kind is None else {REPLY: kind.value})
-        return _message(self._method(UPDATE), event, body, about, room)
+        return self._message(self._method(UPDATE), event, body, about, room)
+
+    def _message(self, url: str, event: Event, body: dict[str, Any], about: Memory, room: int) -> Http:
+        return _message(url, event, body, about, room, buttons=self._settings.buttons)
 
     def _thread(self, event: Event, memory: Memory) -> Http:
         kind = changes.change(event, memory) or event.kind
@@ -186,9 +195,14 @@ def _webhook(url: Secret, event: Event, memory: Memory, room: int) -> Http:
     return _message(origin(url), event, body, changes.told(event), room)
 
 
-def _message(url: str, event: Event, body: dict[str, Any], about: Memory, room: int) -> Http:
+def _message(
+    url: str, event: Event, body: dict[str, Any], about: Memory, room: int, *, buttons: bool = False
+) -> Http:
     """Return the request with as many alerts listed as there is room for."""
-    made = (encode(body | QUIET | {"blocks": blocks(event, listed)}) for listed in (LISTED, LISTED // 3, 0))
+    made = (
+        encode(body | QUIET | {"blocks": blocks(event, listed, buttons=buttons)})
+        for listed in (LISTED, LISTED // 3, 0)
+    )
     return Http(method="POST", url=url, headers=HEADERS, body=smallest(made, room), about=about)
 
 
