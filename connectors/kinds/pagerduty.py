@@ -1,13 +1,11 @@
 """Kind `pagerduty`: pages through the Events API v2, one PagerDuty alert per page of an incident.
 
-`dedup_key` is `<incident>/e<n>`, n = how often the incident escalated: an escalation pages anew, anything
-else about an open page changes nothing and is not sent (`wants`). Remembered is the highest n that was
-triggered (`open`); when the incident closes, or goes into another one, the pages n, n-1, ... 0 are resolved
-one by one. A key that was never triggered is resolved in vain, which PagerDuty ignores.
+`dedup_key` is `<incident>/e<n>`, n = how often the incident escalated (`connectors.paging`): an escalation pages anew,
+anything else about an open page is not sent (`wants`). A key that was never triggered is resolved in vain, which
+PagerDuty ignores.
 
-Rules: a page is never resolved because a resolve did not come (`expired`), unless `resolve_on_expiry`. The
-routing key is the secret; it stands in the body, so `seal` puts it there and `render` leaves it out. Only 202 with
-`"status": "success"` is success, and only a 400 in PagerDuty's own JSON is about an event: anything else comes
+Rules: the routing key is the secret; it stands in the body, so `seal` puts it there and `render` leaves it out. Only
+202 with `"status": "success"` is success, and only a 400 in PagerDuty's own JSON is about an event: anything else comes
 from something in between, and a page that a login page has swallowed would be missed at night.
 
 Decision: an `updated` event is not sent, although a trigger with the same key would only be appended to the alert's
@@ -29,7 +27,7 @@ import msgspec
 import pydantic
 from typing_extensions import override
 
-from bridge.model import Blocked, Delivered, Event, EventKind, IncidentState, Reject, Retry, Verdict
+from bridge.model import Blocked, Delivered, Event, EventKind, Reject, Retry, Verdict
 from bridge.ports import Caps, Connector, Http, HttpResponse, Memory, Rendered, Request, Response
 from connectors.common import clip, encode, json_object, judge_http, one_line, rfc3339, smallest
 from connectors.credentials import (
@@ -42,6 +40,7 @@ from connectors.credentials import (
     HttpUrl,
     Secret,
 )
+from connectors.paging import Action, accepted, action_of, key_of, number_of, usual_action
 from connectors.wording import alert_text, label, links, name_of, place_of, suspect, together, worst
 
 ACCEPTED, INVALID, TOO_MANY = 202, 400, 429
@@ -52,11 +51,6 @@ SUMMARY_CHARACTERS, FIELD_CHARACTERS, DETAIL_CHARACTERS = 1024, 255, 2000
 LINE_CHARACTERS, LINK_CHARACTERS, LISTED, LABELS = 300, 2000, 20, 50
 BARE_CHARACTERS = 100  # of each text where all else has been left out already
 GROUPS = ("cluster", "namespace")
-#: Of what has not begun nobody is woken, whatever a route says.
-AHEAD = frozenset({EventKind.FORECAST, EventKind.RECOMMENDATION})
-PAGING_STATES = frozenset({IncidentState.OPEN, IncidentState.QUIET})
-
-Action = Literal["trigger", "acknowledge", "resolve", ""]
 
 
 class PagerDutySettings(DestinationSettings):
@@ -123,25 +117,16 @@ class PagerDuty(Connector):
         return self._action(event, memory) != ""
 
     def _action(self, event: Event, memory: Memory | None) -> Action:
-        if event.kind in AHEAD:
-            return ""
-        view, is_open = event.incident, _highest(memory) is not None
-        if view.state not in PAGING_STATES:
-            keeps = view.expired and not self._settings.resolve_on_expiry
-            return "resolve" if is_open and not keeps else ""
-        if event.kind is EventKind.ACKNOWLEDGED:
-            return "acknowledge" if is_open else ""
-        highest = _highest(memory)
-        return "trigger" if highest is None or view.escalations > highest else ""
+        return action_of(event, memory, resolve_on_expiry=self._settings.resolve_on_expiry)
 
     @override
     def render(
         self, events: Sequence[Event], memory: Memory | None, step: str, max_bytes: int | None = None
     ) -> Rendered:
         event = events[0]
-        action = self._action(event, memory) or _usual_action(event)
-        number = _page_number(event, memory, action, step)
-        head = {"event_action": action, "dedup_key": _dedup_key(event, number)}
+        action = self._action(event, memory) or usual_action(event)
+        number = number_of(event, memory, action, step)
+        head = {"event_action": action, "dedup_key": key_of(event, number)}
         room = min(max_bytes or self.caps.max_bytes, self.caps.max_bytes) - len(self._key_member())
         request = Http(
             method="POST",
@@ -172,43 +157,11 @@ class PagerDuty(Connector):
         return b'"routing_key":' + encode(self._key.reveal()) + b","
 
 
-def _highest(memory: Memory | None) -> int | None:
-    """Return the number of the newest page that is open; None if none is."""
-    number = (memory or {}).get("open", "")
-    return int(number) if number.isascii() and number.isdigit() else None
-
-
-def _usual_action(event: Event) -> Action:
-    """Return what an event means where nothing is remembered."""
-    if event.incident.state not in PAGING_STATES:
-        return "resolve"
-    return "acknowledge" if event.kind is EventKind.ACKNOWLEDGED else "trigger"
-
-
-def _page_number(event: Event, memory: Memory | None, action: Action, step: str) -> int:
-    """Return which page this call is about; later steps go down from the newest one to 0.
-
-    The newest may be higher than what is remembered: the answer to its trigger can have been lost.
-    """
-    if step:
-        return int(step)
-    escalations = event.incident.escalations
-    return escalations if action == "trigger" else max(_highest(memory) or 0, escalations)
-
-
-def _dedup_key(event: Event, number: int) -> str:
-    return f"{clip(event.incident.id, 200)}/e{number}"
-
-
 def _accepted(request: Http) -> Delivered:
     """Return what is remembered, and whether another page of the incident is to be treated alike."""
     sent = json_object(request.body)
     number = int(str(sent["dedup_key"]).rpartition("/e")[2])
-    if sent["event_action"] == "trigger":
-        return Delivered(memory={"open": str(number)})
-    if number > 0:
-        return Delivered(next_step=str(number - 1))
-    return Delivered(memory={} if sent["event_action"] == "resolve" else None)
+    return accepted(str(sent["event_action"]), number)
 
 
 def _judge_answer(request: Http, response: HttpResponse, verdict: Verdict) -> Verdict:

@@ -9,7 +9,7 @@ from golden_events import EVENTS
 #: Nobody is called, and nothing is opened, for what has not begun.
 UNSAID = {
     (case, name)
-    for case in ("jira", "jira_data_center", "pagerduty", "servicenow", "servicenow_key")
+    for case in ("jira", "jira_data_center", "opsgenie", "pagerduty", "servicenow", "servicenow_key")
     for name in ("forecast", "recommendation")
 }
 

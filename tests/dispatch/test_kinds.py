@@ -22,6 +22,8 @@ from bridge.ports import (
     Frames,
     FramesResponse,
     HttpResponse,
+    Mail,
+    MailResponse,
     Publish,
     Published,
     Response,
@@ -135,6 +137,20 @@ def securityhub(body: dict[str, Any]) -> Response:
     return told(200, FailedCount=0, SuccessCount=len(body["Findings"]), FailedFindings=[])
 
 
+def email(body: dict[str, Any]) -> Response:
+    request = body["request"]
+    assert isinstance(request, Mail)
+    if request.sender == "right@example.com":
+        return MailResponse(code=250, text="taken", to="data")
+    return MailResponse(code=553, text="sender address rejected", to="mail")
+
+
+def opsgenie(body: dict[str, Any]) -> Response:
+    if body["path"].startswith("right/"):
+        return told(202, result="Request will be processed", requestId="1")
+    return told(401, message="Could not authenticate", requestId="1")
+
+
 @dataclass
 class Case:
     """A destination named "d" that is configured wrongly at first."""
@@ -160,6 +176,8 @@ CASES = [
         {"url": "http://d/x", "routing_key": "r" * 32},
     ),
     Case("kafka", kafka, {"servers": "d:1", "topic": "wrong"}, {"servers": "d:1", "topic": "right"}),
+    Case("email_relay", email, {"server": "d:1"}, {"server": "d:1", "sender": "right@example.com"}),
+    Case("opsgenie", opsgenie, {"url": "http://d/wrong"}, {"url": "http://d/right"}),
     Case("file", file, {"path": "/d/wrong"}, {"path": "/d/right"}),
     Case("syslog", syslog, {"address": "d:1", "transport": "tls"}, {"address": "d:1", "transport": "relp+tls"}),
     Case("s3_minio", s3, {"endpoint": "http://d", "bucket": "wrong"}, {"endpoint": "http://d", "bucket": "right"}),
