@@ -147,7 +147,16 @@ class Mail(Word, tag="mail", frozen=True, kw_only=True):
     about: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-Request = Http | Frames | Append | Publish | Upsert | Table | Mail
+class Notice(Word, tag="notice", frozen=True, kw_only=True):
+    """A short text for whatever a library knows how to reach; without a text the address is only looked at."""
+
+    url: str  # a secret: set by `seal`, for one attempt
+    title: str
+    text: str
+    level: Literal["info", "success", "warning", "failure"] = "info"
+
+
+Request = Http | Frames | Append | Publish | Upsert | Table | Mail | Notice
 
 
 def size_bytes(request: Request) -> int:
@@ -161,6 +170,8 @@ def size_bytes(request: Request) -> int:
             return len(request.lines)
         case Mail():
             return len(request.message)
+        case Notice():
+            return len(request.text.encode())
         case Upsert() | Table():
             return len(request.rows)
         case Publish():
@@ -247,6 +258,12 @@ class MailResponse(Word, tag="mail", frozen=True, kw_only=True):
     refused: dict[str, tuple[int, str]] = msgspec.field(default_factory=dict)  # by address: code and text
 
 
+class NoticeResponse(Word, tag="notice", frozen=True, kw_only=True):
+    """Whether it was taken; nothing more is told."""
+
+    taken: bool
+
+
 class Unreached(Word, tag="unreached", frozen=True, kw_only=True):
     """No answer. `maybe_sent`: the bytes may have arrived (a timeout or reset after sending)."""
 
@@ -257,7 +274,15 @@ class Unreached(Word, tag="unreached", frozen=True, kw_only=True):
 
 
 Response = (
-    HttpResponse | FramesResponse | Appended | Published | Unreached | Upserted | Refused | MailResponse
+    HttpResponse
+    | FramesResponse
+    | Appended
+    | Published
+    | Upserted
+    | Refused
+    | MailResponse
+    | NoticeResponse
+    | Unreached
 )
 
 

@@ -33,6 +33,7 @@ from connectors.tailoring import tailored
 ENTRY_POINTS = "tocsin.connectors"
 
 KINDS: dict[str, str] = {
+    "apprise": "connectors.kinds.apprise:Apprise",
     "blob": "connectors.kinds.blob:Blob",
     "callback": "connectors.kinds.callback:Callback",
     "discord": "connectors.kinds.discord:Discord",
@@ -63,6 +64,7 @@ KINDS: dict[str, str] = {
 }
 #: kind -> the extra of `pip install "tocsin[...]"` that it needs.
 EXTRAS: dict[str, str] = {
+    "apprise": "apprise",
     "eventbridge": "aws",
     "gcs": "google",
     "kafka": "kafka",

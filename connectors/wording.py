@@ -64,6 +64,17 @@ def standing(event: Event) -> list[str]:
     return [view.severity, view.state.value, f"{view.alerts_firing} of {view.alerts_total} alerts firing"]
 
 
+def happened(event: Event) -> str:
+    """Return what happened to an incident, in a few words: "Escalated", "Closed after 25 min"."""
+    view = event.incident
+    if event.kind is EventKind.MERGED and view.merged_into:
+        return f"Merged into incident {view.merged_into}"
+    if event.kind is EventKind.CLOSED and view.closed_at is not None:
+        expired = ", the resolve of some alerts never came" if view.expired else ""
+        return f"Closed after {lasted(view.closed_at - view.opened_at)}{expired}"
+    return "Still open" if event.kind is EventKind.REMINDER else event.kind.value.capitalize()
+
+
 def name_of(episode: EventEpisode) -> str:
     """Return the alert's name; label sets without one are legal in Alertmanager."""
     return episode.labels.get("alertname") or "unnamed alert"

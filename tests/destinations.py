@@ -11,7 +11,19 @@ from expected import Expected
 
 import connectors
 from bridge.model import Event, EventKind, RootSuspect
-from bridge.ports import Append, Connector, Frames, Http, Mail, Publish, Record, Request, Table, Upsert
+from bridge.ports import (
+    Append,
+    Connector,
+    Frames,
+    Http,
+    Mail,
+    Notice,
+    Publish,
+    Record,
+    Request,
+    Table,
+    Upsert,
+)
 
 #: kind -> what is expected of it: each file of `cases/`.
 EXPECTED: dict[str, Expected] = {
@@ -84,6 +96,8 @@ def wire(request: Request) -> bytes:
         case Mail():
             head = f"{request.security} {request.address} {request.sender} {' '.join(request.recipients)}\n\n"
             return head.encode() + request.message.replace(b"\r\n", b"\n")
+        case Notice():
+            return f"{request.level} {request.url}\n{request.title}\n\n{request.text}".encode()
         case Upsert():
             head = f"{request.user} {request.address} {request.database} tls={request.tls}\n\n".encode()
             return head + request.rows + b"\n"

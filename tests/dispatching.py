@@ -34,6 +34,7 @@ from bridge.ports import (
     HttpResponse,
     Mail,
     Memory,
+    Notice,
     Publish,
     Rendered,
     Request,
@@ -316,7 +317,16 @@ class World:
             self.store,
             OutboxReader(self.folder / "state.db"),
             self.connectors | self.foreign,
-            {Http: self, Frames: self, Append: self, Publish: self, Upsert: self, Table: self, Mail: self},
+            {
+                Http: self,
+                Frames: self,
+                Append: self,
+                Publish: self,
+                Upsert: self,
+                Table: self,
+                Mail: self,
+                Notice: self,
+            },
             clock=self.clock,
             jitter=self.random.random,
             on_trouble=self._trouble,
@@ -434,6 +444,8 @@ def _arrived(request: Request) -> tuple[str, str, bytes]:
             return request.path.split("/")[1], request.path, request.lines
         case Mail():
             return request.address.partition(":")[0], request.sender, request.message
+        case Notice():
+            return request.url.partition("://")[2].partition("/")[0], "", request.text.encode()
         case Upsert():
             return request.address.partition(":")[0], request.database, request.rows
         case Table():

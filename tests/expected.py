@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from bridge.ports import Append, Frames, Http, Mail, Publish, Request, Response, Table, Upsert
+from bridge.ports import Append, Frames, Http, Mail, Notice, Publish, Request, Response, Table, Upsert
 
 
 def payload(request: Request) -> bytes:
@@ -24,6 +24,8 @@ def payload(request: Request) -> bytes:
             return request.lines
         case Mail():
             return request.message
+        case Notice():
+            return request.text.encode()
         case Upsert() | Table():
             return request.rows
         case Publish():

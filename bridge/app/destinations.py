@@ -13,13 +13,14 @@ from bridge.config import NOTHING_MORE, DestinationSettings, Settings
 from bridge.delivery import Fallback, Policy, Retention
 from bridge.dispatch import DispatchSettings
 from bridge.model import Event
-from bridge.ports import Append, Connector, Frames, Http, Mail, Publish, Sender, Table, Upsert
+from bridge.ports import Append, Connector, Frames, Http, Mail, Notice, Publish, Sender, Table, Upsert
 from bridge.redaction import NO_KEY, Redact, Redactors, redacted_event
 from connectors.transport.files import FileSender
 from connectors.transport.frames import FramesSender
 from connectors.transport.http import HttpSender
 from connectors.transport.lake import TableSender
 from connectors.transport.mail import MailSender
+from connectors.transport.notices import NoticeSender
 from connectors.transport.publish import PublishSender
 from connectors.transport.sql import UpsertSender
 
@@ -105,6 +106,7 @@ def senders() -> dict[type, Sender]:
         Http: HttpSender(),
         Table: TableSender(),
         Mail: MailSender(),
+        Notice: NoticeSender(),
         Publish: PublishSender(),
         Upsert: UpsertSender(),
     }

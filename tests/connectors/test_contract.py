@@ -29,6 +29,7 @@ from bridge.ports import (
     FramesResponse,
     HttpResponse,
     MailResponse,
+    NoticeResponse,
     Published,
     Refused,
     Rendered,
@@ -86,6 +87,7 @@ responses = st.one_of(
             max_size=4,
         ).map(tuple),
     ),
+    st.builds(NoticeResponse, taken=st.booleans()),
     st.builds(
         MailResponse,
         code=st.integers(100, 599),

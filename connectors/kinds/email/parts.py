@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from html import escape
 from typing import NamedTuple
 
-from bridge.model import Event, EventEpisode, EventKind, Severity
+from bridge.model import Event, EventEpisode, Severity
 from connectors.common import OVER, clip, one_line
-from connectors.wording import Link, alert_text, lasted, links, suspect, together
+from connectors.wording import AHEAD, Link, alert_text, happened, links, suspect, together
 
 SUMMARY_CHARACTERS, LINE_CHARACTERS, LINK_CHARACTERS, NOTE_CHARACTERS = 4000, 300, 1500, 2000
 BARE_CHARACTERS = 100  # of each text where all else has been left out already
-#: About what has not begun: there are no alerts to count.
-AHEAD = frozenset({EventKind.FORECAST, EventKind.RECOMMENDATION})
 COLOURS: dict[Severity, str] = {"critical": "#b3261e", "warning": "#b26a00", "info": "#1a5fb4"}
 OVER_COLOUR = "#2e7d32"
 
@@ -31,17 +29,6 @@ def title_of(event: Event) -> str:
     return one_line(event.incident.title[:500]).strip() or f"Incident {event.incident.id}"
 
 
-def change(event: Event) -> str:
-    """Return what happened, in a few words: the first line, which a list of mails shows."""
-    view = event.incident
-    if event.kind is EventKind.MERGED and view.merged_into:
-        return f"Merged into incident {clip(one_line(view.merged_into), BARE_CHARACTERS)}"
-    if event.kind is EventKind.CLOSED and view.closed_at is not None:
-        expired = ", the resolve of some alerts never came" if view.expired else ""
-        return f"Closed after {lasted(view.closed_at - view.opened_at)}{expired}"
-    return "Still open" if event.kind is EventKind.REMINDER else event.kind.value.capitalize()
-
-
 class Letter(NamedTuple):
     """What a mail says, before it is written down as text and as HTML."""
 
@@ -56,7 +43,7 @@ def letter(event: Event, listed: int) -> Letter:
     title = title_of(event)
     return Letter(
         event,
-        (change(event), title if listed else clip(title, BARE_CHARACTERS)),
+        (happened(event), title if listed else clip(title, BARE_CHARACTERS)),
         tuple(_paragraphs(event, listed)),
         tuple(each for each in links(event) if len(each.url) <= LINK_CHARACTERS) if listed else (),
     )
@@ -75,9 +62,9 @@ def text(said: Letter) -> str:
 
 def html(said: Letter) -> str:
     """Return the same as HTML, in which nothing of an event has a meaning."""
-    view, (happened, title) = said.event.incident, said.first
+    view, (what, title) = said.event.incident, said.first
     colour = OVER_COLOUR if view.state in OVER else COLOURS[view.severity]
-    head = f'<p style="border-left:4px solid {colour};padding-left:8px"><b>{escape(happened)}</b>'
+    head = f'<p style="border-left:4px solid {colour};padding-left:8px"><b>{escape(what)}</b>'
     made = ['<!DOCTYPE html><html><body style="font-family:sans-serif">', f"{head}: {escape(title)}</p>"]
     made += map(_html, said.paragraphs)
     if said.links:
