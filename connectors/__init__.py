@@ -37,6 +37,7 @@ KINDS: dict[str, str] = {
     "blob": "connectors.kinds.blob:Blob",
     "callback": "connectors.kinds.callback:Callback",
     "discord": "connectors.kinds.discord:Discord",
+    "elastic": "connectors.kinds.elastic:Elastic",
     "email": "connectors.kinds.email:Email",
     "eventbridge": "connectors.kinds.eventbridge:EventBridge",
     "eventhubs": "connectors.kinds.eventhubs:EventHubs",

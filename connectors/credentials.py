@@ -133,6 +133,13 @@ def _check_origin(url: str) -> str:
     return url
 
 
+def _check_base(url: str) -> str:
+    parts = _split(url)
+    if parts.query or parts.fragment:
+        raise ValueError("an address that paths are added to has no ? and no #")
+    return url.rstrip("/")
+
+
 def _check_certificates(path: str) -> str:
     if not path:
         return path
@@ -149,6 +156,8 @@ def _check_certificates(path: str) -> str:
 CaFile = Annotated[str, AfterValidator(_check_certificates)]
 #: An address to which the kind adds its own paths.
 OriginUrl = Annotated[str, AfterValidator(_check_origin)]
+#: The same, where the destination may stand below a path (behind a proxy); kept without a slash at its end.
+BaseUrl = Annotated[str, AfterValidator(_check_base)]
 HttpUrl = Annotated[str, AfterValidator(_check_url)]
 SecretUrl = Annotated[Secret, AfterValidator(_check_secret_url)]
 SecretUrlFromFile = Annotated[Secret, BeforeValidator(_read), AfterValidator(_check_secret_url)]
@@ -262,6 +271,11 @@ def _parts(secret: Secret) -> set[str]:
     values = [value for pair in url.query.split("&") for value in pair.split("=", 1)[1:]] if url else []
     within = {url.path, url.query, *url.path.split("/"), *values, *map(unquote, values)} if url else set()
     return {text, *text.split(), *(part for part in within if len(part) >= SEGMENT_CHARACTERS)}
+
+
+def basic(user: str, password: Secret) -> Secret:
+    """Return what stands behind `Basic ` in the header for a user and a password (RFC 7617, in UTF-8)."""
+    return Secret(base64.b64encode(f"{user}:{password.reveal()}".encode()).decode())
 
 
 def check_signing(secret: Secret) -> Secret:
