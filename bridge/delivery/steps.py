@@ -232,6 +232,8 @@ def _pending(delivery: Delivery, verdict: Pending, now: datetime, jitter: float,
             delivery, _S.WAITING,
             next_at=now + timedelta(seconds=policy.backoff_s(delivery.attempts, jitter)),
             reason="no acknowledgement in time", token="", pending_since=None, maybe_duplicate=True,
+            # It was taken, so nothing else tells of it: one that is never acknowledged would be sent for ever.
+            failing_since=delivery.failing_since or now, stuck_since=delivery.stuck_since or now,
         )  # fmt: skip
     return move(
         delivery, _S.PENDING,

@@ -83,11 +83,22 @@ class Standing:
         return self.gate.blocked != "" and not self.needs_trial and self.gate.room(now) == "one"
 
     def learn(
-        self, answer: Answer, deliveries: Sequence[Delivery], started_at: datetime, now: datetime
+        self,
+        answer: Answer,
+        deliveries: Sequence[Delivery],
+        started_at: datetime,
+        now: datetime,
+        *,
+        asks: bool = False,
     ) -> bool:
-        """Take from an answer what it says about the destination; return whether trouble is over."""
+        """Take from an answer what it says about the destination; return whether trouble is over.
+
+        A destination that is asked (`asks`) for an acknowledgement takes nothing by answering: it may refuse
+        everything new all the same.
+        """
         verdicts = answer.verdicts
-        self.taking = self.taking.after(verdicts, deliveries, started_at)
+        if not asks:
+            self.taking = self.taking.after(verdicts, deliveries, started_at)
         retries = [each for each in verdicts if isinstance(each, Retry)]
         refused = next((each for each in verdicts if isinstance(each, Blocked)), None)
         is_answered = refused is None and len(retries) < len(verdicts)
@@ -98,7 +109,7 @@ class Standing:
             self.refused(refused, now)
         elif not is_answered:
             self._failed(answer, retries, deliveries, started_at, now)
-        is_over = is_answered and self._passed(started_at)
+        is_over = is_answered and not (asks and self.gate.blocked) and self._passed(started_at)
         if any(isinstance(each, Delivered | Duplicate | Pending) for each in verdicts):
             self.accepted += 1
             return self._heard(now) or is_over
@@ -141,7 +152,7 @@ class Standing:
             or all(isinstance(each, Reject) for each in verdicts)
         ):
             self.size = self.size.too_large(len(verdicts))
-        elif any(isinstance(each, Delivered | Duplicate) for each in verdicts):
+        elif any(isinstance(each, Delivered | Duplicate | Pending) for each in verdicts):
             self.size = self.size.taken()
 
     def learn_probe(self, answer: Answer, now: datetime) -> None:

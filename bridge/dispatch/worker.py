@@ -270,7 +270,7 @@ class Worker:
             attempt.request, attempt.deliveries, attempt.told, answer.verdicts, now,
             self._around.jitter(), self._policy, size_bytes=size_bytes(attempt.rendered.request),
         )  # fmt: skip
-        is_recovered = self._standing.learn(answer, attempt.deliveries, started_at, now)
+        is_recovered = self._standing.learn(answer, attempt.deliveries, started_at, now, asks=attempt.asks)
         if not attempt.asks:
             self._standing.learn_size(answer.verdicts)
         self._telling.attempted(attempt.deliveries, settlement, answer, (now - started_at).total_seconds())

@@ -5,8 +5,13 @@ people search by is indexed too, under the names of Splunk's Common Information 
 `signature` (alert names), `dest` (machines), `severity`, and `service`, `cluster`, `namespace`, `state`, `kind`,
 `origin`.
 
-HEC's 200 comes before the event is indexed; indexer acknowledgement (Splunk Enterprise only) will be asked for
-through `Pending` and `ask`, which is why a token that demands it is told apart below.
+HEC's 200 comes before the event is indexed. With indexer acknowledgement (Splunk Enterprise only) a request is
+`Pending` until Splunk says that it is; what it has not said in ten minutes is sent again.
+
+Theory: acknowledgements are numbered per channel, from 0, in Splunk's memory. After its restart the numbers begin
+anew, and an old number would be answered with what became of another request: an event that was lost would count as
+indexed. So each request has a channel of its own, made from its events: a repeat goes through the same one, and no
+other request can answer for it. Splunk forgets channels that were idle for ten minutes (`ackIdleCleanup`).
 
 Rule: a refusal that the settings caused (token, index, channel) blocks the destination and loses nothing;
 only what Splunk says about one event rejects that event. A 2xx without a collector's JSON is a proxy's.
@@ -18,12 +23,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Literal
+from uuid import uuid5
 
 import msgspec
 import pydantic
 from typing_extensions import override
 
-from bridge.model import Blocked, Delivered, Event, Reject, Retry, Split, Verdict
+from bridge.model import (
+    NAMESPACE,
+    Blocked,
+    Delivered,
+    Event,
+    Pending,
+    Reject,
+    Retry,
+    Split,
+    Verdict,
+)
 from bridge.ports import Caps, Connector, Http, HttpResponse, Memory, Rendered, Request, Response
 from connectors.common import (
     clip,
@@ -49,6 +65,11 @@ from connectors.formats import FORMAT, Format, encoder_of
 from connectors.wording import host_of, name_of
 
 COLLECT, HEALTH = "/services/collector/event", "/services/collector/health/1.0"
+ACKNOWLEDGE, CHANNEL = "/services/collector/ack", "x-splunk-request-channel"
+#: What the channel is made from that is asked about nothing.
+PROBE = "probe"
+#: How long after an answer the next question comes.
+ASK_AFTER_S = 5.0
 #: Alerts whose names and places become indexed fields, values of one field, characters of a value.
 SEARCHED, MAX_VALUES, FIELD_CHARACTERS = 100, 20, 100
 SEARCHED_LABELS = ("service", "cluster", "namespace")
@@ -61,9 +82,9 @@ BLOCKING = {
     3: "the token is not in the form that Splunk expects",
     4: "the token is not known",
     7: "the token may not write to this index; change `index` or the token's list",
-    10: "the token demands indexer acknowledgement; switch that off for it",
-    11: "the token demands indexer acknowledgement; switch that off for it",
-    14: "indexer acknowledgement is switched off there",
+    10: "the token demands indexer acknowledgement; set `indexer_acknowledgement` or switch it off there",
+    11: "the token demands indexer acknowledgement; set `indexer_acknowledgement` or switch it off there",
+    14: "indexer acknowledgement is off for the token; switch it on there or take `indexer_acknowledgement` out",
     16: "the token was refused",
     21: "the token is not known",
     22: "the token is disabled",
@@ -94,6 +115,10 @@ class SplunkSettings(DestinationSettings):
         default="tocsin:event", max_length=255, description="The events' field `sourcetype`."
     )
     format: Format = pydantic.Field(default="event", description=FORMAT)
+    indexer_acknowledgement: bool = pydantic.Field(
+        default=False,
+        description="Count an event as delivered only when Splunk has indexed it; Splunk Enterprise only.",
+    )
     max_bytes: int = pydantic.Field(
         default=1_000_000, ge=SMALLEST_BYTES, description="Largest request in bytes; Splunk Cloud takes 1 MB."
     )
@@ -131,13 +156,13 @@ class Splunk(Connector):
         size_bytes = min(max_bytes or self.caps.max_bytes, self.caps.max_bytes)
         records = [self._record(event, size_bytes) for event in events]
         count = first_that_fit(records, self.caps.max_bytes, joint_bytes=1)
-        request = Http(
-            method="POST",
-            url=self._address(COLLECT),
-            headers={"content-type": "application/json"},
-            body=b"\n".join(records[:count]),
-        )
         event_ids = tuple(event.event_id for event in events[:count])
+        headers = {"content-type": "application/json"}
+        if self._settings.indexer_acknowledgement:
+            headers[CHANNEL] = str(uuid5(NAMESPACE, "\n".join(event_ids)))
+        request = Http(
+            method="POST", url=self._address(COLLECT), headers=headers, body=b"\n".join(records[:count])
+        )
         return Rendered(request=request, event_ids=event_ids, step=step)
 
     def _record(self, event: Event, size_bytes: int) -> bytes:
@@ -163,26 +188,83 @@ class Splunk(Connector):
             return (verdict,) * count
         code = answer.get("code") if type(answer.get("code")) is int else None
         reason = f"HTTP {response.status}{excerpt(response.body, (self._token,))}"
+        token = _token_of(rendered.request)
+        if token:
+            is_good, by_code = isinstance(verdict, Delivered), _by_code(code, verdict, reason)
+            return (_acknowledged(token, answer, by_code, reason, is_good=is_good),) * count
         if code in OF_ONE_EVENT:
             return _only_one(count, answer.get("invalid-event-number"), reason)
-        return (_by_code(code, verdict, reason),) * count
+        verdict = _by_code(code, verdict, reason)
+        channel = rendered.request.headers.get(CHANNEL) if isinstance(rendered.request, Http) else None
+        if isinstance(verdict, Delivered) and channel and self._settings.indexer_acknowledgement:
+            # Without a number acknowledgement is off for the token. The question brings that to light (code 14).
+            number = answer.get("ackId")
+            verdict = Pending(token=f"{channel} {number if type(number) is int else 0}", after_s=ASK_AFTER_S)
+        return (verdict,) * count
 
     @override
     def seal(self, request: Request, event_ids: Sequence[str], now: datetime) -> Request:
         if not isinstance(request, Http):
             return request
-        path = HEALTH if request.method == "GET" else COLLECT
+        path = HEALTH if request.method == "GET" else ACKNOWLEDGE if _token_of(request) else COLLECT
         headers = request.headers | {"authorization": f"Splunk {self._token.reveal()}"}
         return msgspec.structs.replace(
             request, url=self._address(path), headers=headers, ca_file=self._settings.ca_file
         )
 
     @override
+    def ask(self, token: str) -> Request | None:
+        """Return the question whether a request is indexed; None where that is no longer wanted: it goes again."""
+        return self._question(token) if self._settings.indexer_acknowledgement else None
+
+    def _question(self, token: str) -> Http:
+        channel, _, number = token.partition(" ")
+        return Http(
+            method="POST",
+            url=self._address(ACKNOWLEDGE),
+            headers={"content-type": "application/json", CHANNEL: channel},
+            body=encode({"acks": [int(number)]}),
+            about={"token": token},
+        )
+
+    @override
     def probe(self) -> Request:
+        if self._settings.indexer_acknowledgement:
+            # Asked about nothing, Splunk says whether the token may ask at all; its health says nothing of that.
+            return self._question(f"{uuid5(NAMESPACE, PROBE)} 0")
         return Http(method="GET", url=self._address(HEALTH), headers={}, body=b"")
 
     def _address(self, path: str) -> str:
         return self._settings.url.rstrip("/") + path
+
+
+def _token_of(request: Request) -> str:
+    """Return which acknowledgement a request asks for; "" if it is no question."""
+    return request.about.get("token", "") if isinstance(request, Http) else ""
+
+
+def _acknowledged(
+    token: str, answer: dict[str, Any], verdict: Verdict, reason: str, *, is_good: bool
+) -> Verdict:
+    """Return what the answer to a question means; a question that failed says nothing about the event.
+
+    `verdict` is on the answer's code, `is_good` on its status.
+    """
+    channel, _, number = token.partition(" ")
+    acks = answer.get("acks")
+    if is_good and isinstance(acks, dict):
+        if acks.get(number) is True or channel == str(uuid5(NAMESPACE, PROBE)):
+            return Delivered()
+        return Pending(token=token, after_s=ASK_AFTER_S, reason="not indexed yet")
+    match verdict:
+        case Retry():
+            return msgspec.structs.replace(verdict, maybe_sent=True)
+        case Split():
+            return Retry(reason=reason, maybe_sent=True)
+        case Delivered():
+            return Blocked(reason=f"{reason} (not the answer of a collector; is a proxy in between?)")
+        case _:
+            return verdict
 
 
 def _fields(event: Event, size_bytes: int) -> dict[str, str | list[str]]:

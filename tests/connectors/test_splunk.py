@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 import tenacity
@@ -13,8 +14,8 @@ from builders import START, episode, event
 from destinations import build
 from pydantic import ValidationError
 
-from bridge.model import Blocked, Delivered, EventKind, Reject, Retry, Split
-from bridge.ports import HttpResponse, Rendered
+from bridge.model import Blocked, Delivered, EventKind, Pending, Reject, Retry, Split
+from bridge.ports import HttpResponse, Rendered, Unreached
 from connectors.transport.http import HttpSender
 
 TOKEN = "0aa11bb2-0000-4000-8000-0123456789ab"
@@ -130,6 +131,88 @@ def test_what_a_soc_searches_by_is_indexed():
     assert fields["dest"] == [f"db-{number}" for number in range(20)]  # as many as are worth an index
     assert "namespace" not in fields  # HEC wants no empty field
     assert all(isinstance(value, str | list) for value in fields.values())
+
+
+# ---- indexer acknowledgement --------------------------------------------------------------------------------
+
+
+def pending(**answered: Any) -> tuple[Any, Rendered, Any]:
+    """Return a connector, what it sent, and what it makes of an answer that accepts it."""
+    connector = build("splunk", indexer_acknowledgement=True)
+    sent = connector.render([event(EventKind.UPDATED, seq) for seq in (1, 2)], None, "")
+    (verdict, same) = connector.judge(sent, answer(200, text="Success", code=0, **answered))
+    assert verdict == same
+    return connector, sent, verdict
+
+
+def test_what_is_accepted_is_pending_under_the_number_of_its_own_channel():
+    connector, sent, verdict = pending(ackId=7)
+    again = connector.render([event(EventKind.UPDATED, seq) for seq in (1, 2)], None, "")
+    other = connector.render([event(EventKind.UPDATED, 3)], None, "")
+    channels = [each.request.headers["x-splunk-request-channel"] for each in (sent, again, other)]
+
+    assert isinstance(verdict, Pending)
+    assert channels[0] == channels[1] != channels[2]
+    question = connector.seal(connector.ask(verdict.token), sent.event_ids, START)
+    assert question.url == "https://splunk.example.com:8088/services/collector/ack"
+    assert question.headers["x-splunk-request-channel"] == channels[0]
+    assert question.headers["authorization"] == f"Splunk {TOKEN}"
+    assert json.loads(question.body) == {"acks": [7]}
+
+
+@pytest.mark.parametrize(
+    ("told", "verdict"),
+    [
+        (answer(200, acks={"7": True}), Delivered),
+        (answer(200, acks={"7": False}), Pending),
+        (answer(200, acks={"8": True}), Pending),
+        (answer(200, acks={}), Pending),
+        (answer(200, acks={"7": "true"}), Pending),
+        (answer(200, text="Success", code=0), Blocked),
+        (HttpResponse(status=200, headers={}, body=b"<html>Please log in</html>"), Blocked),
+        (answer(400, text="ACK is disabled", code=14), Blocked),
+        (answer(403, text="Invalid token", code=4), Blocked),
+        (answer(400, text="Invalid data format", code=6), Blocked),
+        (answer(503, text="Server is busy", code=9), Retry),
+        (answer(500, text="Internal server error", code=8), Retry),
+        (answer(413), Retry),
+        (Unreached(reason="reset", maybe_sent=True, kind="reset"), Retry),
+    ],
+)
+def test_each_answer_to_the_question_leads_to_its_verdict_and_none_rejects(told, verdict):
+    connector, sent, accepted = pending(ackId=7)
+    question = Rendered(request=connector.ask(accepted.token), event_ids=sent.event_ids)
+
+    judged = connector.judge(question, told)
+
+    assert {type(each) for each in judged} == {verdict}
+    if verdict is Pending:
+        assert judged[0].token == accepted.token
+    if verdict is Retry:  # the event is not at fault, so it does not go again for it
+        assert judged[0].maybe_sent or judged[0].whole_destination
+
+
+def test_an_answer_without_a_number_leads_to_the_question_that_tells_why():
+    connector, _, verdict = pending()
+
+    assert isinstance(verdict, Pending)
+    assert json.loads(connector.ask(verdict.token).body) == {"acks": [0]}
+
+
+def test_without_the_setting_nothing_is_asked():
+    assert build("splunk").ask("channel 1") is None
+    assert "x-splunk-request-channel" not in rendered().request.headers
+
+
+def test_the_probe_asks_whether_the_token_may_ask():
+    connector = build("splunk", indexer_acknowledgement=True)
+    probe = Rendered(request=connector.seal(connector.probe(), (), START), event_ids=("x",))
+
+    assert probe.request.url.endswith("/services/collector/ack")
+    assert connector.judge(probe, answer(200, acks={"0": False})) == (Delivered(),)
+    (refused,) = connector.judge(probe, answer(400, text="ACK is disabled", code=14))
+    assert isinstance(refused, Blocked)
+    assert "take `indexer_acknowledgement` out" in refused.reason
 
 
 # ---- a collector ------------------------------------------------------------------------------------------

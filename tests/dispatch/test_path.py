@@ -716,10 +716,10 @@ async def test_an_attempt_that_ends_in_a_bug_of_ours_is_made_again_and_holds_not
         standing = dispatcher.workers["siem"]._standing
         learn, broken = standing.learn, iter([True])
 
-        def learning(*given: Any) -> bool:
+        def learning(*given: Any, **named: Any) -> bool:
             if next(broken, False):
                 raise KeyError("a bug")
-            return learn(*given)
+            return learn(*given, **named)
 
         standing.learn = learning  # type: ignore[method-assign]
         await world.until(world.is_done, within_s=90)
