@@ -46,6 +46,7 @@ KINDS: dict[str, str] = {
     "google_chat": "connectors.kinds.google_chat:GoogleChat",
     "jira": "connectors.kinds.jira:Jira",
     "kafka": "connectors.kinds.kafka:Kafka",
+    "loki": "connectors.kinds.loki:Loki",
     "opsgenie": "connectors.kinds.opsgenie:Opsgenie",
     "pagerduty": "connectors.kinds.pagerduty:PagerDuty",
     "parquet": "connectors.kinds.parquet:Parquet",

@@ -241,6 +241,11 @@ def milliseconds(time: datetime) -> int:
     return (time - EPOCH) // MILLISECOND
 
 
+def nanoseconds(time: datetime) -> int:
+    """Return whole nanoseconds since the epoch; the last three digits are 0."""
+    return (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
+
+
 # ---- the event as JSON -----------------------------------------------------------------------------------
 
 

@@ -273,6 +273,18 @@ def _parts(secret: Secret) -> set[str]:
     return {text, *text.split(), *(part for part in within if len(part) >= SEGMENT_CHARACTERS)}
 
 
+def check_one_way_in(settings: DestinationSettings, key: str) -> None:
+    """Raise `ValueError` unless `username` and `password` are given together, and not beside the secret `key`.
+
+    Giving neither is allowed: a destination within one's own walls may ask for nothing.
+    """
+    has_password = settings.credential("password") is not None
+    if has_password != bool(getattr(settings, "username", "")):
+        raise ValueError("username and password go together")
+    if has_password and settings.credential(key) is not None:
+        raise ValueError(f"give either {key} or username and password")
+
+
 def basic(user: str, password: Secret) -> Secret:
     """Return what stands behind `Basic ` in the header for a user and a password (RFC 7617, in UTF-8)."""
     return Secret(base64.b64encode(f"{user}:{password.reveal()}".encode()).decode())

@@ -60,6 +60,7 @@ from connectors.credentials import (
     FromFile,
     Secret,
     basic,
+    check_one_way_in,
 )
 from connectors.formats import ecs
 
@@ -117,11 +118,7 @@ class ElasticSettings(DestinationSettings):
 
     @pydantic.model_validator(mode="after")
     def _one_way_in(self) -> Self:
-        has_password = self.credential("password") is not None
-        if has_password != bool(self.username):
-            raise ValueError("username and password go together")
-        if has_password and self.credential("api_key") is not None:
-            raise ValueError("give either api_key or username and password")
+        check_one_way_in(self, "api_key")
         return self
 
 
