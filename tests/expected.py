@@ -70,6 +70,8 @@ class Expected:
     statuses: Mapping[int, type] = field(default_factory=dict)
     #: Of 200, 201 and 204, those that are a success whatever the body says.
     bare_success: frozenset[int] = frozenset()
+    #: Of them, those that are a success where the body is empty.
+    empty_success: frozenset[int] = frozenset()
     #: Statuses with the body that a TLS port answers plain HTTP with, and no hint at https is promised.
     says_https: bool = True
     #: Memories (with steps) that later events of an incident come with.

@@ -141,7 +141,11 @@ def test_a_frozen_request_survives_its_storage(case):
 def test_no_secret_is_in_what_is_stored_or_shown(case):
     connector = build(case)
     rendered = connector.render(batch(case), None, "")
-    seen = wire(rendered.request).decode() + repr(connector.Settings(**CASES[case])) + repr(vars(connector))
+    seen = (
+        wire(rendered.request).decode(errors="replace")
+        + repr(connector.Settings(**CASES[case]))
+        + repr(vars(connector))
+    )
 
     assert not [secret for secret in SECRETS if secret in seen]
 
@@ -152,7 +156,11 @@ def test_an_echo_of_what_was_sent_brings_no_secret_into_a_reason(case):
     rendered = connector.render(batch(case), None, "")
     sealed = connector.seal(rendered.request, rendered.event_ids, START)
     echo = HttpResponse(status=400, headers={}, body=f"{SECRETS} {getattr(sealed, 'headers', '')}".encode())
-    own = [secret for secret in SECRETS if secret in wire(sealed).decode() or secret in str(CASES[case])]
+    own = [
+        secret
+        for secret in SECRETS
+        if secret in wire(sealed).decode(errors="replace") or secret in str(CASES[case])
+    ]
 
     reasons = str(connector.judge(rendered, echo))
 
@@ -228,9 +236,9 @@ def test_a_good_status_with_the_words_of_something_else_is_no_success(case, stat
 
     judged = connector.judge(rendered, HttpResponse(status=status, headers={}, body=body))
 
-    assert {type(each) for each in judged} == {
-        Delivered if status in expected_of(case).bare_success else Blocked
-    }
+    expected = expected_of(case)
+    good = expected.bare_success if body else expected.bare_success | expected.empty_success
+    assert {type(each) for each in judged} == {Delivered if status in good else Blocked}
 
 
 @OVER_HTTP
@@ -366,7 +374,7 @@ def test_a_corrected_address_heals_what_is_frozen(case):
 def test_a_probe_is_harmless_and_its_good_answer_is_delivered(case):
     connector = build(case)
     probe = connector.probe()
-    assert HUGE.event_id not in wire(probe).decode()
+    assert HUGE.event_id not in wire(probe).decode(errors="replace")
     good = expected_of(case).probed
     assert connector.judge(Rendered(request=connector.seal(probe, (), START), event_ids=("x",)), good) == (
         Delivered(),
