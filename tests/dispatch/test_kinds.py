@@ -69,6 +69,12 @@ def splunk(body: dict[str, Any]) -> Response:
     return told(400, text="Incorrect index", code=7)
 
 
+def loki(body: dict[str, Any]) -> Response:
+    if any(stream["stream"]["job"] == "wrong" for stream in body["streams"]):
+        return text(400, "missing required labels team for user fake for stream {}")
+    return answer(204)
+
+
 def slack(body: dict[str, Any]) -> Response:
     if body["path"].endswith("auth.test"):
         return told(200, ok=True)
@@ -164,6 +170,7 @@ class Case:
 CASES = [
     Case("callback", callback, {"url": "http://d/wrong"}, {"url": "http://d/right"}),
     Case("splunk", splunk, {"url": "http://d", "index": "wrong"}, {"url": "http://d", "index": "right"}),
+    Case("loki", loki, {"url": "http://d", "labels": {"job": "wrong"}}, {"url": "http://d", "labels": {"job": "right"}}),
     Case(
         "slack", slack,
         {"api_url": "http://d/api", "channel": "#wrong"},
