@@ -25,7 +25,8 @@ from connectors.credentials import Secret
 MARK = "HUSH"
 LONG = MARK * 10
 SIGNING = "whsec_" + MARK * 8
-GONE = f"http://127.0.0.1:{free_port()}"
+HOST = f"127.0.0.1:{free_port()}"
+GONE = f"http://{HOST}"
 GIVEN: dict[str, Any] = {
     "analysis": {"models": False},
     "tenants": [{
@@ -56,6 +57,32 @@ GIVEN: dict[str, Any] = {
         {"name": "slack4", "kind": "slack", "url_file": "url"},
         {"name": "pager", "kind": "pagerduty", "url": GONE, "routing_key": MARK * 8},
         {"name": "pager2", "kind": "pagerduty", "url": GONE, "routing_key_file": "key"},
+        {"name": "elastic", "kind": "elastic", "url": GONE, "api_key": MARK * 8},
+        {"name": "elastic2", "kind": "elastic", "url": GONE, "api_key_file": "key"},
+        {"name": "loki", "kind": "loki", "url": GONE, "username": "x", "password": LONG},
+        {"name": "otlp", "kind": "otlp", "url": GONE, "token": LONG},
+        {"name": "servicenow", "kind": "servicenow", "url": GONE, "username": "x", "password_file": "long"},
+        {"name": "jira", "kind": "jira", "url": GONE, "username": "x", "project": "OPS", "token_file": "long"},
+        {"name": "opsgenie", "kind": "opsgenie", "url": GONE, "api_key": LONG},
+        {"name": "teams", "kind": "teams", "url": f"{GONE}/{MARK}"},
+        {"name": "discord", "kind": "discord", "url": f"{GONE}/api/webhooks/1/{LONG}"},
+        {"name": "chat", "kind": "google_chat", "url": f"{GONE}/v1/spaces/A/messages?key={MARK}&token={LONG}"},
+        {"name": "mail", "kind": "email", "server": HOST, "username": "x", "password": LONG,
+         "sender": "a@example.com", "to": ["b@example.com"]},
+        {"name": "kafka", "kind": "kafka", "servers": HOST, "topic": "t", "username": "x", "password": LONG},
+        {"name": "postgres", "kind": "postgres", "address": HOST, "database": "d", "user": "u", "password": LONG},
+        {"name": "apprise", "kind": "apprise", "url": f"json://{HOST}/{LONG}"},
+        *({"name": name, "kind": name, "region": "eu-west-1", "endpoint": GONE, "access_key_id": "AKIA", **keys, **more}
+          for name, more in (
+              ("s3", {"bucket": "incidents"}), ("sqs", {"queue_url": f"{GONE}/1/q"}), ("eventbridge", {"bus": "b"}),
+              ("sns", {"topic_arn": "arn:aws:sns:eu-west-1:123456789012:incidents"}),
+              ("securityhub", {"account": "123456789012"}),
+          )
+          for keys in ({"secret_access_key": LONG, "session_token": LONG},)),
+        {"name": "s3b", "kind": "s3", "region": "eu-west-1", "endpoint": GONE, "bucket": "incidents", "access_key_id": "A",
+         "secret_access_key_file": "long", "session_token_file": "long"},
+        {"name": "blob", "kind": "blob", "url": GONE, "container": "incidents", "sas_token": f"sv=1&sig={LONG}"},
+        {"name": "blob2", "kind": "blob", "url": GONE, "container": "incidents", "sas_token_file": "sas"},
     ],
 }  # fmt: skip
 FILES = {
@@ -64,7 +91,17 @@ FILES = {
     "signing": SIGNING,
     "slack": f"xoxb-{LONG}",
     "key": MARK * 8,
+    "sas": f"sv=1&sig={LONG}",
 }
+SENTINEL = {
+    "kind": "sentinel", "url": "https://a.ingest.monitor.azure.com", "rule": "dcr-000a00a000a00000a000000aa000a0aa",
+    "tenant_id": "11111111-0000-4000-8000-000000000000", "client_id": "22222222-0000-4000-8000-000000000000",
+}  # fmt: skip
+#: What needs more than this machine: read, and never sent to.
+ELSEWHERE: list[dict[str, Any]] = [
+    {"name": "sentinel", **SENTINEL, "client_secret": LONG},
+    {"name": "sentinel2", **SENTINEL, "client_secret_file": "long"},
+]
 AUTHORISED = {"Authorization": f"Bearer {LONG}"}
 
 
@@ -110,13 +147,14 @@ def load(folder: Path, given: Any) -> config.Settings:
 def test_every_setting_that_is_a_secret_is_given_here():
     models = [Configuration, *(kind.Settings for kind in known_kinds().values())]
     wanted = {name for model in models for _, name in secrets_of(model)}
-    text = json.dumps(GIVEN) + '"key_file":'  # the twin of `redact.key`, of which there is one
+    # `redact.key` is one, so its twin cannot stand beside it.
+    text = json.dumps([GIVEN, ELSEWHERE]) + '"key_file":'
     assert {name for name in wanted if f'"{name}":' not in text} == set()
     assert len(wanted) >= 12
 
 
 def test_no_repr_and_no_row_shows_a_secret(folder: Path):
-    settings = load(folder, GIVEN)
+    settings = load(folder, {**GIVEN, "destinations": [*GIVEN["destinations"], *ELSEWHERE]})
     shown = [
         repr(settings),
         str(settings),
