@@ -1,5 +1,8 @@
 """What systemd is told: ready, still alive, stopping. Silent where nobody listens.
 
+Rule: nothing here waits. Where nobody reads, the few datagrams that the kernel keeps fill up, and a send that blocks
+would hold the whole event loop.
+
 Source: sd_notify(3) and systemd.service(5), `Type=notify` and `WatchdogSec=`.
 """
 
@@ -18,6 +21,7 @@ def notify(state: str, environ: Mapping[str, str]) -> None:
         address = "\0" + address[1:]
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+            channel.setblocking(False)
             channel.sendto(state.encode(), address)
     except OSError:
         return

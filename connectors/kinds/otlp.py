@@ -56,6 +56,8 @@ PROTOBUF = "application/x-protobuf"
 #: What the specification lets a sender try again.
 RETRYABLE = frozenset({429, 502, 503, 504})
 AUTHORIZATION = "authorization"
+#: What stands before the token; in a vendor's own header nothing does.
+SCHEMES = {AUTHORIZATION: "Bearer "}
 #: Headers that are ours.
 TAKEN_HEADERS = frozenset({"accept", "content-encoding", "content-length", "content-type", "host"})
 #: ERROR2, WARN and INFO, as the data model places syslog's critical, warning and informational; INFO2 is its notice.
@@ -235,8 +237,8 @@ class Otlp(Connector):
             return request
         headers = dict(request.headers)
         if self._token is not None:
-            scheme = "Bearer " if self._settings.token_header == AUTHORIZATION else ""
-            headers[self._settings.token_header] = scheme + self._token.reveal()
+            header = self._settings.token_header
+            headers[header] = SCHEMES.get(header, "") + self._token.reveal()
         elif self._basic is not None:
             headers[AUTHORIZATION] = f"Basic {self._basic.reveal()}"
         return msgspec.structs.replace(

@@ -150,7 +150,9 @@ def test_fifty_alerts_become_one_incident_that_closes_and_survives_restarts(benc
     assert last["incident"]["alerts_total"] == 50
     assert last["incident"]["alerts_firing"] == 0
     assert {event["incident"]["id"] for event in bench.events()} == {first["incident"]["id"]}
-    assert bench.kinds().count("opened") == bench.kinds().count("closed") == 1
+    # A kill between the line and its commit writes the line again, under the same event id.
+    told = {(event["kind"], event["event_id"]) for event in bench.events()}
+    assert [kind for kind, _ in told].count("opened") == [kind for kind, _ in told].count("closed") == 1
     assert len({event["event_id"] for event in bench.events()}) == len(bench.events())
 
 

@@ -22,6 +22,15 @@ def test_a_state_arrives_as_one_datagram(tmp_path: Path, *, abstract: bool):
         assert listener.recv(100) == b"READY=1"
 
 
+def test_one_who_listens_and_does_not_read_holds_nothing_up(tmp_path: Path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(5)
+        for _ in range(10_000):  # the kernel keeps some ten to some hundred of them
+            notify("WATCHDOG=1", {"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        assert listener.recv(100) == b"WATCHDOG=1"
+
+
 @pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "/nowhere/at/all"}])
 def test_nobody_listening_is_nothing_to_worry_about(environ: dict[str, str]):
     notify("READY=1", environ)
