@@ -8,8 +8,9 @@ VENV = .venv
 BIN = $(VENV)/bin
 STAMPS = $(VENV)/.stamps
 
-# Processes that run tests side by side; a file's tests stay together.
-WORKERS ?= 2
+# Processes that run tests side by side; a file's tests stay together. Many wait for a sidecar, so there are more than two
+# processors can keep busy.
+WORKERS ?= 3
 
 # Where `make install` puts the program; systemd/tocsin.service expects /opt/tocsin. Not empty: the libraries that some
 # destinations need (docs/connectors.md), too.

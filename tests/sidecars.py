@@ -86,9 +86,9 @@ class Sidecar:
             with error:
                 return error.code, error.read().decode()
 
-    def send(self, name: str) -> None:
-        status, answer = self.ask("POST", "/v1/alertmanager", webhook(name))
-        assert (status, answer) == (200, '{"received":1}')
+    def send(self, *names: str) -> None:
+        status, answer = self.ask("POST", "/v1/alertmanager", webhook(*names))
+        assert (status, answer) == (200, f'{{"received":{len(names)}}}')
 
     def metric(self, series: str) -> float:
         found = re.search(rf"^{re.escape(series)} (\S+)$", self.ask("GET", "/metrics")[1], re.MULTILINE)
@@ -127,12 +127,16 @@ class Sidecar:
         return self.process.wait(PATIENCE_S)
 
 
-def webhook(name: str) -> bytes:
-    alert = {
-        "status": "firing", "labels": {"alertname": name, "severity": "critical", "host": name},
-        "annotations": {"summary": f"{name} is wrong"}, "startsAt": "2026-01-01T00:00:00Z",
-        "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "",
-    }  # fmt: skip
-    body = {"version": "4", "groupKey": f"{{}}:{name}", "truncatedAlerts": 0, "status": "firing", "receiver": "tocsin",
-            "groupLabels": {}, "commonLabels": {}, "commonAnnotations": {}, "externalURL": "", "alerts": [alert]}  # fmt: skip
+def webhook(*names: str) -> bytes:
+    """Return a webhook with an alert of each name. What joins an open incident is told with its next update only."""
+    alerts = [
+        {
+            "status": "firing", "labels": {"alertname": name, "severity": "critical", "host": name, "cluster": name},
+            "annotations": {"summary": f"{name} is wrong"}, "startsAt": "2026-01-01T00:00:00Z",
+            "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "",
+        }
+        for name in names
+    ]  # fmt: skip
+    body = {"version": "4", "groupKey": f"{{}}:{names[0]}", "truncatedAlerts": 0, "status": "firing", "receiver": "tocsin",
+            "groupLabels": {}, "commonLabels": {}, "commonAnnotations": {}, "externalURL": "", "alerts": alerts}  # fmt: skip
     return json.dumps(body).encode()

@@ -37,8 +37,7 @@ def test_a_store_that_is_broken_at_the_start_is_begun_anew_and_told_of(
 ):
     sidecar = make()
     sidecar.start()
-    for name in ("Before1", "Before2"):
-        sidecar.send(name)
+    sidecar.send("Before1", "Before2")
     until(lambda: sidecar.heard_of("Before1") and sidecar.heard_of("Before2"), "both are told")
     sidecar.end(signal.SIGKILL)
     checkpointed(sidecar.data / store)

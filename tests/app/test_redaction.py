@@ -147,7 +147,7 @@ def test_a_key_is_made_once_and_only_its_owner_reads_it(make: Callable[..., Side
     key = path.read_text("ascii")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     for number, again in enumerate((True, False)):
-        body = webhook([sent(f"Login{number}")])
+        body = webhook([sent(f"Login{number}", cluster=f"c{number}")])
         assert sidecar.ask("POST", "/v1/alertmanager", body)[0] == 200
         until(lambda number=number: sidecar.heard_of(f"Login{number}"), "the incident")  # type: ignore[misc]
         analyst = sidecar.analyst()
