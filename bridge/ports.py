@@ -59,6 +59,8 @@ class Http(Word, tag="http", frozen=True, kw_only=True):
     ca_file: str = ""  # certificates to trust; "" is the system's own
     foreign: bool = False  # the address is not from the configuration: it has to be a public one
     auth: Auth | None = None  # what the sender adds credentials for; the other headers are complete
+    #: Set by `seal`: the body is JSON lines, which go as one Parquet file with these columns (as `Table.shape`).
+    shape: str = ""
     #: What `judge` must know of the event; stored with the request and never sent.
     about: dict[str, str] = msgspec.field(default_factory=dict)
 

@@ -10,6 +10,8 @@ connections are kept apart: a kept one to a private address must not serve a str
 Rule: credentials of a cloud (`Http.auth`) are added here, since to find them takes I/O (`vendors`). An attempt with
 credentials that the cloud no longer takes is made once more with new ones; that is safe, it took nothing.
 
+Rule: a body that is to be a Parquet file (`Http.shape`) is made before the credentials, which may sign it (`bodies`).
+
 Decision: no limit on connections here. The dispatcher bounds what is under way per destination; a limit per host
 let two destinations that hang starve a third one behind the same proxy.
 """
@@ -26,6 +28,7 @@ from typing_extensions import override
 
 from bridge.ports import Auth, Http, HttpResponse, Request, Response, Sender, Unreached
 from connectors.transport.attempts import CONNECT_S, Trust, attempt, short_wait
+from connectors.transport.bodies import Bodies
 from connectors.transport.names import Names, Resolver
 from connectors.transport.places import public_socket
 from connectors.transport.vendors import Authorizer, Authorizers, refuses
@@ -51,15 +54,19 @@ class HttpSender(Sender):
         self._wait = wait if wait is not None else short_wait()
         self._names = names or Names()
         self._trust = Trust()
+        self._bodies = Bodies()
         self._sessions: dict[bool, aiohttp.ClientSession] = {}  # by whether the address is a stranger's
 
     @override
     async def send(self, request: Request, *, timeout_s: float) -> Response:
         if not isinstance(request, Http):
             return Unreached(reason="not an HTTP request", maybe_sent=False, kind="local")
-        if request.auth is None:
-            return await attempt(lambda: self._once(request, timeout_s), self._wait)
-        return await self._authorized(request, request.auth, timeout_s)
+        made = await self._bodies.made(request, timeout_s=timeout_s) if request.shape else request
+        if isinstance(made, Unreached):
+            return made
+        if made.auth is None:
+            return await attempt(lambda: self._once(made, timeout_s), self._wait)
+        return await self._authorized(made, made.auth, timeout_s)
 
     async def _authorized(self, request: Http, auth: Auth, timeout_s: float) -> Response:
         """Send with a vendor's credentials; where they are refused, once more with new ones."""
@@ -144,6 +151,7 @@ class HttpSender(Sender):
 
     @override
     async def close(self) -> None:
+        await self._bodies.close()
         sessions, self._sessions = self._sessions, {}
         for session in sessions.values():
             await session.close()
