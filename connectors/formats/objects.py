@@ -1,8 +1,9 @@
 """Batches of events as objects in a store (S3, Blob, GCS): what an object is called and what stands in it.
 
-An object holds JSON lines, one event each. Its key is a folder that a pattern makes of the first event's time and
-tenant, and a name that follows from the ids of its events: the same batch has the same key whenever it is sent, so that
-"only if there is none" (`If-None-Match: *`, `ifGenerationMatch=0`) makes a repeat a refusal that loses nothing.
+An object holds JSON lines, one event each, or is a Parquet file that the lines become when they are sent. Its key is a
+folder that a pattern makes of the first event's time and tenant, and a name that follows from the ids of its events:
+the same batch has the same key whenever it is sent, so that "only if there is none" (`If-None-Match: *`,
+`ifGenerationMatch=0`) makes a repeat a refusal that loses nothing.
 A batch ends where the folder changes: what stands under a day is of that day.
 
 Decision: the name begins with the time of the first event, so that a listing is in order, and readers that go by
@@ -18,7 +19,8 @@ import re
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC
-from typing import Annotated
+from importlib.util import find_spec
+from typing import Annotated, Literal, cast
 from urllib.parse import quote
 
 import pydantic
@@ -26,12 +28,17 @@ from pydantic import AfterValidator
 
 from bridge.model import NAMESPACE, Event, Word
 from connectors.common import first_that_fit, fit
+from connectors.formats import Format, encoder_of
+from connectors.formats.shapes import shape_of
 
 #: Lines of one object, and its bytes, unless a kind says otherwise.
 MAX_EVENTS, MAX_BYTES = 500, 8 * 2**20
 #: The layout that Athena, BigQuery, DuckDB and Spark read as partitions.
 HIVE = "incidents/year={year}/month={month}/day={day}"
-JSON_LINES = "application/x-ndjson"
+JSON_LINES, PARQUET = "application/x-ndjson", "application/vnd.apache.parquet"
+#: What `stored_as` of a destination that stores objects can be, and what it is called in its description.
+StoredAs = Literal["jsonl", "parquet"]
+STORED_AS = "What an object is: `jsonl` (JSON lines), or `parquet` (zstd; needs `tocsin[lake]`)."
 FIELDS = frozenset({"year", "month", "day", "hour", "tenant"})
 _FIELD = re.compile(r"\{(\w+)\}")
 #: What stands in a key as it is at every store, and is no more than itself in a shell or an URL.
@@ -84,11 +91,48 @@ def batch(
         together.append(event)
     lines = [line(event, size_bytes - 1) + b"\n" for event in together]
     kept = together[: first_that_fit(lines, size_bytes)]
+    # By time, as readers of tables like it; a batch is nearly so, but for what is urgent.
+    ordered = sorted(zip(kept, lines, strict=False), key=lambda each: each[0].at)
     return Batch(
         key=folder + name_of(kept) + ending,
-        body=b"".join(lines[: len(kept)]),
+        body=b"".join(line for _, line in ordered),
         event_ids=tuple(event.event_id for event in kept),
     )
+
+
+class Put(Word, frozen=True, kw_only=True):
+    """A batch as a request carries it: its key, its body, what that is, and what is remembered beside it."""
+
+    key: str
+    body: bytes
+    event_ids: tuple[str, ...]
+    content_type: str
+    about: dict[str, str]  # for `Http.about`
+
+
+def put(path: str, events: Sequence[Event], size_bytes: int, form: Format, stored_as: StoredAs) -> Put:
+    """Return `batch` of `events` in a format, as JSON lines or as what becomes a Parquet file with `shape`."""
+    is_table = stored_as == "parquet"
+    made = batch(path, events, size_bytes, line=encoder_of(form), ending=f".{stored_as}")
+    return Put(
+        key=made.key,
+        body=made.body,
+        event_ids=made.event_ids,
+        content_type=PARQUET if is_table else JSON_LINES,
+        about={"key": made.key} | ({"columns": form} if is_table else {}),
+    )
+
+
+def shape(about: dict[str, str]) -> str:
+    """Return `Http.shape` of a request: by what was stored with it, whatever the settings are meanwhile."""
+    return shape_of(cast("Format", about["columns"])) if "columns" in about else ""
+
+
+def lacking(stored_as: StoredAs) -> dict[str, str]:
+    """Return what has to be installed for `stored_as`, as `DestinationSettings.faults` says it."""
+    if stored_as == "parquet" and find_spec("duckdb") is None:
+        return {"stored_as": 'parquet needs more: pip install "tocsin[lake]"'}
+    return {}
 
 
 def folder_of(path: str, event: Event) -> str:

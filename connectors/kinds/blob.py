@@ -1,4 +1,4 @@
-"""Kind `blob`: events as JSON lines in blobs of Azure Blob Storage.
+"""Kind `blob`: events as JSON lines or Parquet in blobs of Azure Blob Storage.
 
 Up to `max_events` events that wait become one blob under `path`; its name follows from their ids, and it is put only if
 there is none of that name (`If-None-Match: *`). The same batch sent twice is answered 409 and is a duplicate, so that
@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -31,15 +32,21 @@ from bridge.model import Blocked, Delivered, Duplicate, Event, Verdict
 from bridge.ports import Caps, Connector, Http, HttpResponse, Memory, Rendered, Request, Response
 from connectors.clouds.azure import AzureSettings, auth, judge_azure
 from connectors.credentials import CA_FILE, KIND, SMALLEST_BYTES, CaFile, FromFile, HttpUrl, Secret
+from connectors.formats import FORMAT, Format
 from connectors.formats.objects import (
     HIVE,
     JSON_LINES,
     MAX_BYTES,
     MAX_EVENTS,
+    STORED_AS,
     ObjectPath,
-    batch,
+    Put,
+    StoredAs,
     fixed_part,
+    lacking,
+    put,
     quoted,
+    shape,
 )
 
 VERSION = "2023-11-03"
@@ -92,17 +99,23 @@ class BlobSettings(AzureSettings):
     path: ObjectPath = pydantic.Field(
         default=HIVE, description="Folder of a blob; {year}, {month}, {day}, {hour} (UTC), {tenant}."
     )
+    format: Format = pydantic.Field(default="event", description=FORMAT)
+    stored_as: StoredAs = pydantic.Field(default="jsonl", description=STORED_AS)
     max_events: int = pydantic.Field(
         default=MAX_EVENTS, ge=1, le=10_000, description="Events in one blob at most."
     )
     max_bytes: int = pydantic.Field(
-        default=MAX_BYTES, ge=SMALLEST_BYTES, le=64 * 2**20, description="Largest blob in bytes."
+        default=MAX_BYTES, ge=SMALLEST_BYTES, le=64 * 2**20, description="Largest blob in bytes, as JSON."
     )
     ca_file: CaFile = pydantic.Field(default="", description=CA_FILE)
 
     @override
     def signature(self) -> Secret | None:
         return self.credential("sas_token")
+
+    @override
+    def faults(self, data_dir: Path) -> dict[str, str]:
+        return super().faults(data_dir) | lacking(self.stored_as)
 
 
 class Blob(Connector):
@@ -137,8 +150,9 @@ class Blob(Connector):
         self, events: Sequence[Event], memory: Memory | None, step: str, max_bytes: int | None = None
     ) -> Rendered:
         size_bytes = min(max_bytes or self.caps.max_bytes, self.caps.max_bytes)
-        made = batch(self._settings.path, events, size_bytes)
-        return Rendered(request=self._put(made.key, made.body), event_ids=made.event_ids, step=step)
+        settings = self._settings
+        made = put(settings.path, events, size_bytes, settings.format, settings.stored_as)
+        return Rendered(request=self._put(made), event_ids=made.event_ids, step=step)
 
     @override
     def judge(self, rendered: Rendered, response: Response) -> Sequence[Verdict]:
@@ -164,20 +178,24 @@ class Blob(Connector):
             url=f"{url}?{signature.reveal()}" if signature else url,
             ca_file=self._settings.ca_file,
             auth=auth(self._settings, url, SCOPE),
+            shape=shape(request.about),
         )
 
     @override
     def probe(self) -> Request:
-        return self._put(fixed_part(self._settings.path) + PROBE, b"")
+        key = fixed_part(self._settings.path) + PROBE
+        return self._put(Put(key=key, body=b"", event_ids=(), content_type=JSON_LINES, about={"key": key}))
 
-    def _put(self, key: str, body: bytes) -> Http:
+    def _put(self, made: Put) -> Http:
         headers = {
-            "content-type": JSON_LINES,
+            "content-type": made.content_type,
             "if-none-match": "*",
             "x-ms-blob-type": "BlockBlob",
             "x-ms-version": VERSION,
         }
-        return Http(method="PUT", url=self._address(key), headers=headers, body=body, about={"key": key})
+        return Http(
+            method="PUT", url=self._address(made.key), headers=headers, body=made.body, about=made.about
+        )
 
     def _address(self, key: str) -> str:
         return f"{self._settings.url.rstrip('/')}/{self._settings.container}/{quoted(key)}"

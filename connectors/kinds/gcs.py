@@ -1,4 +1,4 @@
-"""Kind `gcs`: events as JSON lines in objects of Google Cloud Storage.
+"""Kind `gcs`: events as JSON lines or Parquet in objects of Google Cloud Storage.
 
 Up to `max_events` events that wait become one object under `path`; its name follows from their ids, and it is
 uploaded only if there is none of that name (`ifGenerationMatch=0`). The same batch sent twice is answered 412 and is a
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import quote
 
@@ -28,8 +29,18 @@ from bridge.ports import Caps, Connector, Http, HttpResponse, Memory, Rendered, 
 from connectors.clouds.google import GoogleSettings, auth, fault, judge_google
 from connectors.common import json_object
 from connectors.credentials import CA_FILE, KIND, SMALLEST_BYTES, CaFile, OriginUrl
-from connectors.formats import FORMAT, Format, encoder_of
-from connectors.formats.objects import HIVE, JSON_LINES, MAX_BYTES, MAX_EVENTS, ObjectPath, batch
+from connectors.formats import FORMAT, Format
+from connectors.formats.objects import (
+    HIVE,
+    MAX_BYTES,
+    MAX_EVENTS,
+    STORED_AS,
+    ObjectPath,
+    StoredAs,
+    lacking,
+    put,
+    shape,
+)
 
 SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 PERMISSION = "storage.objects.create"
@@ -49,17 +60,22 @@ class GcsSettings(GoogleSettings):
         default=HIVE, description="Folder of an object; {year}, {month}, {day}, {hour} (UTC), {tenant}."
     )
     format: Format = pydantic.Field(default="event", description=FORMAT)
+    stored_as: StoredAs = pydantic.Field(default="jsonl", description=STORED_AS)
     max_events: int = pydantic.Field(
         default=MAX_EVENTS, ge=1, le=10_000, description="Events in one object at most."
     )
     max_bytes: int = pydantic.Field(
-        default=MAX_BYTES, ge=SMALLEST_BYTES, le=64 * 2**20, description="Largest object in bytes."
+        default=MAX_BYTES, ge=SMALLEST_BYTES, le=64 * 2**20, description="Largest object in bytes, as JSON."
     )
     url: OriginUrl = pydantic.Field(
         default="https://storage.googleapis.com",
         description="Address of the service; one with http is an emulator, which gets no credentials.",
     )
     ca_file: CaFile = pydantic.Field(default="", description=CA_FILE)
+
+    @override
+    def faults(self, data_dir: Path) -> dict[str, str]:
+        return super().faults(data_dir) | lacking(self.stored_as)
 
 
 class Gcs(Connector):
@@ -77,7 +93,6 @@ class Gcs(Connector):
 
     def __init__(self, settings: GcsSettings) -> None:
         self._settings = settings
-        self._encoded = encoder_of(settings.format)
         self.caps = msgspec.structs.replace(
             self.caps, max_events=settings.max_events, max_bytes=settings.max_bytes
         )
@@ -89,10 +104,11 @@ class Gcs(Connector):
         self, events: Sequence[Event], memory: Memory | None, step: str, max_bytes: int | None = None
     ) -> Rendered:
         size_bytes = min(max_bytes or self.caps.max_bytes, self.caps.max_bytes)
-        made = batch(self._settings.path, events, size_bytes, line=self._encoded)
+        settings = self._settings
+        made = put(settings.path, events, size_bytes, settings.format, settings.stored_as)
         request = Http(
-            method="POST", url=self._upload(made.key), headers={"content-type": JSON_LINES},
-            body=made.body, about={"key": made.key},
+            method="POST", url=self._upload(made.key), headers={"content-type": made.content_type},
+            body=made.body, about=made.about,
         )  # fmt: skip
         return Rendered(request=request, event_ids=made.event_ids, step=step)
 
@@ -110,6 +126,7 @@ class Gcs(Connector):
             url=self._permissions() if key is None else self._upload(key),
             auth=auth(self._settings, self._settings.url, SCOPE),
             ca_file=self._settings.ca_file,
+            shape=shape(request.about),
         )
 
     @override

@@ -1,4 +1,4 @@
-"""Kind `s3`: events as JSON lines in objects of Amazon S3, or of a store that speaks its protocol (MinIO, Ceph).
+"""Kind `s3`: events as JSON lines or Parquet in objects of Amazon S3, or of a store that speaks like it (MinIO, Ceph).
 
 Up to `max_events` events that wait become one object under `path`; its key follows from their ids, and it is put only
 if there is none of that key (`If-None-Match: *`). The same batch sent twice is answered 412 and is a duplicate, so that
@@ -20,6 +20,7 @@ import base64
 import zlib
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
@@ -31,16 +32,21 @@ from bridge.model import Delivered, Duplicate, Event, Verdict
 from bridge.ports import Caps, Connector, Http, HttpResponse, Memory, Rendered, Request, Response
 from connectors.clouds.aws import AwsSettings, error_of, foreign, judge_aws
 from connectors.credentials import KIND, SMALLEST_BYTES
-from connectors.formats import FORMAT, Format, encoder_of
+from connectors.formats import FORMAT, Format
 from connectors.formats.objects import (
     HIVE,
     JSON_LINES,
     MAX_BYTES,
     MAX_EVENTS,
+    STORED_AS,
     ObjectPath,
-    batch,
+    Put,
+    StoredAs,
     fixed_part,
+    lacking,
+    put,
     quoted,
+    shape,
 )
 
 THERE, PRECONDITION = 412, "PreconditionFailed"
@@ -59,12 +65,17 @@ class S3Settings(AwsSettings):
         default=HIVE, description="Folder of an object; {year}, {month}, {day}, {hour} (UTC), {tenant}."
     )
     format: Format = pydantic.Field(default="event", description=FORMAT)
+    stored_as: StoredAs = pydantic.Field(default="jsonl", description=STORED_AS)
     max_events: int = pydantic.Field(
         default=MAX_EVENTS, ge=1, le=10_000, description="Events in one object at most."
     )
     max_bytes: int = pydantic.Field(
-        default=MAX_BYTES, ge=SMALLEST_BYTES, le=64 * 2**20, description="Largest object in bytes."
+        default=MAX_BYTES, ge=SMALLEST_BYTES, le=64 * 2**20, description="Largest object in bytes, as JSON."
     )
+
+    @override
+    def faults(self, data_dir: Path) -> dict[str, str]:
+        return super().faults(data_dir) | lacking(self.stored_as)
 
 
 class S3(Connector):
@@ -98,8 +109,9 @@ class S3(Connector):
         self, events: Sequence[Event], memory: Memory | None, step: str, max_bytes: int | None = None
     ) -> Rendered:
         size_bytes = min(max_bytes or self.caps.max_bytes, self.caps.max_bytes)
-        made = batch(self._settings.path, events, size_bytes, line=encoder_of(self._settings.format))
-        return Rendered(request=self._put(made.key, made.body), event_ids=made.event_ids, step=step)
+        settings = self._settings
+        made = put(settings.path, events, size_bytes, settings.format, settings.stored_as)
+        return Rendered(request=self._put(made), event_ids=made.event_ids, step=step)
 
     @override
     def judge(self, rendered: Rendered, response: Response) -> Sequence[Verdict]:
@@ -127,17 +139,25 @@ class S3(Connector):
             url=self._address(request.about["key"]),
             ca_file=self._settings.ca_file,
             auth=self._settings.auth("s3"),
+            shape=shape(request.about),
         )
 
     @override
     def probe(self) -> Request:
-        made = self._put(fixed_part(self._settings.path) + PROBE, PROBED)
+        key = fixed_part(self._settings.path) + PROBE
+        made = self._put(Put(key=key, body=PROBED, event_ids=(), content_type=JSON_LINES, about={"key": key}))
         return msgspec.structs.replace(made, headers=made.headers | {"content-md5": WRONG})
 
-    def _put(self, key: str, body: bytes) -> Http:
-        checksum = base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
-        headers = {"content-type": JSON_LINES, "if-none-match": "*", "x-amz-checksum-crc32": checksum}
-        return Http(method="PUT", url=self._address(key), headers=headers, body=body, about={"key": key})
+    def _put(self, made: Put) -> Http:
+        headers = {"content-type": made.content_type, "if-none-match": "*"}
+        if made.content_type == JSON_LINES:
+            checksum = zlib.crc32(made.body).to_bytes(4, "big")
+            headers["x-amz-checksum-crc32"] = base64.b64encode(checksum).decode()
+        else:  # there are no such bytes yet; who signs them adds it
+            headers["x-amz-sdk-checksum-algorithm"] = "CRC32"
+        return Http(
+            method="PUT", url=self._address(made.key), headers=headers, body=made.body, about=made.about
+        )
 
     def _address(self, key: str) -> str:
         # A certificate for *.s3.region... does not hold for a name with dots; a compatible store rarely has names.

@@ -29,12 +29,20 @@ EXPECTED = Expected(
             "container": "incidents",
             "path": "",
             "sas_token": SIGNATURE,
-        }
+        },
+        "blob_parquet": {
+            "name": "lake",
+            "kind": "blob",
+            "url": "https://example.blob.core.windows.net",
+            "container": "incidents",
+            "sas_token": SIGNATURE,
+            "stored_as": "parquet",
+        },
     },
     secrets=("sEcReT%2Bsignature%3D", "sEcReT+signature="),
     parse=parse,
     incident=incident,
-    whole=("blob", "blob_sas"),
+    whole=("blob", "blob_parquet", "blob_sas"),
     corrected={"url": "https://right.example.com"},
     probed=HttpResponse(status=201, headers={"etag": '"0x8D"'}, body=b""),
 )

@@ -21,11 +21,12 @@ def incident(_case: str, sent: bytes) -> dict[str, Any]:
 
 EXPECTED = Expected(
     variants={
-        "gcs_ocsf": {"name": "lake", "kind": "gcs", "bucket": "example-incidents", "format": "ocsf-incident"}
+        "gcs_ocsf": {"name": "lake", "kind": "gcs", "bucket": "example-incidents", "format": "ocsf-incident"},
+        "gcs_parquet": {"name": "lake", "kind": "gcs", "bucket": "example-incidents", "stored_as": "parquet"},
     },
     parse=parse,
     incident=incident,
-    whole=("gcs",),
+    whole=("gcs", "gcs_parquet"),
     corrected={"url": "https://right.example.com"},
     probed=HttpResponse(status=200, headers={}, body=b'{"permissions":["storage.objects.create"]}'),
     answers={"name": st.text(max_size=5) | st.integers(), "generation": st.integers() | st.text(max_size=3)},

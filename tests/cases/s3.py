@@ -16,12 +16,16 @@ OCSF = {
     "name": "lake", "kind": "s3", "region": "eu-west-1", "bucket": "aws-security-data-lake-eu-west-1-example",
     "path": "ext/tocsin/region=eu-west-1/accountId=123456789012/eventDay={year}{month}{day}", "format": "ocsf-incident",
 }  # fmt: skip
+PARQUET = {"stored_as": "parquet"}
+CLASSES = {"s3_ocsf": 2005, "s3_security_lake": 2005, "s3_security_lake_detection": 2004}
+DETECTION = OCSF | {"format": "ocsf-detection"}
 
 
 def parse(case: str, sent: bytes) -> None:
     for line in sent.splitlines():
         event = json.loads(line)
-        assert event["class_uid"] == 2005 if case == "s3_ocsf" else event["schema"] == "tocsin.event/1"
+        assert event.get("class_uid") == CLASSES.get(case)
+        assert case in CLASSES or event["schema"] == "tocsin.event/1"
 
 
 def incident(_case: str, sent: bytes) -> dict[str, Any]:
@@ -29,7 +33,12 @@ def incident(_case: str, sent: bytes) -> dict[str, Any]:
 
 
 EXPECTED = Expected(
-    variants={"s3_minio": MINIO, "s3_ocsf": OCSF},
+    variants={
+        "s3_minio": MINIO,
+        "s3_ocsf": OCSF,
+        "s3_security_lake": OCSF | PARQUET,
+        "s3_security_lake_detection": DETECTION | PARQUET,
+    },
     secrets=("minio-secret-key-of-the-test",),
     parse=parse,
     incident=incident,

@@ -167,6 +167,17 @@ async def test_a_blob_is_put_with_a_token(storage):
     assert storage.scopes == ["https://storage.azure.com/.default"]
 
 
+async def test_a_file_goes_in_the_place_of_lines_before_a_token_is_asked_for(storage):
+    made = rendered("blob_parquet", count=3)
+
+    assert await storage.deliver(connector_of(storage), made) == [Delivered()] * 3
+
+    (request,) = storage.requests
+    assert request.path.endswith(".parquet")
+    assert request.headers["content-type"] == "application/vnd.apache.parquet"
+    assert [(body[:4], body[-4:]) for body in storage.bodies] == [(b"PAR1", b"PAR1")]
+
+
 async def test_what_was_stored_before_the_connection_broke_is_a_duplicate(storage):
     # aiohttp repeats a PUT once by itself when the connection breaks; it may, the name makes that harmless.
     storage.answers = [Answer(201, drops=True)] * 2 + [Answer(409, error("BlobAlreadyExists"))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import duckdb
 import pytest
 import tenacity
 from aiohttp.test_utils import TestServer
@@ -117,6 +118,20 @@ async def test_an_incident_becomes_lines_of_one_object(bucket):
     assert name.endswith(".jsonl")
     lines = bucket.objects[name].splitlines()
     assert tuple(json.loads(line)["event_id"] for line in lines) == batch.event_ids
+
+
+async def test_a_batch_becomes_one_parquet_file_and_is_stored_once(bucket, tmp_path):
+    batch = rendered(3, stored_as="parquet")
+
+    first, second = [await deliver(bucket, batch) for _ in range(2)]
+
+    assert (first, second) == ((Delivered(),) * 3, (Duplicate(),) * 3)
+    ((name, body),) = bucket.objects.items()
+    assert name.endswith(".parquet")
+    (tmp_path / "x.parquet").write_bytes(body)
+    with duckdb.connect(":memory:") as reader:
+        read = reader.sql(f"from '{tmp_path}/x.parquet'").project("event_id").fetchall()
+    assert tuple(each for (each,) in read) == batch.event_ids
 
 
 async def test_a_connection_that_breaks_after_the_store_leaves_one_object(bucket):

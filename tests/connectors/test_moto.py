@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 from collections.abc import Iterator
 
 import amazon
+import duckdb
 import msgspec
 import pytest
 import tenacity
 from amazon import ACCOUNT, REGION
-from builders import START, event, view
+from builders import START, at, event, view
 from destinations import NASTY, build, nasty_event
 from sidecars import NO_MODELS, Sidecar, until
 
@@ -252,6 +255,77 @@ async def test_a_probe_of_a_store_that_looks_at_no_checksum_leaves_a_name_that_r
     assert objects(moto, "probes") == {"incidents/_tocsin": b"tocsin"}
 
 
+# ---- S3, as Parquet --------------------------------------------------------------------------------------
+
+SECURITY_LAKE = "ext/tocsin/region=eu-west-1/accountId=123456789012/eventDay={year}{month}{day}"
+
+
+def ask(folder, body: bytes, text: str) -> list[tuple]:
+    (folder / "found.parquet").write_bytes(body)
+    with duckdb.connect(":memory:") as reader:
+        return reader.sql(text.replace("found", f"'{folder}/found.parquet'")).fetchall()
+
+
+@pytest.mark.parametrize(("form", "finding"), [("ocsf-incident", 2005), ("ocsf-detection", 2004)])
+async def test_what_security_lake_reads_is_parquet_of_one_class_by_time_under_its_day(
+    moto, sender, tmp_path, form, finding
+):
+    settings = bucket(moto, f"lake-{finding}") | {"path": SECURITY_LAKE, "format": form}
+    later = [msgspec.structs.replace(each, at=at(60 - each.seq)) for each in several(3)]
+
+    verdicts = await deliver(sender, "s3", [*later, HOSTILE], stored_as="parquet", **settings)
+
+    assert verdicts == (Delivered(),) * 4
+    ((key, body),) = objects(moto, f"lake-{finding}").items()
+    assert key.startswith("ext/tocsin/region=eu-west-1/accountId=123456789012/eventDay=20261123/20261123T")
+    assert key.endswith(".parquet")
+    rows = ask(tmp_path, body, "select class_uid, metadata.uid, time, message from found")
+    assert [(row[0], row[1]) for row in rows] == [
+        (finding, each.event_id) for each in (HOSTILE, *reversed(later))
+    ]
+    assert [row[2] for row in rows] == sorted(row[2] for row in rows)
+    assert rows[0][3] == NASTY
+    compressions = ask(tmp_path, body, "select distinct compression from parquet_metadata(found)")
+    assert compressions == [("ZSTD",)]
+
+
+async def test_our_own_events_are_columns_with_labels_that_can_be_asked_for(moto, sender, tmp_path):
+    settings = bucket(moto, "columns")
+
+    await deliver(sender, "s3", [event(), HOSTILE], stored_as="parquet", **settings)
+
+    ((key, body),) = objects(moto, "columns").items()
+    assert key.startswith("incidents/year=2026/month=11/day=23/")
+    assert ask(
+        tmp_path,
+        body,
+        """select event_id, kind, epoch_ms("at"), incident.alerts_total, incident.episodes[1].labels['instance']
+        from found where seq = 1""",
+    ) == [(event().event_id, "opened", int(event().at.timestamp() * 1000), 2, "10.0.0.0:9100")]
+
+
+async def test_a_parquet_file_that_is_there_is_found_and_not_changed(moto, sender):
+    settings = bucket(moto, "files") | {"stored_as": "parquet"}
+
+    first = await deliver(sender, "s3", several(3), **settings)
+    before = objects(moto, "files")
+    again = await deliver(sender, "s3", several(3), **settings)
+
+    assert (first, again) == ((Delivered(),) * 3, (Duplicate(),) * 3)
+    assert objects(moto, "files") == before
+
+
+async def test_a_parquet_file_goes_with_its_own_checksum_and_type(moto, sender):
+    settings = bucket(moto, "checked") | {"stored_as": "parquet"}
+
+    await deliver(sender, "s3", [event()], **settings)
+
+    ((key, body),) = objects(moto, "checked").items()
+    head = moto.client("s3").head_object(Bucket="checked", Key=key, ChecksumMode="ENABLED")
+    assert head["ContentType"] == "application/vnd.apache.parquet"
+    assert head["ChecksumCRC32"] == base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
+
+
 # ---- Security Hub ----------------------------------------------------------------------------------------
 
 
@@ -272,15 +346,17 @@ async def test_an_incident_is_one_finding_that_is_kept_up_to_date(moto, sender):
 # ---- all of the way --------------------------------------------------------------------------------------
 
 
-def test_an_alert_becomes_an_incident_in_a_bucket_and_in_a_queue(moto, tmp_path):
+def test_an_alert_becomes_an_incident_in_buckets_and_in_a_queue(moto, tmp_path):
     bucket(moto, "whole")
+    bucket(moto, "whole-files")
     url, _ = queue(moto, "whole")
     place = f"region: {REGION}, endpoint: '{moto.url}'"
     configuration = (
         f"{NO_MODELS}destinations:\n"
         f"  - {{name: lake, kind: s3, {place}, bucket: whole}}\n"
+        f"  - {{name: files, kind: s3, {place}, bucket: whole-files, format: ocsf-incident, stored_as: parquet}}\n"
         f"  - {{name: queue, kind: sqs, {place}, queue_url: '{url}'}}\n"
-        "routes: [{to: [lake, queue]}]\n"
+        "routes: [{to: [lake, files, queue]}]\n"
     )
     keys = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "of-the-environment"}
     sidecar = Sidecar(tmp_path, configuration, **keys)
@@ -288,6 +364,7 @@ def test_an_alert_becomes_an_incident_in_a_bucket_and_in_a_queue(moto, tmp_path)
         sidecar.start()
         sidecar.send("DiskFull")
         stored = until(lambda: objects(moto, "whole"), "the object")
+        files = until(lambda: objects(moto, "whole-files"), "the file")
         sent = until(lambda: messages(moto, url), "the message")
     finally:
         if sidecar.process is not None:
@@ -298,6 +375,10 @@ def test_an_alert_becomes_an_incident_in_a_bucket_and_in_a_queue(moto, tmp_path)
     assert key.startswith("incidents/year=")
     assert [json.loads(line) for line in body.splitlines()] == [json.loads(each["Body"]) for each in sent]
     assert json.loads(body)["incident"]["episodes"][0]["labels"]["alertname"] == "DiskFull"
+    ((key, body),) = files.items()
+    assert key.endswith(".parquet")
+    types = ask(tmp_path, body, "select class_uid, finding_info_list[1].types from found")
+    assert types == [(2005, ["DiskFull"])]
     assert "of-the-environment" not in sidecar.log.read_text("utf-8")
 
 

@@ -9,9 +9,10 @@ from urllib.parse import unquote
 import msgspec
 import pytest
 from builders import START, event
-from destinations import NASTY
+from destinations import CASES, NASTY
 from pydantic import TypeAdapter, ValidationError
 
+import connectors
 from bridge.model import EventKind
 from connectors.formats.objects import HIVE, ObjectPath, batch, fixed_part, folder_of, name_of, quoted
 
@@ -42,6 +43,30 @@ def test_every_line_is_an_event():
 
     assert made.body.endswith(b"\n")
     assert tuple(json.loads(line)["event_id"] for line in made.body.splitlines()) == made.event_ids
+
+
+def test_lines_are_in_the_order_of_time_and_the_key_is_that_of_the_batch():
+    late, early = events(2)
+    late = msgspec.structs.replace(late, at=START + timedelta(minutes=5))
+    made = batch(HIVE, [late, early], 1_000_000)
+
+    assert [json.loads(line)["event_id"] for line in made.body.splitlines()] == [
+        early.event_id,
+        late.event_id,
+    ]
+    assert made.event_ids == (late.event_id, early.event_id)
+
+
+@pytest.mark.parametrize("case", ["s3", "gcs", "blob_sas"])
+def test_parquet_without_its_library_is_a_fault_that_says_what_to_install(case, monkeypatch, tmp_path):
+    monkeypatch.setattr("connectors.formats.objects.find_spec", lambda _name: None)
+
+    def faults(stored_as: str) -> dict[str, str]:
+        kind = connectors.load(CASES[case]["kind"])
+        return kind.Settings(**CASES[case] | {"stored_as": stored_as}).faults(tmp_path)
+
+    assert faults("parquet") == {"stored_as": 'parquet needs more: pip install "tocsin[lake]"'}
+    assert faults("jsonl") == {}
 
 
 def test_what_belongs_to_another_folder_goes_into_another_object():

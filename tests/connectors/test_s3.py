@@ -16,6 +16,7 @@ from destinations import build
 
 from bridge.model import Blocked, Delivered, Duplicate, EventKind, Retry
 from bridge.ports import Http, HttpResponse, Rendered
+from connectors.formats.shapes import shape_of
 from connectors.transport.http import HttpSender
 
 
@@ -61,6 +62,24 @@ def test_the_key_of_a_frozen_request_stays_when_the_path_changes():
     sealed = build("s3", path="other").seal(rendered.request, rendered.event_ids, START)
 
     assert sealed.url == rendered.request.url
+
+
+def test_a_file_that_was_frozen_is_made_as_it_was_meant_when_the_settings_change():
+    rendered = build("s3", stored_as="parquet").render([event()], None, "")
+
+    sealed = build("s3", format="ocsf-incident").seal(rendered.request, rendered.event_ids, START)
+
+    assert sealed.shape == shape_of("event")
+    assert sealed.url.endswith(".parquet")
+    assert rendered.request.shape == ""
+
+
+def test_a_frozen_file_is_the_lines_that_it_is_made_of():
+    lines, file = (build("s3", stored_as=each).render([event()], None, "") for each in ("jsonl", "parquet"))
+
+    assert file.request.body == lines.request.body
+    assert build("s3").seal(lines.request, lines.event_ids, START).shape == ""
+    assert build("s3", stored_as="parquet").seal(build("s3").probe(), (), START).shape == ""
 
 
 def test_a_probe_is_what_no_store_that_looks_would_keep():

@@ -16,8 +16,10 @@ itself): requests go through the one HTTP sender, with its answers, limits and t
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import time
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -49,6 +51,8 @@ from connectors.transport.vendors import Authorizer
 KEPT_S = 60.0
 #: What is signed at once; the hash of more takes long enough to be felt by other requests.
 AT_ONCE_BYTES = 256 * 1024
+#: How S3 is told of a checksum.
+ALGORITHM, CHECKSUM = "x-amz-sdk-checksum-algorithm", "x-amz-checksum-crc32"
 #: For STS: an attempt of the dispatcher is not much longer.
 STS = Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 2})
 #: Faults that pass.
@@ -180,9 +184,17 @@ def _assumed(session: Session, own: Credentials, options: Options) -> Credential
 def signed(request: Http, options: Options, credentials: Credentials) -> Http:
     """Return the request with the headers that sign it now."""
     signer = S3SigV4Auth if options["service"] == "s3" else SigV4Auth
-    made = AWSRequest(method=request.method, url=request.url, headers=request.headers, data=request.body)
+    headers = request.headers | _checksum(request)
+    made = AWSRequest(method=request.method, url=request.url, headers=headers, data=request.body)
     signer(credentials, options["service"], options["region"]).add_auth(made)
     return msgspec.structs.replace(request, headers=dict(made.headers.items()), auth=None)
+
+
+def _checksum(request: Http) -> dict[str, str]:
+    """Return the checksum that a request names and does not have, since its body was made just now (`Http.shape`)."""
+    if request.headers.get(ALGORITHM) != "CRC32" or CHECKSUM in request.headers:
+        return {}
+    return {CHECKSUM: base64.b64encode(zlib.crc32(request.body).to_bytes(4, "big")).decode()}
 
 
 def _refused(error: ClientError) -> Unreached:
