@@ -8,9 +8,7 @@ A kind is one class. What it offers:
 * `caps`: what holds for the kind's usual settings (an object's own is the truth, see `ports.Connector`);
 * `Kind(settings)`: the connector itself, made from validated settings; it does no I/O.
 
-Rules: a kind knows the words, the ports, `common`, `wording`, `credentials`, `formats` and `clouds`, and no other kind;
 Rules: a kind knows the words, the ports, `common`, `wording`, `credentials`, `formats`, `clouds` and `changes`, and no
-`render` freezes the body, `seal` writes the address and the credentials anew for each attempt.
 other kind; `render` freezes the body, `seal` writes the address and the credentials anew for each attempt.
 
 Decision: a table of strings rather than imports, so that a destination nobody configured costs nothing and
