@@ -56,15 +56,18 @@ class TableSender(Sender):
 
 
 async def _written(folder: _Folder, request: Table) -> Response:
-    import duckdb  # noqa: PLC0415 - 60 MB that nobody needs who has no such destination
-
     try:
-        await folder.do(partial(folder.write, request))
-    except (OSError, ValueError, duckdb.Error) as error:
-        reason = f"{request.path}: {getattr(error, 'strerror', None) or error}"
-        return Unreached(reason=reason, maybe_sent=True, kind="local")
-    else:
+        import duckdb  # noqa: PLC0415 - 60 MB that nobody needs who has no such destination
+
+        try:
+            await folder.do(partial(folder.write, request))
+        except (OSError, ValueError, duckdb.Error) as error:
+            reason = f"{request.path}: {getattr(error, 'strerror', None) or error}"
+            return Unreached(reason=reason, maybe_sent=True, kind="local")
         return Appended()
+    except ImportError:
+        reason = 'Parquet needs more: pip install "tocsin[lake]"'
+        return Unreached(reason=reason, maybe_sent=False, kind="local")
     finally:
         folder.turn.release()
 

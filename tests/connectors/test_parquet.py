@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,16 @@ async def test_a_folder_that_is_a_file_blocks_and_is_told(tmp_path, sender):
     assert isinstance(connector.judge(Rendered(request=request, event_ids=("x",)), response)[0], Blocked)
     assert "is a file" in connector.Settings(name="x", path=str(tmp_path / "lake")).faults(tmp_path)["path"]
     assert "own stores" in connector.Settings(name="x", path=str(tmp_path)).faults(tmp_path)["path"]
+
+
+async def test_without_the_engine_every_attempt_says_so(tmp_path, sender, monkeypatch):
+    connector = of(tmp_path)
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+
+    for _ in range(2):
+        [verdict] = await write(sender, connector, event())
+        assert isinstance(verdict, Blocked)
+        assert 'pip install "tocsin[lake]"' in verdict.reason
 
 
 async def test_a_probe_writes_nothing(tmp_path, sender):
