@@ -4,8 +4,9 @@
 kept up to date. When the incident is over its finding is archived. People's own fields (`Workflow`, `Note`) are left
 alone.
 
-Rules: 200 is not success, `FailedFindings` names those that were not taken. Severity and types go where providers put
-them (`FindingProviderFields`), so that rules and people can overrule them. Of what has not begun there is no finding.
+Rules: 200 is not success, `FailedFindings` names those that were not taken; where the counts do not add up, nothing is
+known of the others. Severity and types go where providers put them (`FindingProviderFields`), so that rules and people
+can overrule them. Of what has not begun there is no finding.
 Decision: no probe. An empty import is refused the same whether the rest is right or not, and to describe the hub needs
 a permission that importing does not need.
 Source: docs.aws.amazon.com, "AWS Security Finding Format", "BatchImportFindings": 100 findings, 240 KB each.
@@ -21,7 +22,7 @@ import msgspec
 import pydantic
 from typing_extensions import override
 
-from bridge.model import Delivered, Event, EventKind, Severity, Verdict
+from bridge.model import Delivered, Event, EventKind, Retry, Severity, Verdict
 from bridge.ports import Caps, Connector, Http, HttpResponse, Memory, Rendered, Request, Response
 from connectors.clouds.aws import AccountId, AwsSettings, foreign, judge_aws, judge_entry
 from connectors.common import OVER, clip, encode, first_that_fit, json_object, one_line, rfc3339, smallest
@@ -105,14 +106,19 @@ class SecurityHub(Connector):
             return (verdict,) * count
         answer = json_object(response.body)
         failed = answer.get("FailedFindings") or []
-        if type(answer.get("SuccessCount")) is not int or not isinstance(failed, list):
+        taken = answer.get("SuccessCount")
+        if type(taken) is not int or not isinstance(failed, list):
             return (foreign(response.status),) * count
         about = rendered.request.about if isinstance(rendered.request, Http) else {}
         refused = {
-            about.get(each.id): judge_entry(each.code, each.message, secrets=secrets)
+            about[each.id]: judge_entry(each.code, each.message, secrets=secrets)
             for each in _named(failed)
+            if each.id in about
         }
-        return tuple(refused.get(each, verdict) for each in rendered.event_ids)
+        others: Verdict = verdict
+        if taken + len(refused) != count:  # some failed that the answer does not name, or not as we do
+            others = Retry(reason="the answer does not say what became of it", maybe_sent=True)
+        return tuple(refused.get(each, others) for each in rendered.event_ids)
 
     @override
     def seal(self, request: Request, event_ids: Sequence[str], now: datetime) -> Request:

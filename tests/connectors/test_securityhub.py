@@ -93,6 +93,24 @@ def test_a_finding_that_failed_has_its_own_verdict(code, verdict):
     assert [type(each) for each in verdicts] == [Delivered, verdict, Delivered]
 
 
+@pytest.mark.parametrize(
+    "failed",
+    [
+        [],
+        [{"Id": "arn:aws:securityhub:x/tocsin/i1", "ErrorCode": "InvalidInput", "ErrorMessage": "m"}],
+        [{"Id": None, "ErrorCode": "InvalidInput", "ErrorMessage": "m"}],
+        ["InvalidInput"],
+    ],
+)
+def test_a_failure_that_names_no_finding_of_ours_counts_as_nobodys_delivery(failed):
+    named = [{"Id": "tocsin/i2", "ErrorCode": "InvalidInput", "ErrorMessage": "m"}]
+
+    told = build("securityhub").judge(rendered(3), answer([*named, *failed], 1))
+
+    assert [type(each) for each in told] == [Retry, Blocked, Retry]
+    assert told[0].maybe_sent
+
+
 @pytest.mark.parametrize("taken", [None, "3", True, 1.5])
 def test_an_answer_without_a_count_is_not_trusted(taken):
     assert {type(each) for each in build("securityhub").judge(rendered(2), answer([], taken))} == {Blocked}
