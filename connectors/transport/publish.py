@@ -1,8 +1,9 @@
-"""The Kafka sender: aiokafka's idempotent producer, one kept per cluster and way to sign in.
+"""The Kafka sender: aiokafka's idempotent producer, one kept per cluster, topic and way to sign in.
 
 Rules: `aiokafka` is imported when the first record is sent. A producer that failed in any other way than about one
 record's size is closed and a new one is made for the next attempt: after an error of its sequence it would refuse
-everything. No reason holds a credential; only the brokers' addresses and Kafka's names of errors.
+everything. So no two topics share one: the fault of one would cut off what is under way to the other. No reason holds a
+credential; only the brokers' addresses and Kafka's names of errors.
 
 Decision: before a producer is started one connection is made by hand. The library tries every broker, logs what went
 wrong and says only that none could be reached; a refused password must not look like a network that is down.
@@ -51,7 +52,7 @@ class PublishSender(Sender):
         if not isinstance(request, Publish):
             return Unreached(reason="not records", maybe_sent=False, kind="local")
         key = (
-            request.address, request.security, request.compression,
+            request.address, request.topic, request.security, request.compression,
             request.ca_file, request.certificate_file, request.key_file,
             *(f"{name}={value}" for name, value in sorted(request.login.items())),
         )  # fmt: skip

@@ -24,6 +24,7 @@ from servers import free_port
 
 from bridge.model import Blocked, Delivered, EventKind, Retry
 from bridge.ports import Append, Publish, Published, Rendered, Unreached
+from connectors.transport import publish as publish_room
 from connectors.transport.publish import PublishSender, _fault
 
 PATIENCE_S = 15.0
@@ -127,6 +128,29 @@ async def test_many_requests_at_once_share_a_producer(brokers, sender):
 
     assert set(responses) == {Published(faults=(None,))}
     assert len(sender._producers) == 1
+
+
+async def test_a_fault_of_one_topic_leaves_another_its_producer(brokers, sender, monkeypatch):
+    _, _, good = publish(brokers, "good", [event()])
+    _, _, refused = publish(brokers, "refused", [event()])
+    really, under_way, go_on = publish_room._published, asyncio.Event(), asyncio.Event()
+
+    async def published(producer, topic, records):
+        if topic == "refused":
+            return (_fault(errors.TopicAuthorizationFailedError(topic)),)
+        under_way.set()
+        await go_on.wait()
+        return await really(producer, topic, records)
+
+    monkeypatch.setattr(publish_room, "_published", published)  # the mock cluster refuses no topic
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
+        sending = group.create_task(sender.send(good, timeout_s=PATIENCE_S))
+        await under_way.wait()
+        fault = await sender.send(refused, timeout_s=PATIENCE_S)
+        go_on.set()
+
+    assert fault.faults[0].name == "TOPIC_AUTHORIZATION_FAILED"
+    assert sending.result() == Published(faults=(None,))
 
 
 async def test_a_probe_writes_nothing_and_finds_the_topic(brokers, sender):
