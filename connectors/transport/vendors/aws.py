@@ -6,8 +6,9 @@ web identity (IRSA), shared files (`profile`), SSO, container, instance metadata
 assumed with what was found.
 
 Rules: what is found is kept for all requests with the same options but `service`; it is looked for once at a time, in
-a thread. Credentials that renew themselves do so in a thread before they expire. Those that do not (environment, shared
-files) are looked for anew every minute: something else may write them.
+a daemon thread (a program or a metadata server may hang), and kept even if nobody waits for it any more. Credentials
+that renew themselves do so in such a thread before they expire. Those that do not (environment, shared files) are
+looked for anew every minute: something else may write them.
 
 Decision: botocore's sessions, credentials and signer, none of its clients (but STS for `role_arn`, which it needs
 itself): requests go through the one HTTP sender, with its answers, limits and trust.
@@ -21,7 +22,7 @@ import logging
 import time
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from botocore.auth import S3SigV4Auth, SigV4Auth
@@ -31,6 +32,7 @@ from botocore.credentials import (
     AssumeRoleCredentialFetcher,
     Credentials,
     DeferredRefreshableCredentials,
+    ReadOnlyCredentials,
     RefreshableCredentials,
 )
 from botocore.exceptions import (
@@ -46,6 +48,7 @@ from typing_extensions import override
 
 from bridge.ports import Auth, Http, Unreached
 from connectors.transport.vendors import Authorizer
+from connectors.transport.vendors.threads import in_a_thread
 
 #: How long credentials are used that do not say when they end.
 KEPT_S = 60.0
@@ -64,19 +67,39 @@ THROTTLED = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceede
 Options = dict[str, str]
 
 
+class _Renewed(NamedTuple):
+    credentials: Credentials | None
+    #: Of these credentials. Taken in the thread: those that end within minutes are renewed at every look.
+    keys: ReadOnlyCredentials | None
+
+
 class _Kept:
     """The credentials of one set of options, and until when they are used."""
 
     def __init__(self) -> None:
-        self.lock = asyncio.Lock()
         self.credentials: Credentials | None = None
-        self.until_s = 0.0
+        self._until_s = 0.0
+        self._renewal: asyncio.Future[_Renewed] | None = None
 
     def is_usable(self) -> bool:
         """Return whether what is kept can be used without asking anybody."""
         if isinstance(self.credentials, RefreshableCredentials):
             return not self.credentials.refresh_needed()
-        return self.credentials is not None and time.monotonic() < self.until_s
+        return self.credentials is not None and time.monotonic() < self._until_s
+
+    async def renewed(self, find: Callable[[], Credentials | None]) -> ReadOnlyCredentials | None:
+        """Return the keys that are found or renewed now, by one thread for all who wait; raise what it raises."""
+        if self._renewal is None:
+            known = self.credentials
+            self._renewal = in_a_thread(lambda: _renewed(known, find), "aws credentials")
+            self._renewal.add_done_callback(self._keep)
+        return (await asyncio.shield(self._renewal)).keys
+
+    def _keep(self, renewal: asyncio.Future[_Renewed]) -> None:
+        # Whether or not somebody still waits: what was slow need not be slow again.
+        self._renewal = None
+        if not renewal.cancelled() and renewal.exception() is None:
+            self.credentials, self._until_s = renewal.result().credentials, time.monotonic() + KEPT_S
 
 
 class Aws(Authorizer):
@@ -111,21 +134,12 @@ class Aws(Authorizer):
             return await asyncio.to_thread(signed, request, auth.options, credentials)
         return signed(request, auth.options, credentials)
 
-    async def _credentials(self, auth: Auth) -> Credentials | None:
+    async def _credentials(self, auth: Auth) -> ReadOnlyCredentials | None:
         """Return frozen credentials; finds or renews them if it must."""
         kept = self._kept.setdefault(_key(auth), _Kept())
-        if not kept.is_usable():
-            async with kept.lock:
-                if not kept.is_usable():  # somebody else has not renewed them meanwhile
-                    await self._renew(kept, auth)
-        return kept.credentials and kept.credentials.get_frozen_credentials()
-
-    async def _renew(self, kept: _Kept, auth: Auth) -> None:
-        if not isinstance(kept.credentials, RefreshableCredentials):
-            kept.credentials = await asyncio.to_thread(self._find, auth.options)
-            kept.until_s = time.monotonic() + KEPT_S
-        if kept.credentials is not None:
-            await asyncio.to_thread(kept.credentials.get_frozen_credentials)
+        if kept.credentials is not None and kept.is_usable():
+            return kept.credentials.get_frozen_credentials()
+        return await kept.renewed(lambda: self._find(auth.options))
 
     @override
     def forget(self, auth: Auth) -> bool:
@@ -138,6 +152,12 @@ def authorizer() -> Aws:
     # At the level of debugging botocore logs what it signs, session tokens included.
     logging.getLogger("botocore").setLevel(logging.INFO)
     return Aws()
+
+
+def _renewed(known: Credentials | None, find: Callable[[], Credentials | None]) -> _Renewed:
+    """Return credentials that were found or renewed just now. Blocks."""
+    credentials = known if isinstance(known, RefreshableCredentials) else find()
+    return _Renewed(credentials, credentials and credentials.get_frozen_credentials())
 
 
 def _key(auth: Auth) -> tuple[tuple[str, str], ...]:
@@ -181,7 +201,7 @@ def _assumed(session: Session, own: Credentials, options: Options) -> Credential
     return DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
 
 
-def signed(request: Http, options: Options, credentials: Credentials) -> Http:
+def signed(request: Http, options: Options, credentials: ReadOnlyCredentials) -> Http:
     """Return the request with the headers that sign it now."""
     signer = S3SigV4Auth if options["service"] == "s3" else SigV4Auth
     headers = request.headers | _checksum(request)

@@ -24,9 +24,7 @@ does not know, which a private cloud cannot reach.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import threading
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,6 +35,7 @@ from bridge.ports import Auth, Http, Unreached
 from connectors.common import clip, one_line
 from connectors.credentials import STARS
 from connectors.transport.vendors import Authorizer
+from connectors.transport.vendors.threads import in_a_thread
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
@@ -117,10 +116,9 @@ class AzureAuthorizer(Authorizer):
 
     async def _ask(self, key: Key, auth: Auth, timeout_s: float) -> str | Unreached:
         if key not in self._asked:
-            self._asked[key] = asyncio.get_running_loop().create_future()
-            threading.Thread(
-                target=self._run, args=(key, auth, self._asked[key]), name="azure token", daemon=True
-            ).start()
+            is_new = key not in self._credentials
+            asked = self._asked[key] = in_a_thread(lambda: self._told(key, auth), "azure token")
+            asked.add_done_callback(lambda asked: self._keep(key, asked, is_new=is_new))
         try:
             async with asyncio.timeout(timeout_s):
                 return await asyncio.shield(self._asked[key])
@@ -128,28 +126,23 @@ class AzureAuthorizer(Authorizer):
             reason = f"no token from Microsoft Entra within {timeout_s:g} s"
             return Unreached(reason=reason, maybe_sent=False, kind="connect")
 
-    def _run(self, key: Key, auth: Auth, asked: asyncio.Future[str | Unreached]) -> None:
-        loop = asked.get_loop()
-        is_new = key not in self._credentials
-        told: str | Unreached
+    def _told(self, key: Key, auth: Auth) -> str | Unreached:
+        """Return a token, or why there is none. Blocks."""
         try:
-            if is_new:
+            if key not in self._credentials:
                 self._credentials[key] = _credential(auth.options, self._asking)
-            told = self._credentials[key].get_token(auth.options["scope"]).token
+            return self._credentials[key].get_token(auth.options["scope"]).token
         except Exception as error:  # noqa: BLE001 (azure-identity raises what its parts raise)
-            told = _unreached(error, auth.options)
+            return _unreached(error, auth.options)
 
-        def answer() -> None:
-            del self._asked[key]
-            if is_new:
-                self._made_s[key] = loop.time()
-            if isinstance(told, str):
-                self._kept[key] = _Kept(told, loop.time() + KEPT_S)
-            if not asked.done():
-                asked.set_result(told)
-
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(answer)
+    def _keep(self, key: Key, asked: asyncio.Future[str | Unreached], *, is_new: bool) -> None:
+        now_s = asyncio.get_running_loop().time()
+        del self._asked[key]
+        told = asked.result()
+        if is_new:
+            self._made_s[key] = now_s
+        if isinstance(told, str):
+            self._kept[key] = _Kept(told, now_s + KEPT_S)
 
 
 def _key(auth: Auth) -> Key:

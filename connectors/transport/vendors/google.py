@@ -8,9 +8,6 @@ Rules: to find credentials and to renew a token blocks, so it happens in a threa
 wait for the same. A token that has minutes left is used where a new one cannot be had. No request for a token goes
 through a proxy of the environment or with a netrc, as none of a destination does.
 
-Decision: a daemon thread for each renewal (about one an hour) rather than an executor's: a metadata server that
-hangs would take a place from everybody, and the interpreter waits for an executor's threads when it ends.
-
 Decision: a key is loaded by its type and not by google-auth's generic loader: that one would also run a program that
 the configuration names.
 """
@@ -18,10 +15,8 @@ the configuration names.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,6 +35,7 @@ from connectors.clouds.google import TOKENS
 from connectors.common import clip, one_line
 from connectors.credentials import STARS
 from connectors.transport.vendors import Authorizer
+from connectors.transport.vendors.threads import in_a_thread
 
 #: Types of a key that are loaded here.
 LOADED = frozenset({"service_account", "external_account"})
@@ -109,34 +105,8 @@ class _Kept:
         """Return the credentials with a new token, or why there is none."""
         if self._renewal is None or self._renewal.done():
             found, options = self._found, self._options
-            self._renewal = _in_a_thread(lambda: _renew(found, options))
+            self._renewal = in_a_thread(lambda: _renew(found, options), "google-auth")
         return await asyncio.shield(self._renewal)
-
-
-def _in_a_thread(work: Callable[[], Any]) -> asyncio.Future[Any]:
-    """Start `work` in a thread of its own; what it raises is raised where its result is awaited."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[Any] = loop.create_future()
-
-    def run() -> None:
-        result, error = None, None
-        try:
-            result = work()
-        except Exception as caught:  # noqa: BLE001 (raised in the loop)
-            error = caught
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(told, result, error)
-
-    def told(result: Any, error: Exception | None) -> None:
-        if done.done():
-            return
-        if error is None:
-            done.set_result(result)
-        else:
-            done.set_exception(error)
-
-    threading.Thread(target=run, name="google-auth", daemon=True).start()
-    return done
 
 
 def _renew(found: Any, options: Mapping[str, str]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote, unquote
 
@@ -342,6 +343,61 @@ async def test_credentials_that_do_not_come_in_time_are_not_waited_for():
 
     assert isinstance(made, Unreached)
     assert made.reason == "AWS gave no credentials in time"
+
+
+async def test_a_finder_that_hangs_is_one_thread_and_takes_no_place_from_others():
+    let_go, finder = threading.Event(), Finder(keys())
+    asked = []
+
+    def hang(options):
+        asked.append(options)
+        let_go.wait(20)
+        return finder(options)
+
+    aws = Aws(hang)
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(1) as shared:
+        loop.set_default_executor(shared)
+        try:
+            made = [await aws.authorize(POST, AUTH, timeout_s=0.02) for _ in range(5)]
+            async with asyncio.timeout(5):
+                assert await asyncio.to_thread(lambda: True)
+        finally:
+            let_go.set()
+        found_late = await aws.authorize(POST, AUTH, timeout_s=5)
+
+    assert {type(each) for each in made} == {Unreached}
+    assert who(found_late) == "AKIA1"
+    assert len(asked) == 1
+
+
+async def test_what_comes_after_everybody_has_left_is_kept():
+    let_go, finder = threading.Event(), Finder(keys())
+    aws = Aws(lambda options: let_go.wait(5) and finder(options))
+    await aws.authorize(POST, AUTH, timeout_s=0.02)
+    let_go.set()
+
+    async with asyncio.timeout(5):
+        while not next(iter(aws._kept.values())).is_usable():
+            await asyncio.sleep(0)
+
+    assert who(await aws.authorize(POST, AUTH, timeout_s=5)) == "AKIA1"
+    assert len(finder.asked) == 1
+
+
+async def test_credentials_that_end_within_minutes_are_renewed_beside_the_loop_only():
+    threads = []
+
+    def refresh() -> dict[str, str]:
+        threads.append(threading.current_thread())
+        ends = (datetime.now(UTC) + timedelta(minutes=12)).isoformat()
+        return {"access_key": "AKIASHORT", "secret_key": "s", "token": "t", "expiry_time": ends}
+
+    soon = datetime.now(UTC) + timedelta(minutes=5)
+    aws = Aws(Finder(RefreshableCredentials("AKIAOLD", "old", "t", soon, refresh, "test")))
+
+    assert [who(await aws.authorize(POST, AUTH, timeout_s=5)) for _ in range(2)] == ["AKIASHORT"] * 2
+    assert threading.main_thread() not in threads
 
 
 class OnlyAws(Authorizers):
