@@ -4,8 +4,9 @@ Best effort, and no more than that can be made of it: Apprise says whether it wa
 no wait, gives no id to change a message by, and knows no key to tell a repeat by. Services that Tocsin has a kind for
 are better reached by that.
 
-Rules: the URL holds the credentials, so all of it is the secret, and only `seal` writes it. The text is plain; how it
-is escaped for a service is Apprise's business.
+Rules: the URL holds the credentials, so all of it is the secret, and only `seal` writes it. It has one target, which
+only Apprise can tell: a probe does. The text is plain; how it is escaped for a service is Apprise's business. But it
+escapes no mention (`@everyone`, `<!channel>`), and senders write the texts: what mentions begin with is defused here.
 
 Decision: "not sent" is tried again and never rejected: nobody says whether the text or the service is at fault.
 """
@@ -40,6 +41,8 @@ from connectors.wording import AHEAD, alert_text, happened, links, suspect
 
 TITLE_CHARACTERS, SUMMARY_CHARACTERS, LINE_CHARACTERS, LINK_CHARACTERS, LISTED = 250, 1500, 220, 1000, 10
 BARE_CHARACTERS = 100  # of each text where all else has been left out already
+#: Signs that mention nobody: an invisible space behind one, look-alikes of the others.
+NO_MENTIONS = {ord("@"): "@\u200b", ord("<"): "\u2039", ord(">"): "\u203a"}
 LEVELS: dict[Severity, Literal["failure", "warning", "info"]] = {
     "critical": "failure", "warning": "warning", "info": "info",
 }  # fmt: skip
@@ -105,7 +108,7 @@ class Apprise(Connector):
         title = one_line(view.title[:500]).strip() or f"Incident {view.id}"
         request = Notice(
             url="",
-            title=clip(f"{one_line(happened(event))}: {title}", TITLE_CHARACTERS),
+            title=_plain(f"{happened(event)}: {title}", TITLE_CHARACTERS),
             text=smallest(made, min(max_bytes or self.caps.max_bytes, self.caps.max_bytes)).decode(),
             level="success" if view.state in OVER else LEVELS[view.severity],
         )
@@ -142,15 +145,22 @@ def _lines(event: Event, listed: int) -> Iterator[str]:
     else:
         yield f"{view.severity}, {view.state.value}, {view.alerts_firing} of {view.alerts_total} alerts firing"
     if listed:
-        yield from map(one_line, clip(view.summary, SUMMARY_CHARACTERS).splitlines())
+        summary = clip(view.summary, SUMMARY_CHARACTERS).splitlines()
+        yield from (_plain(each, SUMMARY_CHARACTERS) for each in summary)
         for each in view.episodes[:listed]:
-            text = f"- {each.severity}: {alert_text(each)[: 4 * LINE_CHARACTERS]}"
-            yield clip(one_line(text), LINE_CHARACTERS)
+            yield _plain(f"- {each.severity}: {alert_text(each)}", LINE_CHARACTERS)
         more = len(view.episodes[listed:]) + view.truncated
         if more:
             yield f"- and {more} more"
         why = suspect(event)
         if why:
-            yield clip(one_line(f"First suspect: {why[: 4 * LINE_CHARACTERS]}"), LINE_CHARACTERS)
-        yield from (f"{each.text}: {each.url}" for each in links(event) if len(each.url) <= LINK_CHARACTERS)
-    yield f"Incident {clip(one_line(view.id), BARE_CHARACTERS)}, event {event.event_id}"
+            yield _plain(f"First suspect: {why}", LINE_CHARACTERS)
+        for link in links(event):
+            if len(link.url) <= LINK_CHARACTERS:
+                yield f"{link.text}: {link.url.replace('@', '%40')}"
+    yield f"Incident {_plain(view.id, BARE_CHARACTERS)}, event {event.event_id}"
+
+
+def _plain(text: str, characters: int) -> str:
+    """Return `text` on one line, without a mention."""
+    return clip(one_line(text[: 4 * characters]).translate(NO_MENTIONS), characters)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import socket
@@ -10,14 +11,14 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from builders import START, event
+from builders import START, episode, event
 from destinations import build, nasty_event
 from pydantic import ValidationError
 from servers import free_port
 
 from bridge.model import Blocked, Delivered, EventKind, Retry
 from bridge.ports import Append, NoticeResponse, Unreached
-from connectors.transport.notices import NoticeSender
+from connectors.transport.notices import THREADS, THREADS_EACH, NoticeSender
 
 K = EventKind
 #: Modules of the standard library that Apprise's plugins import, and that go with Python 3.13.
@@ -69,13 +70,31 @@ async def test_what_happened_arrives_as_plain_text():
     assert last["title"].startswith("Closed after 3 s: ")
 
 
-async def test_hostile_text_arrives_as_it_is_on_lines_of_its_own():
+async def test_hostile_text_arrives_on_lines_of_its_own():
     with service() as (url, got):
         assert await deliver(url, nasty_event(size=500, count=5)) == Delivered()
 
     (sent,) = got
-    assert "<!channel>" in sent["message"]
-    assert not [each for each in sent["title"] + sent["message"] if not each.isprintable() and each != "\n"]
+    assert "\u2039!channel\u203a" in sent["message"]
+    text = (sent["title"] + sent["message"]).replace("@\u200b", "")
+    assert not [each for each in text if not each.isprintable() and each != "\n"]
+
+
+async def test_no_text_mentions_anybody_and_links_still_lead_there():
+    words = "@everyone <@42> <!channel> @here"
+    link = "https://wiki.example.com/@everyone/runbook"
+    told = event(
+        title=words, summary=words, id=f"i{words}",
+        episodes=(episode(labels={"alertname": words}, annotations={"summary": words, "runbook_url": link}),),
+    )  # fmt: skip
+    with service() as (url, got):
+        assert await deliver(url, told) == Delivered()
+
+    (sent,) = got
+    text = sent["title"] + sent["message"]
+    assert "@\u200beveryone \u2039@\u200b42\u203a" in sent["title"]
+    assert not set(text.replace("@\u200b", "")) & set("@<>")
+    assert "https://wiki.example.com/%40everyone/runbook" in text
 
 
 async def test_no_is_tried_again_and_no_log_holds_the_address(caplog):
@@ -105,6 +124,39 @@ async def test_a_service_that_says_nothing_is_waited_for_no_longer_than_an_attem
     assert first.maybe_sent
     assert second.reason == "too many notices hang"
     assert not second.maybe_sent
+
+
+async def test_a_service_that_hangs_keeps_no_other_waiting():
+    with socket.create_server(("127.0.0.1", 0)) as silent, service() as (url, got):
+        hanging = f"json://127.0.0.1:{silent.getsockname()[1]}/?rto=2"
+        sender = NoticeSender()
+        await deliver("json://127.0.0.1:1/", event(), sender)  # what is imported is there
+        many = [deliver(hanging, event(), sender, timeout_s=0.3) for _ in range(THREADS)]
+        told = await asyncio.gather(*many)
+        assert await deliver(url, event(), sender, timeout_s=1) == Delivered()
+
+    assert [each.maybe_sent for each in told].count(True) == THREADS_EACH
+    assert len(got) == 1
+
+
+@pytest.mark.parametrize(
+    "url", ["slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#good/#bad", "mailto://a:b@example.com?to=c@example.com,d@example.com"]
+)  # fmt: skip
+async def test_a_url_with_several_targets_blocks_before_anything_is_sent(url):
+    connector = build("apprise", url=url)
+    probed = await NoticeSender().send(connector.seal(connector.probe(), (), START), timeout_s=20)
+
+    assert isinstance(probed, Unreached)
+    assert (probed.kind, probed.maybe_sent) == ("local", False)
+    assert probed.reason.startswith("one URL, one target")
+    assert isinstance(await deliver(url, event()), Blocked)
+
+
+async def test_what_apprise_repeats_by_itself_goes_to_one_target():
+    with service() as (url, got):
+        assert await deliver(f"{url}?retry=2", event()) == Delivered()
+
+    assert len(got) == 1
 
 
 @pytest.mark.parametrize("url", ["nosuchservice://token", "pover://onlyonepart"])
