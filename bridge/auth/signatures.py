@@ -10,8 +10,9 @@ be within the allowed age of now, either way. Both are looked at before a byte o
 Digests are compared in constant time, all of them.
 
 Theory of operation. `Signers.candidates` takes what the headers show and says who may have signed; `Signed.settle`
-takes the body and says who did. Each candidate costs a digest of the body, so where many sign, each is better bound to
-a source. Within the allowed age the same request may come again: it then has the effect of a resend.
+takes the body and says who did. Each secret costs a digest of the body, however many signatures are shown, so where
+many sign, each is better bound to a source. Within the allowed age the same request may come again: it then has the
+effect of a resend.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SIGNATURE_HEADER = "X-Grafana-Alerting-Signature"
 TIMESTAMP_HEADER = "X-Grafana-Alerting-Timestamp"
 SLACK_SIGNATURE, SLACK_TIMESTAMP = "X-Slack-Signature", "X-Slack-Request-Timestamp"
 PAGERDUTY_SIGNATURE = "X-PagerDuty-Signature"
-#: Signatures of one request that are looked at; each costs a digest for each secret.
+#: Signatures of one request that are looked at.
 MOST_SIGNATURES = 8
 Scheme = Literal["grafana", "slack", "pagerduty"]
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
@@ -72,16 +73,18 @@ class Signer:
 class Signed:
     """A request whose sender is known once its body is there."""
 
-    def __init__(self, claims: Sequence[tuple[Signer, str, str]]) -> None:
-        """Take who may have signed, each with the signature and the timestamp that the headers show."""
+    def __init__(self, claims: Sequence[tuple[Signer, Sequence[str], str]]) -> None:
+        """Take who may have signed, each with the signatures and the timestamp that the headers show."""
         self._claims = claims
 
     def settle(self, body: bytes) -> Grant | Denied:
-        """Return what the signer may do. Costs about 1.5 ns a byte for each candidate."""
+        """Return what the signer may do. Costs about 1.5 ns a byte for each secret."""
         found: Grant | None = None
-        for signer, signature, timestamp in self._claims:  # no early exit: the time is the same for each
-            if hmac.compare_digest(signer.digest(timestamp, body), signature.lower().encode()):
-                found = signer.grant
+        for signer, signatures, timestamp in self._claims:
+            digest = signer.digest(timestamp, body)
+            for signature in signatures:  # no early exit: the time is the same for each
+                if hmac.compare_digest(digest, signature.lower().encode()):
+                    found = signer.grant
         return (
             Denied(shape="signature", why="the signature is of another secret or body")
             if found is None
@@ -127,7 +130,7 @@ class Signers:
         else:
             known = [each for each in known if abs(now_s - int(timestamp)) <= each.max_age_s]
         if not why and known:
-            return Signed([(each, signature, timestamp) for each in known])
+            return Signed([(each, [signature], timestamp) for each in known])
         why = why or (
             "the timestamp is too far from now" if self._pressed["slack"] else "no secret is for Slack"
         )
@@ -141,9 +144,9 @@ class Signers:
             each.strip().partition("=") for each in header.split(",", MOST_SIGNATURES)[:MOST_SIGNATURES]
         ]
         signatures = [digest for version, _, digest in each_of if version == "v1" and _is_digest(digest)]
-        claims = [(signer, each, "") for signer in self._pressed["pagerduty"] for each in signatures]
-        if claims:
-            return Signed(claims)
+        known = self._pressed["pagerduty"]
+        if signatures and known:
+            return Signed([(signer, signatures, "") for signer in known])
         why = (
             "no secret is for PagerDuty"
             if signatures
@@ -152,7 +155,7 @@ class Signers:
         return Denied(shape="signature", why=why)
 
     def _of_senders(self, shown: Shown, now_s: float) -> Signed | Denied | None:
-        claims: list[tuple[Signer, str, str]] = []
+        claims: list[tuple[Signer, Sequence[str], str]] = []
         why = ""
         for (header, timestamp_header, max_age_s), by_source in self._by_use.items():
             signature = shown.header(header)
@@ -168,7 +171,7 @@ class Signers:
             else:
                 why = why or "no secret is for this source"
                 bound = by_source.get(shown.source, []) if shown.source is not None else []
-                claims += [(signer, signature, timestamp) for signer in (*bound, *by_source.get(None, ()))]
+                claims += [(signer, [signature], timestamp) for signer in (*bound, *by_source.get(None, ()))]
         if claims:
             return Signed(claims)
         return Denied(shape="signature", why=why) if why else None

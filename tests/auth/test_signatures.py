@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import hmac
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from signing import SECRET, signature
 
-from bridge.auth import SIGNATURE_HEADER, TIMESTAMP_HEADER, Denied, Grant, Keyring, Shown, Signed, Signer
+from bridge.auth import (
+    PAGERDUTY_SIGNATURE,
+    SIGNATURE_HEADER,
+    TIMESTAMP_HEADER,
+    Denied,
+    Grant,
+    Keyring,
+    Shown,
+    Signed,
+    Signer,
+)
+from bridge.auth.signatures import MOST_SIGNATURES
 
 GRAFANA = Grant(tenant="acme", role="sender", shape="signature", source="grafana")
 OTHER = Grant(tenant="other", role="sender", shape="signature")
@@ -100,6 +113,31 @@ def test_headers_may_have_other_names():
 
 def test_no_secret_can_be_seen():
     assert SECRET not in repr(keyring()) + repr(vars(keyring()))
+
+
+class Counted(Signer):
+    """Counts the digests that it makes."""
+
+    made = 0
+
+    def digest(self, timestamp: str, body: bytes) -> bytes:
+        self.made += 1
+        return super().digest(timestamp, body)
+
+
+@pytest.mark.parametrize("place", [0, 3, MOST_SIGNATURES - 1])
+def test_a_body_is_digested_once_for_each_secret_however_many_signatures_are_shown(place):
+    good = Counted(b"pagerduty-secret-1", OTHER, scheme="pagerduty")
+    other = Counted(b"pagerduty-secret-2", GRAFANA, scheme="pagerduty")
+    shown = [f"{number:064x}" for number in range(MOST_SIGNATURES)]
+    shown[place] = hmac.new(b"pagerduty-secret-1", BODY, "sha256").hexdigest()
+    headers = {PAGERDUTY_SIGNATURE: ",".join(f"v1={each}" for each in shown)}
+
+    said = keyring(good, other).admit(Shown(peer="192.0.2.1", header=headers.get, scheme="pagerduty"), NOW_S)
+
+    assert isinstance(said, Signed)
+    assert said.settle(BODY) == OTHER
+    assert (good.made, other.made) == (1, 1)
 
 
 @given(st.text(max_size=70), st.text(max_size=20))
