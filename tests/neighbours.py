@@ -8,6 +8,7 @@ that whoever reads that name has read something of its.
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -31,7 +32,15 @@ from bridge.api import AnalystHealth, Api, DestinationHealth, Health, QuotaHealt
 from bridge.app.auditing import AuditLog
 from bridge.app.listening import Listening
 from bridge.app.surface import every_route
-from bridge.auth import ROLE_RANK, Grant, Keyring
+from bridge.auth import (
+    PAGERDUTY_SIGNATURE,
+    ROLE_RANK,
+    SLACK_SIGNATURE,
+    SLACK_TIMESTAMP,
+    Grant,
+    Keyring,
+    Signer,
+)
 from bridge.delivery import OutboxRow, Retention
 from bridge.intake import Gate, Intake
 from bridge.model import EventKind, RowKind
@@ -46,12 +55,41 @@ from bridge.webhooks.alertmanager import check_usable
 #: No name is part of anything that everybody is told.
 TENANTS = ("lilac", "mauve")
 OPERATOR = "house"
+
+
+def secret_of(scheme: str, tenant: str) -> bytes:
+    """Return with what a vendor signs for a tenant."""
+    return f"{scheme}-secret-of-{tenant}".encode()
+
+
+def signed(path: str, tenant: str, body: bytes) -> dict[str, str]:
+    """Return the headers with which a vendor signs what is sent to a path; none for a path that is no vendor's."""
+    at = f"{START.timestamp():.0f}"
+    if path == "/v1/slack":
+        digest = hmac.new(secret_of("slack", tenant), f"v0:{at}:".encode() + body, "sha256").hexdigest()
+        return {SLACK_SIGNATURE: f"v0={digest}", SLACK_TIMESTAMP: at}
+    if path == "/v1/pagerduty":
+        return {
+            PAGERDUTY_SIGNATURE: f"v1={hmac.new(secret_of('pagerduty', tenant), body, 'sha256').hexdigest()}"
+        }
+    return {}
+
+
 KEYRING = Keyring(
     [
         (f"token-of-{tenant}", Grant(tenant=tenant, role="admin", actor=tenant))
         for tenant in (*TENANTS, OPERATOR)
     ]
-    + [(f"token-of-a-{role}", Grant(tenant=TENANTS[0], role=role)) for role in ROLE_RANK]  # type: ignore[arg-type]
+    + [(f"token-of-a-{role}", Grant(tenant=TENANTS[0], role=role)) for role in ROLE_RANK],  # type: ignore[arg-type]
+    signers=[
+        Signer(
+            secret_of(scheme, tenant),
+            Grant(tenant=tenant, role="responder", shape="signature"),
+            scheme=scheme,
+        )
+        for scheme in ("slack", "pagerduty")
+        for tenant in TENANTS
+    ],
 )
 SETTINGS = AnalysisSettings(
     grouping="entities",
@@ -244,6 +282,7 @@ class Neighbours:
     ) -> tuple[int, dict[str, str], bytes]:
         """Return status, headers but for the time, and body of an answer."""
         headers = {"Authorization": f"Bearer token-of-{tenant}", "Content-Type": "application/json"}
+        headers |= signed(path, tenant, body or b"")
         async with self.client.request(method, path, data=body, headers=headers) as answer:
             told = {name: value for name, value in answer.headers.items() if name != "Date"}
             return answer.status, told, await answer.read()

@@ -13,10 +13,11 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
+import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from neighbours import TENANTS, Neighbours, lived
+from neighbours import TENANTS, Neighbours, lived, signed
 from openapi_spec_validator import validate
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -29,6 +30,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from bridge.app.openapi import OPERATIONS
+from bridge.auth import ROLE_RANK
 
 #: Of each operation; TOCSIN_EXAMPLES multiplies it for a long search.
 EXAMPLES = 6 * int(os.environ.get("TOCSIN_EXAMPLES", "1"))
@@ -36,6 +38,8 @@ CHECKS = (
     not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance, ignored_auth,
     unsupported_method,
 )  # fmt: skip
+#: Whose signature is the only credential of a path.
+VENDORS = {"/v1/slack": "Slack", "/v1/pagerduty": "PagerDuty"}
 HEADERS = {"Authorization": f"Bearer token-of-{TENANTS[0]}"}
 
 
@@ -119,6 +123,13 @@ def test_the_role_that_the_document_names_is_the_one_that_is_needed(
 ) -> None:
     said = front.document["paths"][path][method.lower()]
     assert (role is None) == (said["security"] == [])
+    vendor = VENDORS.get(path)
+    if vendor is not None:
+        assert said["description"] == f"Needs {vendor}'s signature."
+        assert said["security"] == [{vendor.lower(): []}]
+        for other in ROLE_RANK:
+            assert status_of(front, method, path, f"token-of-a-{other}") == 401
+        return
     assert said.get("description", "") == (f"Needs the role `{role}`." if role else "")
     without = {
         None: [],
@@ -155,6 +166,14 @@ def is_at(pattern: str, path: str) -> bool:
     return re.fullmatch(pattern, re.sub(r"\{\w+\}", "x", path)) is not None
 
 
+def body_of(case: Any) -> bytes:
+    """Return the body that a case is sent with."""
+    kept = ("method", "url", "headers", "params", "cookies", "data", "json", "files")
+    given = case.as_transport_kwargs(base_url="http://localhost")
+    body = requests.Request(**{name: given[name] for name in kept if name in given}).prepare().body or b""
+    return body.encode() if isinstance(body, str) else bytes(body)
+
+
 @pytest.mark.parametrize(("method", "path"), sorted(OPERATIONS))
 def test_a_front_answers_as_the_document_says(front: Front, method: str, path: str) -> None:
     schema = schemathesis.openapi.from_dict(front.document)
@@ -169,6 +188,7 @@ def test_a_front_answers_as_the_document_says(front: Front, method: str, path: s
         if known and "id" in case.path_parameters:
             ids = front.ids[path.split("/")[3]]
             case.path_parameters["id"] = ids[number % len(ids)]
-        case.call_and_validate(base_url=front.url, headers=HEADERS, checks=CHECKS, timeout=20)
+        headers = HEADERS | signed(path, TENANTS[0], body_of(case))
+        case.call_and_validate(base_url=front.url, headers=headers, checks=CHECKS, timeout=20)
 
     ask()

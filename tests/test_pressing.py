@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import pytest
 from slack_sdk.signature import SignatureVerifier
-from test_api import World, running
+from test_api import TOKENS, World, running
 from test_correcting import Mind, incident
 from timeline import START, alert, webhook
 
@@ -151,6 +151,25 @@ async def test_what_slack_did_not_sign_just_now_is_not_believed(
     assert status == 401
     assert "signature" in told["detail"]
     assert (world.rows, mind.number) == ([], 1)
+
+
+@pytest.mark.parametrize("role", ["responder", "admin"])
+async def test_no_other_credential_says_what_somebody_did(world: World, mind: Mind, role: str) -> None:
+    one = await open_incident(world)
+    for path, body in (("/v1/slack", button("ceo", one)), ("/v1/pagerduty", page(f"{one}/e0"))):
+        status, told = await post(world, path, body, {"Authorization": f"Bearer {TOKENS[role]}"})
+        assert status == 401
+        assert "signature" in told["detail"]
+    assert (world.rows, mind.number) == ([], 1)
+    assert (await world.json("/api/v1/audit", "admin"))["items"] == []
+
+
+async def test_a_token_beside_a_signature_changes_nothing(world: World, mind: Mind) -> None:
+    body = button("mia", await open_incident(world))
+    for token, status in (("nobodys", 200), (TOKENS["viewer"], 409)):
+        headers = as_slack(body) | {"Authorization": f"Bearer {token}"}
+        assert (await post(world, "/v1/slack", body, headers))[0] == status
+    assert mind.number == 1
 
 
 async def test_a_body_that_was_changed_is_not_believed(world: World, mind: Mind) -> None:

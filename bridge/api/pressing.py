@@ -2,7 +2,8 @@
 
 Both are said of the incident as the API's own words are, by `correcting`: they go through the inbox, stand in the audit
 log, and the incident's `actions` name who it was. The signature says for which tenant; what is another tenant's is not
-there for it.
+there for it. Who pressed is what the body says, so nothing but that signature is believed: no token, no certificate,
+not this machine.
 
 Rules: one press is one action. The action's id follows from what was signed, so that a repeat of it, whoever sends it,
 is known and acts no second time, after a restart as well: Slack's is refused, PagerDuty's (which tries a webhook again)

@@ -57,7 +57,7 @@ class Operation(NamedTuple):
     also: int | None = None  # another status that is good, with the same answer
     other: str = ""  # another media type, for who asks for it
     is_tagged: bool = False  # 304 to who has it already
-    signed: str = ""  # which signature the body may have in place of another credential
+    signed: str = ""  # which signature the body may have as its credential; a vendor's it must have
     media: str = JSON  # of the body
 
 
@@ -241,7 +241,8 @@ _CREDENTIALS = {
     "pagerduty": {"type": "apiKey", "in": "header", "name": PAGERDUTY_SIGNATURE, "description": "As PagerDuty signs."},
     "certificate": {"type": "mutualTLS"},
 }  # fmt: skip
-_SIGNATURES = {"signature", "slack", "pagerduty"}
+#: Whose signature is the only credential where it is one.
+_VENDORS = {"slack": "Slack", "pagerduty": "PagerDuty"}
 
 
 def _types(operations: Iterable[Operation]) -> Iterator[Any]:
@@ -273,17 +274,28 @@ def _operation(method: str, path: str, told: Operation, schema_of: dict[Any, Any
         "summary": told.says,
         "parameters": [*(_part(name) for name in parts), *told.asks],
         "responses": dict(sorted(answers.items())),
-        "security": [{name: []} for name in _CREDENTIALS if name not in _SIGNATURES or name == told.signed]
-        if told.role
-        else [],
+        "security": [{name: []} for name in _good(told)],
     }
     if told.role:
-        described["description"] = f"Needs the role `{told.role}`."
+        needed = f"Needs the role `{told.role}`."
+        described["description"] = (
+            f"Needs {_VENDORS[told.signed]}'s signature." if told.signed in _VENDORS else needed
+        )
     if told.body is not None:
         described["requestBody"] = {
             "required": told.signed != "", "content": {told.media: {"schema": schema_of[told.body]}},
         }  # fmt: skip
     return described
+
+
+def _good(told: Operation) -> Iterator[str]:
+    """Yield the credentials of which one is needed."""
+    if told.signed in _VENDORS:
+        yield told.signed
+    elif told.role:
+        yield from (
+            each for each in _CREDENTIALS if each not in {"signature", *_VENDORS} or each == told.signed
+        )
 
 
 def _part(name: str) -> dict[str, Any]:

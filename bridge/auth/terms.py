@@ -56,7 +56,7 @@ class Shown(Word, frozen=True, kw_only=True):
     authorization: str | None = None  # the header's value; "" where it stands more than once
     header: Callable[[str], str | None] = no_header  # any other header; None unless it stands exactly once
     source: str | None = None  # what it sends as; None where it does not send
-    scheme: str = "grafana"  # how a body is signed where it was sent to
+    scheme: str = "grafana"  # how a body is signed where it was sent to; but for "grafana" it has to be
     certificate: Mapping[str, Any] | None = (
         None  # of the client, verified, as `SSLSocket.getpeercert` gives it
     )

@@ -206,6 +206,29 @@ def test_nothing_is_open_once_anything_is_configured():
         assert admitted(keyring, None, "127.0.0.1") is None
 
 
+@pytest.mark.parametrize("scheme", ["slack", "pagerduty"])
+def test_where_people_press_elsewhere_only_a_signature_counts(scheme):
+    """Whoever holds another credential could say that anybody did anything."""
+    shown = {
+        "token": {"authorization": "Bearer acme-token-0123456789"},
+        "certificate": {"certificate": {"subjectAltName": (("DNS", "am.example.com"),)}},
+        "this machine": {},
+    }
+    responder = Grant(tenant="acme", role="responder")
+    keyrings = [
+        Keyring(),
+        Keyring(
+            [("acme-token-0123456789", responder)],
+            certificates=[CertificateRule(grant=responder, san="am.example.com")],
+            signers=[Signer(b"s" * 16, responder, scheme=scheme)],
+        ),
+    ]
+    for keyring in keyrings:
+        for more in shown.values():
+            answer = keyring.admit(Shown(peer="127.0.0.1", scheme=scheme, **more), 0.0)
+            assert isinstance(answer, Denied)
+
+
 # ---- certificates ----------------------------------------------------------------------------------------
 
 CERTIFICATE = {
