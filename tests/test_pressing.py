@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ from timeline import START, alert, webhook
 
 from bridge.api.pressing import BUTTONS
 from bridge.auth import PAGERDUTY_SIGNATURE, SLACK_SIGNATURE, SLACK_TIMESTAMP
+from bridge.intake.gate import UNSETTLED_BYTES
 from connectors.kinds.slack.blocks import ACK, FALSE_ALARM
 
 NOW_S = int(START.timestamp())
@@ -170,6 +172,59 @@ async def test_a_token_beside_a_signature_changes_nothing(world: World, mind: Mi
         headers = as_slack(body) | {"Authorization": f"Bearer {token}"}
         assert (await post(world, "/v1/slack", body, headers))[0] == status
     assert mind.number == 1
+
+
+async def test_a_body_of_more_than_64_kib_is_refused_and_one_of_64_kib_is_read(world: World) -> None:
+    for size, status in ((65_536, 400), (65_537, 413), (1 << 20, 413)):
+        body = b"x" * size
+        assert (await post(world, "/v1/pagerduty", body, as_pagerduty(body)))[0] == status
+
+
+async def test_a_body_that_is_announced_too_large_is_not_waited_for(world: World) -> None:
+    reader, writer = await begun(world, 65_537, b"")
+    assert await status_of(reader) == 413
+    writer.close()
+
+
+async def test_strangers_hold_only_so_much_and_what_they_gave_back_is_there_for_others(
+    world: World, mind: Mind
+) -> None:
+    most = UNSETTLED_BYTES // 2 // 65_536  # of one peer
+    held = [await begun(world, 65_536, b"x" * 65_535) for _ in range(most + 8)]
+    answers = [asyncio.create_task(status_of(reader)) for reader, _ in held]
+    async with asyncio.timeout(20):
+        for _, each in zip(range(8), asyncio.as_completed(answers), strict=False):
+            assert await each == 503
+    body = button("mia", await open_incident(world))
+    status, told = await post(world, "/v1/slack", body, as_slack(body))
+    assert (status, "try again" in told["detail"]) == (503, True)
+    for answer, (_, writer) in zip(answers, held, strict=True):
+        if not answer.done():
+            writer.write(b"x")
+    async with asyncio.timeout(20):
+        assert sorted(await asyncio.gather(*answers)) == [401] * most + [503] * 8
+    assert (await post(world, "/v1/slack", body, as_slack(body)))[0] == 200
+    assert mind.number == 1
+    for _, writer in held:
+        writer.close()
+
+
+async def begun(
+    world: World, announced: int, sent: bytes
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Begin to send what nobody signed."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.client.port)
+    head = (
+        f"POST /v1/pagerduty HTTP/1.1\r\nHost: x\r\n{PAGERDUTY_SIGNATURE}: v1={'0' * 64}\r\n"
+        f"Content-Length: {announced}\r\n\r\n"
+    )
+    writer.write(head.encode() + sent)
+    return reader, writer
+
+
+async def status_of(reader: asyncio.StreamReader) -> int:
+    async with asyncio.timeout(20):
+        return int((await reader.readline()).split()[1])
 
 
 async def test_a_body_that_was_changed_is_not_believed(world: World, mind: Mind) -> None:

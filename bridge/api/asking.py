@@ -97,6 +97,8 @@ class Asked:
 async def body_of(request: web.Request, most_bytes: int) -> bytes:
     """Return the whole body; refuse one that is larger (413) or does not come within `BODY_S` (503)."""
     raw = b""
+    if (request.content_length or 0) > most_bytes:
+        raise _larger(most_bytes)
     try:
         async with asyncio.timeout(BODY_S):
             while len(raw) <= most_bytes and not request.content.at_eof():
@@ -104,8 +106,12 @@ async def body_of(request: web.Request, most_bytes: int) -> bytes:
     except TimeoutError as error:
         raise problem(503, f"the body did not arrive within {BODY_S:.0f} s; try again") from error
     if len(raw) > most_bytes:
-        raise problem(413, f"the body has more than {most_bytes} bytes")
+        raise _larger(most_bytes)
     return raw
+
+
+def _larger(most_bytes: int) -> web.HTTPException:
+    return problem(413, f"the body has more than {most_bytes} bytes")
 
 
 def refuse(parameter: str, what: str) -> NoReturn:

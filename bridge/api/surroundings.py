@@ -297,9 +297,11 @@ class Surroundings(Word, frozen=True, kw_only=True):
 
     #: None: no credential, or not one of ours. Raises UndecidedError where that cannot be said for now.
     authenticate: Callable[[web.Request], Awaitable[Credential | None]]
-    #: The same where the body may be signed: with the body, which the last argument reads.
+    #: Who signed the body, and the body, of at most so many bytes, which the last argument reads; no other credential
+    #: counts. Raises UndecidedError where too many are being read.
     authenticate_whole: Callable[
-        [web.Request, Scheme, Callable[[], Awaitable[bytes]]], Awaitable[tuple[Credential, bytes] | None]
+        [web.Request, Scheme, int, Callable[[web.Request, int], Awaitable[bytes]]],
+        Awaitable[tuple[Credential, bytes] | None],
     ]
     put: Callable[[str, str, RowKind, bytes], Awaitable[int]]  # into the inbox; returns the row's id
     check: Callable[

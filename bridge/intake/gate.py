@@ -7,6 +7,9 @@ told nothing of it.
 
 Decision: the peer is the other end of the connection and never what a header such as X-Forwarded-For says, which
 anybody can write. Behind a proxy the proxy has to ask who comes from where.
+
+Decision: bodies that a signature has to admit and that are no webhooks have a small budget of their own, shared as that
+of the webhooks is. Strangers who send them, or begin to, then hold little, and nothing of what webhooks need.
 """
 
 from __future__ import annotations
@@ -18,10 +21,15 @@ from aiohttp import web
 
 from bridge.auth import Denied, Grant, Keyring, KeysNeeded, Scheme, Shown, Signed
 from bridge.errors import UndecidedError
-from bridge.intake.terms import NoWitness, Witness
+from bridge.intake.budget import Budget, Hold
+from bridge.intake.terms import NoWitness, RefusedError, Witness
 
 #: Has the keys of a place fetched; returns whether what is held now is what is there.
 Fetch = Callable[[str], Awaitable[bool]]
+#: Reads the body of a request, of at most so many bytes.
+Read = Callable[[web.Request, int], Awaitable[bytes]]
+#: Of bodies that are read whole before their signature is known to be good.
+UNSETTLED_BYTES: Final = 2 << 20
 _TWICE: Final = ""
 
 
@@ -41,6 +49,7 @@ class Gate:
         self._wall = wall
         self._fetch = fetch
         self._witness = NoWitness() if witness is None else witness
+        self._unsettled = Budget(UNSETTLED_BYTES)
 
     async def admit(
         self, request: web.Request, source: str | None = None, scheme: Scheme = "grafana"
@@ -60,20 +69,29 @@ class Gate:
         return answer
 
     async def admit_whole(
-        self, request: web.Request, scheme: Scheme, read: Callable[[], Awaitable[bytes]]
+        self, request: web.Request, scheme: Scheme, most_bytes: int, read: Read
     ) -> tuple[Grant, bytes] | None:
-        """Return who sends it and its body, which `read` reads; None if the credential is missing or none of ours.
+        """Return who signed it, and its body; None if nobody did whom we know, whatever else it shows.
+
+        `read(request, most_bytes)` reads the body, and refuses one that is larger.
 
         Raises:
-            UndecidedError: The keys that it needs cannot be had for now.
+            UndecidedError: Too many such bodies are being read already, of all or of this peer.
         """
-        answer = await self.admit(request, scheme=scheme)
-        if isinstance(answer, Denied):
+        signed = await self.admit(request, scheme=scheme)
+        if not isinstance(signed, Signed):
             return None
-        body = await read()
-        if isinstance(answer, Signed):
-            answer = self.settle(request, answer.settle(body))
-        return None if isinstance(answer, Denied) else (answer, body)
+        size = request.content_length
+        hold = Hold(self._unsettled, peer_of(request))
+        try:
+            hold.grow(most_bytes if size is None else min(size, most_bytes))
+            body = await read(request, most_bytes)
+            who = self.settle(request, signed.settle(body))
+        except RefusedError as error:
+            raise UndecidedError("too much is being received") from error
+        finally:
+            hold.release()
+        return None if isinstance(who, Denied) else (who, body)
 
     def settle(self, request: web.Request, answer: Grant | Denied) -> Grant | Denied:
         """Return what a signer may do, given what its signature said once the body was there (`Signed.settle`)."""
