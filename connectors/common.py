@@ -13,6 +13,7 @@ that was spoken to in plain HTTP all come from the settings, and emptied the out
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -35,7 +36,7 @@ from bridge.model import (
     Verdict,
 )
 from bridge.ports import HttpResponse, Response, Unreached
-from connectors.credentials import Secret, hidden
+from connectors.credentials import STARS, Secret, hidden
 
 #: Texts of an event that are cut shorter than this leave no room for recommendations.
 LEAST_ADVICE = 256
@@ -66,6 +67,8 @@ PLAIN_HTTP = (
 )
 OK, MULTIPLE_CHOICES, BAD_REQUEST, TOO_LARGE, ABOVE_CLIENT = 200, 300, 400, 413, 500
 EXCERPT_CHARACTERS = 200
+#: Access tokens and signed ones that a sender makes or fetches: no setting is equal to them.
+TOKENS = re.compile(r"ya29\.[\w.-]+|eyJ[\w-]++(?:\.[\w-]++)+")
 ELLIPSIS = "…"
 
 EPOCH, MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
@@ -136,10 +139,10 @@ def judge_unreached(response: Unreached) -> Verdict:
 
 
 def excerpt(body: bytes, secrets: Iterable[Secret | None] = ()) -> str:
-    """Return ": " and the first words of an answer, printable and without `secrets`; "" for an empty one."""
+    """Return ": " and the first words of an answer, printable, without `secrets` and tokens; "" for an empty one."""
     # Hidden before it is cut: of a secret that the cut goes through the beginning would be left.
     text = hidden(body.decode("utf-8", "replace"), secrets)[: 8 * EXCERPT_CHARACTERS]
-    text = clip(" ".join(one_line(text).split()), EXCERPT_CHARACTERS)
+    text = clip(TOKENS.sub(STARS, " ".join(one_line(text).split())), EXCERPT_CHARACTERS)
     return f": {text}" if text else ""
 
 

@@ -13,8 +13,12 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import html
+import json
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -256,21 +260,54 @@ class DestinationSettings(pydantic.BaseModel):
 
 
 def hidden(text: str, secrets: Iterable[Secret | None]) -> str:
-    """Return `text` with every secret in it replaced by stars: some destinations echo what they were sent."""
-    for part in sorted(
-        {part for secret in secrets if secret for part in _parts(secret)}, key=len, reverse=True
-    ):
-        text = text.replace(part, STARS)
+    """Return `text` with every secret in it replaced by stars: some destinations echo what they were sent.
+
+    Found as it is, and with any of its characters escaped as URLs, JSON or HTML do it.
+    """
+    found = {part: pattern for secret in secrets if secret for part, pattern in _patterns(secret)}
+    for part in sorted(found, key=lambda each: (-len(each), each)):
+        text = found[part].sub(STARS, text)
     return text
+
+
+@lru_cache(maxsize=256)  # some milliseconds for a key of 2 KiB
+def _patterns(secret: Secret) -> tuple[tuple[str, re.Pattern[str]], ...]:
+    return tuple((part, re.compile("".join(map(_escaped, part)))) for part in _parts(secret))
 
 
 def _parts(secret: Secret) -> set[str]:
     # Web servers answer with the path that was asked for ("Cannot POST /hooks/..."): it is the secret, then.
     text = secret.reveal()
-    url = urlsplit(text) if text.startswith(("http://", "https://")) else None
-    values = [value for pair in url.query.split("&") for value in pair.split("=", 1)[1:]] if url else []
-    within = {url.path, url.query, *url.path.split("/"), *values, *map(unquote, values)} if url else set()
-    return {text, *text.split(), *(part for part in within if len(part) >= SEGMENT_CHARACTERS)}
+    if not text.startswith(("http://", "https://")):
+        return {text, *text.split()}
+    url = urlsplit(text)
+    values = [value for pair in url.query.split("&") for value in pair.split("=", 1)[1:]]
+    within = {url.path, url.query, *url.path.split("/"), *values}
+    within |= {unquote(part) for part in (text, *within)}
+    return {text, *(part for part in within if len(part) >= SEGMENT_CHARACTERS)}
+
+
+def _escaped(character: str) -> str:
+    """Return an expression for a character that may be escaped.
+
+    Any may be, whatever the others are: a client that sends an URL escapes and unescapes some of them on the way.
+    Every form begins with a literal, which is what lets `re` skip quickly to where a secret may begin.
+    """
+    if character.isascii() and character.isalnum():
+        return character
+    code = ord(character)
+    forms = [
+        re.escape(character), rf"\\{re.escape(character)}", re.escape(json.dumps(character)[1:-1]),
+        rf"\\u{_hexadecimal(code, 4)}", f"&#0?{code};", f"&#[xX]0?{_hexadecimal(code, 2)};",
+        re.escape(html.escape(character)), "".join(f"%(?:25)?{_hexadecimal(each, 2)}" for each in character.encode()),
+    ]  # fmt: skip
+    if character in "+ ":
+        forms += ["[+]", " "]  # in the query of an URL they are the same
+    return f"(?:{'|'.join(dict.fromkeys(forms))})"
+
+
+def _hexadecimal(number: int, digits: int) -> str:
+    return f"(?:{number:0{digits}x}|{number:0{digits}X})"
 
 
 def check_one_way_in(settings: DestinationSettings, key: str) -> None:
@@ -288,6 +325,12 @@ def check_one_way_in(settings: DestinationSettings, key: str) -> None:
 def basic(user: str, password: Secret) -> Secret:
     """Return what stands behind `Basic ` in the header for a user and a password (RFC 7617, in UTF-8)."""
     return Secret(base64.b64encode(f"{user}:{password.reveal()}".encode()).decode())
+
+
+def mail_logins(user: str, password: Secret) -> tuple[Secret, ...]:
+    """Return what a mail client sends for a user and a password by AUTH PLAIN (RFC 4616) and AUTH LOGIN."""
+    texts = (f"\0{user}\0{password.reveal()}", password.reveal())
+    return tuple(Secret(base64.b64encode(text.encode()).decode()) for text in texts)
 
 
 def check_signing(secret: Secret) -> Secret:

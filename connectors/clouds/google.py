@@ -13,7 +13,6 @@ Source: cloud.google.com/apis/design/errors; googleapis `google/rpc/error_detail
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import Annotated, Any, NamedTuple
@@ -25,8 +24,8 @@ from typing_extensions import override
 
 from bridge.model import Blocked, Reject, Retry, Split, Verdict
 from bridge.ports import Auth, HttpResponse, Response
-from connectors.common import clip, json_object, judge_http, one_line
-from connectors.credentials import STARS, DestinationSettings, FromFile, Secret, hidden
+from connectors.common import excerpt, json_object, judge_http
+from connectors.credentials import DestinationSettings, FromFile, Secret
 
 #: Kinds of credentials that `key` may hold; every other is found by the application default credentials.
 KEY_TYPES = frozenset({"service_account", "external_account"})
@@ -43,9 +42,6 @@ OF_KEYS = frozenset({"API_KEY_INVALID", "API_KEY_EXPIRED"})
 #: How the front ends say that a request is too large, with a 400.
 TOO_LARGE = ("payload size exceeds", "request is too large", "message size exceeds")
 BUSY = frozenset({403, 429, 503})
-MESSAGE_CHARACTERS = 200
-#: Access tokens and signed ones, wherever an error repeats them.
-TOKENS = re.compile(r"ya29\.[\w.-]+|eyJ[\w-]+(\.[\w-]+)+")
 
 
 def _check_key(key: Secret) -> Secret:
@@ -110,7 +106,7 @@ def fault(body: bytes) -> Fault:
     waits = [_seconds(each.get("retryDelay")) for each in _objects(error.get("details"))]
     return Fault(
         status=status if isinstance(status, str) else "",
-        message=clip(one_line(message), MESSAGE_CHARACTERS) if isinstance(message, str) else "",
+        message=message if isinstance(message, str) else "",
         reasons=frozenset(_reasons(error)),
         retry_after_s=next((wait for wait in waits if wait is not None), None),
     )
@@ -146,10 +142,8 @@ def judge_google(response: Response, secrets: Sequence[Secret | None] = ()) -> V
     verdict = _by_words(response.status, told, verdict)
     if isinstance(verdict, Reject | Split | Retry) and told.message:
         # A verdict of the table keeps its hint; Google's own words take the place of its raw JSON.
-        reason = f"HTTP {response.status} {told.status}: {hidden(told.message, secrets)}"
-        verdict = msgspec.structs.replace(verdict, reason=reason)
-    if isinstance(verdict, Reject | Split | Retry | Blocked):
-        return msgspec.structs.replace(verdict, reason=TOKENS.sub(STARS, verdict.reason))
+        reason = f"HTTP {response.status} {told.status}{excerpt(told.message.encode(), secrets)}"
+        return msgspec.structs.replace(verdict, reason=reason)
     return verdict
 
 

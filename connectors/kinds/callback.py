@@ -6,10 +6,11 @@ success. With `format: cloudevents` it is the event in the envelope of CloudEven
 What fails waits as the standard recommends; 410 alone means that the receiver wants no more.
 
 A receiver behind a gateway that asks for a token gets one beside the signature: `jwt_key` makes a bearer token per
-attempt, five minutes long, for this address, this event and this body. Rejected: the token instead of the signature,
+attempt, five minutes long, for this host, this event and this body. Rejected: the token instead of the signature,
 which would be a scheme of our own.
 
-Rule: the URL is treated as a secret (many carry a token in path or query); only scheme and host are stored.
+Rule: the URL is treated as a secret (many carry a token in path or query); only scheme and host are stored. So a bearer
+token does not tell it either: gateways log tokens, and answer with them.
 Source: https://github.com/standard-webhooks/standard-webhooks, spec version 1.0.0.
 """
 
@@ -80,7 +81,8 @@ class CallbackSettings(DestinationSettings):
         default="HS256", description="HS256 (a shared text), RS256 or EdDSA (a private key in PEM form)."
     )
     jwt_audience: str = pydantic.Field(
-        default="", description="Claim `aud` of bearer tokens; empty for the address posted to."
+        default="",
+        description="Claim `aud` of bearer tokens; empty for scheme, host and port of the address.",
     )
     max_bytes: int = pydantic.Field(
         default=256 * 1024,
@@ -156,10 +158,10 @@ class Callback(Connector):
             return request
         headers = request.headers | signatures(self._secret, event_ids[0], now, request.body)
         if self._jwt_key is not None:
+            audience = self._settings.jwt_audience or origin(self._url).rstrip("/")
             token = bearer(
-                self._jwt_key, self._settings.jwt_algorithm, self._settings.jwt_audience or self._url.reveal(),
-                event_ids[0], now, request.body,
-            )  # fmt: skip
+                self._jwt_key, self._settings.jwt_algorithm, audience, event_ids[0], now, request.body
+            )
             headers["authorization"] = f"Bearer {token}"
         return msgspec.structs.replace(
             request, url=self._url.reveal(), headers=headers, ca_file=self._settings.ca_file

@@ -13,7 +13,6 @@ Source: servicenow.com/docs, "Event collection via web service API", "Event fiel
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
@@ -34,6 +33,7 @@ from connectors.credentials import (
     FromFile,
     OriginUrl,
     Secret,
+    basic,
 )
 from connectors.wording import alert_text, host, label, links, name_of, suspect, together, worst
 
@@ -109,6 +109,7 @@ class ServiceNow(Connector):
         self._settings = settings
         self.caps = msgspec.structs.replace(self.caps, max_bytes=settings.max_bytes)
         self._password, self._key = settings.credential("password"), settings.credential("api_key")
+        self._basic = None if self._password is None else basic(settings.username or "", self._password)
 
     @override
     def wants(self, event: Event, memory: Memory | None) -> bool:
@@ -135,7 +136,7 @@ class ServiceNow(Connector):
 
     @override
     def judge(self, rendered: Rendered, response: Response) -> Sequence[Verdict]:
-        verdict = judge_http(response, (self._password, self._key))
+        verdict = judge_http(response, (self._password, self._basic, self._key))
         if isinstance(response, HttpResponse):
             verdict = _judge_answer(response, verdict)
         return (verdict,) * len(rendered.event_ids)
@@ -150,10 +151,9 @@ class ServiceNow(Connector):
         )
 
     def _credentials(self) -> dict[str, str]:
-        if self._key is not None:
-            return {"x-sn-apikey": self._key.reveal()}
-        pair = f"{self._settings.username}:{self._settings.needed('password').reveal()}"
-        return {"authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+        if self._basic is not None:
+            return {"authorization": f"Basic {self._basic.reveal()}"}
+        return {"x-sn-apikey": self._settings.needed("api_key").reveal()}
 
     def _address(self) -> str:
         return self._settings.url.rstrip("/") + COLLECT

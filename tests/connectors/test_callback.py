@@ -143,7 +143,7 @@ def test_a_receiver_verifies_the_token_of_this_event_and_body(algorithm, key, kn
     token, body, event_id = token_of(datetime.now(tz=UTC), jwt_key=key, jwt_algorithm=algorithm)
 
     claims = jwt.decode(
-        token, known, [algorithm], audience="https://automation.example.com/hooks/tocsin",
+        token, known, [algorithm], audience="https://automation.example.com",
         options={"require": ["iss", "aud", "jti", "iat", "exp"]},
     )  # fmt: skip
 
@@ -160,7 +160,21 @@ def test_a_token_holds_five_minutes_and_for_its_audience_alone():
     with pytest.raises(jwt.ExpiredSignatureError):
         jwt.decode(old, JWT_KEY, ["HS256"], audience="soc")
     with pytest.raises(jwt.InvalidAudienceError):
-        jwt.decode(new, JWT_KEY, ["HS256"], audience="https://automation.example.com/hooks/tocsin")
+        jwt.decode(new, JWT_KEY, ["HS256"], audience="https://automation.example.com")
+
+
+def test_a_token_tells_nothing_of_the_path_and_is_hidden_where_an_answer_repeats_it():
+    connector = build("callback", jwt_key=JWT_KEY)
+    rendered = connector.render([event()], None, "")
+    request = connector.seal(rendered.request, rendered.event_ids, datetime.now(tz=UTC))
+    token = request.headers["authorization"].removeprefix("Bearer ")
+
+    (verdict,) = connector.judge(
+        rendered, HttpResponse(status=401, headers={}, body=f"invalid token: {token}.".encode())
+    )
+
+    assert "/hooks" not in str(jwt.decode(token, options={"verify_signature": False}))
+    assert verdict.reason == "HTTP 401: invalid token: ********. (the credentials were refused)"
 
 
 def test_without_a_key_there_is_no_token():

@@ -84,6 +84,17 @@ def test_no_beginning_of_a_secret_is_left_where_an_answer_is_cut(spaces):
     assert "0123" not in excerpt(body, (Secret(secret),))
 
 
+@pytest.mark.parametrize("spaces", [*range(0, 210, 13), *range(1560, 1610, 7)])
+@pytest.mark.parametrize(
+    "token", ["eyJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJ0b2NzaW4ifQ.c2lnbmF0dXJl-_", "ya29.a0AfH6SM-B_c.d"]
+)
+def test_a_token_is_hidden_wherever_it_stands_in_an_answer(token, spaces):
+    text = excerpt(b"got " + b"x" * spaces + b" " * spaces + b"Bearer " + token.encode() + b", refused")
+
+    assert "eyJpc3" not in text
+    assert "a0Af" not in text
+
+
 @given(st.text(), st.integers(0, 20))
 def test_clipping_by_characters_keeps_the_limit(text, limit):
     assert len(clip(text, limit)) <= limit or not text

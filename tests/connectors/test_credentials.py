@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import html
+import json
 from datetime import UTC, datetime, timedelta, timezone
+from urllib.parse import quote
 
 import pytest
 from cases.callback import SIGNING_SECRET
 from destinations import CASES
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
+from yarl import URL
 
 import connectors
 from connectors.credentials import STARS, Secret, hidden, origin, signatures
@@ -157,3 +163,53 @@ def test_the_values_in_a_secret_url_are_hidden_however_they_are_escaped():
     text = hidden("the signature abcde+fghij= is wrong, got sig=abcde%2Bfghij%3D of version 1", [url])
 
     assert text == f"the signature {STARS} is wrong, got sig={STARS} of version 1"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://h.example/hooks/ab%2bcdefgh%3dsecret?sig=q%2bwertyuiop%3d",
+        "https://h.example/hooks/t%C3%B6ken~secret!x",
+        'https://h.example/hooks/aa|bbccddee"ff?key=a b"c|defgh'.replace(" ", "+"),
+    ],
+)
+def test_an_url_is_hidden_as_the_client_sends_it(url):
+    sent = URL(url)
+
+    for text in (sent.raw_path, sent.raw_query_string, sent.path, *sent.query.values(), str(sent)):
+        assert set(hidden(text, [Secret(url)])) <= {"*"}, text
+
+
+@given(
+    st.text(st.characters(codec="ascii", exclude_categories=["C"]), min_size=1, max_size=30).filter(
+        str.strip
+    ),
+    st.data(),
+)
+def test_a_secret_is_hidden_with_any_of_its_characters_escaped(secret, data):
+    escapes = (
+        str, lambda each: quote(each, safe=""), lambda each: quote(quote(each, safe=""), safe=""),
+        lambda each: quote(each, safe="").lower() if not each.isalnum() else each,
+        lambda each: json.dumps(each)[1:-1], html.escape,
+        lambda each: each if each.isalnum() else f"&#x{ord(each):X};",
+        lambda each: each if each.isalnum() else f"&#{ord(each)};",
+        lambda each: each if each.isalnum() else f"\\u{ord(each):04x}",
+    )  # fmt: skip
+    text = "".join(data.draw(st.sampled_from(escapes))(each) for each in secret)
+
+    assert hidden(text, [Secret(secret)]) == STARS
+
+
+def test_an_escaped_secret_is_hidden_within_json():
+    secret = Secret('pa"ss/word\\+long=secret')
+
+    assert hidden(json.dumps({"error": secret.reveal()}), [secret]) == '{"error": "********"}'
+    assert hidden(r'{"path":"\/hooks\/T0KEN-SECRET"}', [Secret("https://h.example/hooks/T0KEN-SECRET")]) == (
+        '{"path":"********"}'
+    )
+
+
+def test_what_is_no_secret_stays():
+    assert hidden("100% of a&b are \\u0041 at /hooks", [Secret("pa+ss%20word")]) == (
+        "100% of a&b are \\u0041 at /hooks"
+    )

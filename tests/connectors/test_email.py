@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import socket
 import ssl
 from contextlib import asynccontextmanager
@@ -350,3 +351,14 @@ def test_a_mere_update_is_no_mail_but_a_note_is():
 def test_settings_that_cannot_work_are_faults(changes, words):
     with pytest.raises(ValidationError, match=words):
         build("email", **changes)
+
+
+@pytest.mark.parametrize("sent", [b"\0tocsin\0mail-password-example", b"mail-password-example"])
+def test_a_login_that_the_server_repeats_is_hidden(sent):
+    connector = build("email")
+    rendered = connector.render([event()], None, "")
+    line = base64.b64encode(sent).decode()
+
+    (verdict,) = connector.judge(rendered, MailResponse(code=502, text=f"unknown: {line}", to="auth"))
+
+    assert verdict.reason == "502 to auth: unknown: ********"

@@ -256,3 +256,14 @@ def test_a_later_request_is_byte_for_byte_what_it_was(step, golden):
     rendered = build("jira").render([told], memory, step)
 
     golden(f"jira/step_{step.replace('/', '_')}", wire(rendered.request))
+
+
+def test_credentials_that_an_answer_repeats_are_hidden():
+    connector = build("jira")
+    rendered = connector.render([event()], None, "")
+    sent = connector.seal(rendered.request, rendered.event_ids, START).headers["authorization"]
+
+    (verdict,) = connector.judge(rendered, HttpResponse(status=400, headers={}, body=sent.encode()))
+
+    assert sent.removeprefix("Basic ") not in verdict.reason
+    assert "Basic ***" in verdict.reason

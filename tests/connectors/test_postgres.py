@@ -473,6 +473,18 @@ def test_each_code_leads_to_what_the_page_says(code, verdict):
     assert code in judged[0].reason
 
 
+def test_the_servers_words_are_one_short_line_without_the_password():
+    connector = build("postgres")
+    rendered = connector.render([event()], None, "")
+    words = "bad \x1b[31m\nvalue correct-horse-battery-staple " + "x" * 100_000
+
+    (verdict,) = connector.judge(rendered, Refused(code="22P02", reason=words))
+
+    assert verdict.reason.startswith("22P02: bad [31m value ******** xxx")
+    assert verdict.reason.isprintable()
+    assert len(verdict.reason) < 250
+
+
 def test_a_row_that_is_refused_alone_is_rejected():
     connector = build("postgres")
     rendered = connector.render([event()], None, "")

@@ -106,3 +106,14 @@ def test_the_collectors_words_are_success_and_its_refusals_what_they_are():
 def test_settings_that_cannot_work_are_refused(wrong):
     with pytest.raises(ValidationError):
         build("servicenow", **wrong)
+
+
+def test_credentials_that_an_answer_repeats_are_hidden():
+    connector = build("servicenow")
+    rendered = connector.render([event()], None, "")
+    sent = connector.seal(rendered.request, rendered.event_ids, event().at).headers["authorization"]
+
+    (verdict,) = connector.judge(rendered, HttpResponse(status=401, headers={}, body=sent.encode()))
+
+    assert sent.removeprefix("Basic ") not in verdict.reason
+    assert "Basic ***" in verdict.reason

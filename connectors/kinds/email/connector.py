@@ -23,6 +23,7 @@ from connectors.credentials import (
     DestinationSettings,
     FromFile,
     Secret,
+    mail_logins,
 )
 from connectors.kinds.email.message import message_id, messages, subject_of
 
@@ -114,7 +115,10 @@ class Email(Connector):
 
     def __init__(self, settings: EmailSettings) -> None:
         self._settings = settings
-        self._password = settings.credential("password")
+        self._password = password = settings.credential("password")
+        self._secrets = (
+            () if password is None else (password, *mail_logins(settings.username or "", password))
+        )
         self._domain = settings.sender.rpartition("@")[2]
         self.caps = msgspec.structs.replace(self.caps, max_bytes=settings.max_bytes)
 
@@ -179,9 +183,9 @@ class Email(Connector):
     def _reason(self, response: MailResponse) -> str:
         """Return what was refused and why, of recipients each with what was said of it."""
         if response.to != "rcpt" or not response.refused:
-            return f"{response.code} to {response.to}{excerpt(response.text.encode(), (self._password,))}"
+            return f"{response.code} to {response.to}{excerpt(response.text.encode(), self._secrets)}"
         said = (
-            f"{address} ({code}{excerpt(text.encode(), (self._password,))})"
+            f"{address} ({code}{excerpt(text.encode(), self._secrets)})"
             for address, (code, text) in response.refused.items()
         )
         return clip("refused for " + ", ".join(said), REASON_CHARACTERS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
@@ -23,6 +22,7 @@ from connectors.credentials import (
     FromFile,
     HttpUrl,
     Secret,
+    basic,
 )
 from connectors.kinds.jira import answers, issues
 
@@ -97,6 +97,7 @@ class Jira(Connector):
         self._settings = settings
         self.caps = msgspec.structs.replace(self.caps, max_bytes=settings.max_bytes)
         self._token = settings.needed("token")
+        self._basic = None if settings.username is None else basic(settings.username, self._token)
 
     @override
     def wants(self, event: Event, memory: Memory | None) -> bool:
@@ -225,7 +226,7 @@ class Jira(Connector):
 
     @override
     def judge(self, rendered: Rendered, response: Response) -> Sequence[Verdict]:
-        verdict = judge_http(response, (self._token,))
+        verdict = judge_http(response, (self._token, self._basic))
         if isinstance(response, HttpResponse) and isinstance(rendered.request, Http):
             verdict = answers.judge(rendered.request, response, verdict)
         return (verdict,) * len(rendered.event_ids)
@@ -239,10 +240,9 @@ class Jira(Connector):
         return msgspec.structs.replace(request, url=url, headers=headers, ca_file=self._settings.ca_file)
 
     def _credentials(self) -> str:
-        token = self._token.reveal()
-        if self._settings.username is None:
-            return f"Bearer {token}"
-        return f"Basic {base64.b64encode(f'{self._settings.username}:{token}'.encode()).decode()}"
+        if self._basic is None:
+            return f"Bearer {self._token.reveal()}"
+        return f"Basic {self._basic.reveal()}"
 
     @override
     def probe(self) -> Request:

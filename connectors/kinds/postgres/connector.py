@@ -29,7 +29,7 @@ from bridge.ports import (
     Upsert,
     Upserted,
 )
-from connectors.common import first_that_fit, judge_unreached
+from connectors.common import excerpt, first_that_fit, judge_unreached
 from connectors.credentials import (
     CA_FILE,
     KIND,
@@ -38,7 +38,6 @@ from connectors.credentials import (
     DestinationSettings,
     FromFile,
     Secret,
-    hidden,
 )
 from connectors.formats.flat import Named, fitted
 from connectors.kinds.postgres.tables import setup
@@ -185,7 +184,7 @@ class Postgres(Connector):
     def _refused(self, response: Refused, count: int) -> Verdict:
         code = response.code
         hint = f" ({HINTS[code]})" if code in HINTS else ""
-        reason = f"{code}: {hidden(response.reason, (self._password,))}{hint}"
+        reason = f"{code}{excerpt(response.reason.encode(), (self._password,))}{hint}"
         if hint:
             return Blocked(reason=reason)
         if code == READ_ONLY or code.startswith(PASSING):

@@ -31,16 +31,13 @@ from google.oauth2 import service_account
 from typing_extensions import override
 
 from bridge.ports import Auth, Http, Unreached
-from connectors.clouds.google import TOKENS
-from connectors.common import clip, one_line
-from connectors.credentials import STARS
+from connectors.common import excerpt
 from connectors.transport.vendors import Authorizer
 from connectors.transport.vendors.threads import in_a_thread
 
 #: Types of a key that are loaded here.
 LOADED = frozenset({"service_account", "external_account"})
 ASK_S = 10.0  # the longest that one request for a token may be silent
-REASON_CHARACTERS = 200
 AWS_TOKEN = "urn:ietf:params:aws:token-type:aws4_request"  # noqa: S105 (a type, no token)
 
 
@@ -177,6 +174,6 @@ def _unreached(error: Exception) -> Unreached:
     # The metadata server's answers come wrapped.
     passes = passes or isinstance(error.__cause__, exceptions.TransportError)
     passes = passes or bool(getattr(error, "retryable", False))
-    words = clip(TOKENS.sub(STARS, one_line(str(error.args[0] if error.args else error))), REASON_CHARACTERS)
-    reason = f"no token from Google: {words}"
+    words = excerpt(str(error.args[0] if error.args else error).encode("utf-8", "replace"))
+    reason = f"no token from Google{words}"
     return Unreached(reason=reason, maybe_sent=False, kind="connect" if passes else "local")
