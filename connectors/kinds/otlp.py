@@ -4,9 +4,11 @@ An event is one record with an `event_name`. Its body is what a person reads; wh
 of the semantic conventions where there is one (`host.name`, `k8s.*`, `user.name`), else under `tocsin.`. The resource
 is Tocsin, who tells of it, and not the service that it tells of.
 
-Rules, all of the specification: only 429, 502, 503 and 504 are tried again; a partial success never is. So each
-request carries one event: of several, `partial_success` does not say which ones were refused, and neither to send all
-of them again nor to call all of them delivered would be right.
+Rules, all of the specification: of what a receiver says, only 429, 502, 503 and 504 are tried again; a partial success
+never is. So each request carries one event: of several, `partial_success` does not say which ones were refused, and
+neither to send all of them again nor to call all of them delivered would be right.
+Rule: a receiver says what is wrong in a `google.rpc.Status`. An HTTP status without one (500, 521, ...) may be that of
+a proxy, which knows nothing of the event, and rejects nothing.
 Decision: the published message classes rather than bytes written by hand; they come with an extra, and are imported
 when the first event is rendered. Rejected: OTLP in JSON, which not every receiver takes.
 Source: OTLP 1.x, "OTLP/HTTP Response" and "Failures"; OpenTelemetry, "Logs Data Model".
@@ -55,6 +57,9 @@ LOGS = "/v1/logs"
 PROTOBUF = "application/x-protobuf"
 #: What the specification lets a sender try again.
 RETRYABLE = frozenset({429, 502, 503, 504})
+#: How the two fields of `google.rpc.Status` begin that say something: code and message. No text begins so.
+STATUS_BEGINS = (b"\x08", b"\x12")
+NOT_OURS = "(not the answer of a receiver of OTLP; is a proxy in between?)"
 AUTHORIZATION = "authorization"
 #: What stands before the token; in a vendor's own header nothing does.
 SCHEMES = {AUTHORIZATION: "Bearer "}
@@ -217,15 +222,19 @@ class Otlp(Connector):
     def _judge(self, verdict: Verdict, response: HttpResponse) -> Verdict:
         if isinstance(verdict, Delivered):
             return self._judge_success(response)
-        if isinstance(verdict, Retry) and response.status >= BAD_REQUEST and response.status not in RETRYABLE:
-            return Reject(reason=verdict.reason)
-        return verdict
+        is_final = response.status >= BAD_REQUEST and response.status not in RETRYABLE
+        if not is_final or not isinstance(verdict, Reject | Retry):
+            return verdict
+        message = _status_message(response.body)
+        if message is not None:
+            return Reject(reason=f"HTTP {response.status}{excerpt(message.encode(), self._secrets)}")
+        return verdict if isinstance(verdict, Retry) else Blocked(reason=f"{verdict.reason} {NOT_OURS}")
 
     def _judge_success(self, response: HttpResponse) -> Verdict:
         told = _partial_success(response)
         if told is None:
             reason = f"HTTP {response.status}{excerpt(response.body, self._secrets)}"
-            return Blocked(reason=f"{reason} (not the answer of a receiver of OTLP; is a proxy in between?)")
+            return Blocked(reason=f"{reason} {NOT_OURS}")
         rejected, message = told
         if rejected <= 0:  # a message without a number is a warning
             return Delivered()
@@ -248,6 +257,24 @@ class Otlp(Connector):
     @override
     def probe(self) -> Request:
         return self._request(b"")  # a request of no records
+
+
+def _status_message(body: bytes) -> str | None:
+    """Return the message of the `google.rpc.Status` in an answer, protobuf or JSON; None if it is none."""
+    from google.protobuf.message import DecodeError  # noqa: PLC0415 (an extra)
+    from opentelemetry.proto.collector.logs.v1 import logs_service_pb2  # noqa: PLC0415
+
+    answer = json_object(body)
+    # Gateways say {"message": ...} as well; the code is what makes it a Status.
+    if type(answer.get("code")) is int and not set(answer) - {"code", "message", "details"}:
+        return str(answer.get("message", ""))
+    if not body.startswith(STATUS_BEGINS):
+        return None
+    try:
+        # The same on the wire: a number in field 1, a text in field 2. No package that we need has the class itself.
+        return str(logs_service_pb2.ExportLogsPartialSuccess.FromString(body).error_message)
+    except DecodeError:
+        return None
 
 
 def _partial_success(response: HttpResponse) -> tuple[int, str] | None:

@@ -40,10 +40,43 @@ def judged(status: int, body: bytes = b"", **headers: str) -> Any:
     return verdict
 
 
+STATUSES = (
+    b"\x12\x0abad record",  # google.rpc.Status in protobuf: the message alone,
+    b"\x08\x03\x12\x0abad record",  # with its code,
+    b"\x08\x03\x12\x0abad record\x1a\x04\x0a\x02ab",  # and with details
+    b'{"code":3,"message":"bad record"}',
+    b'{"code":3,"message":"bad record","details":[]}',
+)
+
+
+@pytest.mark.parametrize("body", STATUSES)
 @pytest.mark.parametrize("status", range(400, 600))
-def test_only_what_the_specification_allows_is_tried_again(status):
+def test_of_what_a_receiver_says_only_what_the_specification_allows_is_tried_again(status, body):
     """Source: OTLP, "Retryable Response Codes"."""
-    assert isinstance(judged(status), Retry) == (status in {429, 502, 503, 504})
+    assert isinstance(judged(status, body), Retry) == (status in {429, 502, 503, 504})
+
+
+@pytest.mark.parametrize("body", STATUSES)
+@pytest.mark.parametrize("status", [400, 408, 422, 425, 500, 501, 507])
+def test_a_receiver_rejects_in_words_of_its_own(status, body):
+    verdict = judged(status, body)
+
+    assert isinstance(verdict, Reject)
+    assert verdict.reason == f"HTTP {status}: bad record"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"<html>origin down", b"upstream connect error", b'{"message":"Internal server error"}', b"\x12\xff",
+        b'{"code":"x","message":"y"}', b'{"code":500,"message":"y","requestId":"1"}', b"{}",
+    ],
+)  # fmt: skip
+def test_a_status_that_may_be_a_proxys_rejects_nothing(body):
+    for status in (408, 425, 500, 501, 505, 507, *range(520, 531)):
+        assert isinstance(judged(status, body), Retry), status
+    for status in (400, 409, 422):
+        assert isinstance(judged(status, body), Blocked), status
 
 
 @pytest.mark.parametrize("status", [429, 503])
