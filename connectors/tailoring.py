@@ -5,7 +5,9 @@ of it is set there is no wrapper.
 
 Decision: `accept_on`, `drop_on` and `retry_on` look at the HTTP status alone, after the kind has judged, and win for
 the statuses that they name: over the kind's reading of the body, too. That is what a gateway in between needs whose
-answers no kind can know. All else stays the kind's. The idea is Benthos' `successful_on`, `drop_on` and `backoff_on`.
+answers no kind can know. Only a request that carries an event is read so: to accept the answer to a question (is it
+indexed? does the address work?) would be to call delivered what nobody asked about. All else stays the kind's. The idea
+is Benthos' `successful_on`, `drop_on` and `backoff_on`.
 """
 
 from __future__ import annotations
@@ -14,13 +16,17 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from typing_extensions import override
 
 from bridge.model import Delivered, Duplicate, Event, Pending, Reject, Retry, Verdict
-from bridge.ports import Connector, HttpResponse, Memory, Rendered, Request, Response
+from bridge.ports import Connector, Http, HttpResponse, Memory, Rendered, Request, Response
 from connectors.common import IN_TROUBLE, retry_after_s
 from connectors.credentials import DestinationSettings
 from connectors.wording import worded
+
+#: Marks a request that carries no event.
+ASKS = "asks"
 
 
 def tailored(connector: Connector, settings: Any) -> Connector:
@@ -52,7 +58,7 @@ class Tailored(Connector):
     @override
     def judge(self, rendered: Rendered, response: Response) -> Sequence[Verdict]:
         verdicts = self._connector.judge(rendered, response)
-        if not isinstance(response, HttpResponse):
+        if not isinstance(response, HttpResponse) or _asks(rendered.request):
             return verdicts
         if response.status in self._settings.accept_on:
             return tuple(_accepted(verdict) for verdict in verdicts)
@@ -68,11 +74,21 @@ class Tailored(Connector):
 
     @override
     def ask(self, token: str) -> Request | None:
-        return self._connector.ask(token)
+        return _asking(self._connector.ask(token))
 
     @override
     def probe(self) -> Request | None:
-        return self._connector.probe()
+        return _asking(self._connector.probe())
+
+
+def _asking(request: Request | None) -> Request | None:
+    if not isinstance(request, Http):
+        return request
+    return msgspec.structs.replace(request, about=request.about | {ASKS: "yes"})
+
+
+def _asks(request: Request) -> bool:
+    return isinstance(request, Http) and ASKS in request.about
 
 
 def _accepted(verdict: Verdict) -> Verdict:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 import connectors
 from bridge.model import Blocked, Delivered, EventKind, Pending, Reject, Retry, Split, told_instead
-from bridge.ports import Connector, HttpResponse, Unreached
+from bridge.ports import Connector, HttpResponse, Rendered, Unreached
 from connectors.templates import FIELDS, parts
 from connectors.wording import filled, worded
 
@@ -230,3 +230,23 @@ def test_what_is_told_instead_of_another_says_so_whatever_the_template(title):
     named = worded(told, title, None).incident.title
 
     assert named.count("[instead of pager]") == 1
+
+
+STATUSES = {"accept_on": [503], "drop_on": [404], "retry_on": [200]}
+
+
+def test_only_requests_that_carry_an_event_are_read_otherwise():
+    acknowledged = {"indexer_acknowledgement": True}
+    splunk, plain = made("splunk", **STATUSES, **acknowledged), made("splunk", **acknowledged)
+    questions = [
+        (splunk, plain, splunk.ask("00000000-0000-4000-8000-000000000000 3")),
+        (splunk, plain, splunk.probe()),
+        (made("slack", **STATUSES), build("slack"), made("slack", **STATUSES).probe()),
+    ]
+
+    for connector, kind, question in questions:
+        for status in (200, 404, 503):
+            rendered = Rendered(request=question, event_ids=("x",))
+            answer = HttpResponse(status=status, headers={}, body=b'{"code":9}')
+            assert connector.judge(rendered, answer) == kind.judge(rendered, answer)
+        assert isinstance(judged(connector, 503), Delivered)
