@@ -149,6 +149,7 @@ def _verdict(request: Http, response: HttpResponse, verdict: Verdict) -> Verdict
     if isinstance(verdict, Delivered):
         return _accepted(request, answer)
     code = answer.get("code")
+    code = code if isinstance(code, int) else None
     if request.method == "PATCH" and response.status == NOT_FOUND and code == UNKNOWN_MESSAGE:
         return Delivered(memory={}, next_step="post")
     if isinstance(verdict, Retry):
@@ -160,14 +161,14 @@ def _verdict(request: Http, response: HttpResponse, verdict: Verdict) -> Verdict
     return verdict
 
 
-def _refused(code: object, verdict: Reject | Blocked) -> Verdict:
+def _refused(code: int | None, verdict: Reject | Blocked) -> Verdict:
     if code == TOO_LARGE:
         return Split(reason=verdict.reason)
     if code == TOO_MANY_EDITS:
         return Retry(reason=verdict.reason)
     if isinstance(verdict, Reject):
         return verdict if code in OF_MESSAGE else Blocked(reason=verdict.reason)
-    hint = HINTS.get(code) if isinstance(code, int) else None
+    hint = None if code is None else HINTS.get(code)
     return Blocked(reason=f"{verdict.reason} ({hint})") if hint else verdict
 
 

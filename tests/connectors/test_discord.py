@@ -54,6 +54,14 @@ def test_every_documented_code_leads_to_its_verdict(status, code, message, verdi
     assert message in judged.reason
 
 
+@pytest.mark.parametrize("code", [[1], {"a": 1}, "50035", None])
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_code_that_is_none_blocks(status, code):
+    (judged,) = build("discord").judge(rendered(), answer(status, code=code))
+
+    assert isinstance(judged, Blocked)
+
+
 @pytest.mark.parametrize(
     ("headers", "fields", "after_s"),
     [
