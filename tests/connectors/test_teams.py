@@ -133,10 +133,19 @@ def test_every_known_answer_leads_to_its_verdict_and_shows_no_signature(status, 
     assert SIGNATURE not in judged.reason
 
 
-def test_a_200_is_not_the_answer_of_a_workflow():
-    (judged,) = build("teams").judge(rendered(), HttpResponse(status=200, headers={}, body=b"1"))
+def test_a_workflow_that_answers_in_its_own_words_has_the_message():
+    headers = {"x-ms-workflow-run-id": "08585287571846573488044702123CU00"}
+    (judged,) = build("teams").judge(rendered(), HttpResponse(status=200, headers=headers, body=b"posted"))
+
+    assert judged == Delivered(memory=rendered().request.about)
+
+
+@pytest.mark.parametrize("body", [b"1", b""])
+def test_a_200_of_no_workflow_may_have_posted_and_is_not_asked_again_each_minute(body):
+    (judged,) = build("teams").judge(rendered(), HttpResponse(status=200, headers={}, body=body))
 
     assert isinstance(judged, Blocked)
+    assert judged.disabled
     assert "Response action" in judged.reason
 
 

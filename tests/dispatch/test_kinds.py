@@ -281,6 +281,17 @@ async def test_a_relp_receiver_whose_disk_is_full_loses_nothing(world: World) ->
     assert set(world.states("d").values()) == {"delivered"}
 
 
+async def test_a_message_that_somebody_answers_with_200_is_posted_once_a_day(world: World) -> None:
+    world.settings = HOURS
+    world.foreign["d"] = build("teams", url="https://d/workflows/x?sig=example-signature")
+    world.answers["d"] = lambda _: 200
+    world.emit("i1", OPENED)
+    async with world.running():
+        await world.run(3600)
+    assert len(world.of("d")) == 1
+    assert [kind for _, _, kind, _ in world.troubles] == ["blocked"]
+
+
 async def test_what_was_frozen_under_other_settings_is_rendered_anew_at_the_start(world: World) -> None:
     """No refusal is needed: during an outage somebody moves the reports to another channel."""
     world.settings = DispatchSettings(marks={"d": "one"})
