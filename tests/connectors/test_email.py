@@ -155,6 +155,27 @@ async def test_a_wrong_password_blocks_and_is_not_repeated(certificate):
     assert boxes.got == []
 
 
+@pytest.mark.parametrize(
+    "said",
+    [f"\0tocsin\0{PASSWORD}", PASSWORD],  # AUTH PLAIN, AUTH LOGIN
+)
+@pytest.mark.parametrize("padding", ["", "="])
+def test_a_login_that_the_server_repeats_stands_in_no_reason(said, padding):
+    spoken = base64.b64encode(said.encode()).decode().rstrip("=") + padding
+    connector = build("email")
+    made = connector.render([event()], None, "")
+    text = f"unrecognized command: AUTH PLAIN {spoken}"
+    answers = [
+        MailResponse(code=502, text=text, to="auth"),
+        MailResponse(code=550, text="", to="rcpt", refused={TEAM: (550, text)}),
+    ]
+
+    for each in answers:
+        (verdict,) = connector.judge(made, each)
+        assert "unrecognized command: AUTH PLAIN ***" in verdict.reason
+        assert spoken.rstrip("=") not in verdict.reason
+
+
 async def test_a_server_that_hides_starttls_gets_neither_password_nor_mail():
     async with serving(Mailboxes()) as boxes:
         verdict = await deliver(build("email", server=boxes.address), event())
