@@ -407,6 +407,26 @@ def test_between_the_calls_of_an_event_nothing_overtakes_it() -> None:
     assert coalesce(line, PAGER, lambda _: True, NOW, POLICY).send == (begun,)
 
 
+@pytest.mark.parametrize(
+    ("caps", "unwanted", "send", "ended"),
+    [
+        (CHAT, (), [3], {1: S.SUPERSEDED, 2: S.SUPERSEDED}),
+        (CHAT, (CLOSED,), [2], {1: S.SUPERSEDED, 3: S.DELIVERED}),
+        (CHAT, (UPDATED, CLOSED), [1], {}),  # nothing goes instead
+        (EVERY, (), [1], {}),
+    ],
+)
+def test_what_is_left_of_an_event_and_refused_for_itself_gives_way_to_something_newer(
+    caps: Caps, unwanted: tuple[EventKind, ...], send: list[int], ended: dict[int, S]
+) -> None:
+    begun = delivery(1, OPENED, step="somebody@example.com", refusals=1)
+    waiting = (begun, delivery(2, UPDATED, attempts=0), delivery(3, CLOSED, attempts=0))
+    line = Line(key=KEY, waiting=waiting, told=Told(seq=1, kind=OPENED))
+    plan = coalesce(line, caps, lambda each: each.kind not in unwanted, NOW, POLICY)
+    assert [each.seq for each in plan.send] == send
+    assert {each.seq: each.state for each in plan.settled} == ended
+
+
 def test_a_dead_letter_of_several_calls_is_not_finished_once_something_newer_was_told() -> None:
     begun = retried(delivery(2, CLOSED, step="thread", state=S.DEAD), NOW)
     line = Line(key=KEY, waiting=(begun,), told=Told(seq=9, kind=UPDATED))
@@ -583,6 +603,9 @@ FULL = Reject(reason="disk full", final=False)
         # What may pass counts against an event only while others are taken.
         (Taking(), refused(1, 5), [FULL], [Retry(reason="disk full")]),
         (Taking(accepted_at=at(6)), refused(1, 5), [FULL], [FULL]),
+        # A later call shows by itself that the destination takes something: it took the first.
+        (Taking(), [delivery(step="thread")], [FULL], [FULL]),
+        (Taking(), [delivery(step="thread")], [BLOCKED], [BLOCKED]),
         (Taking(), refused(2), [FULL, Retry(reason="x")], [Split(reason="disk full"), Retry(reason="x")]),
     ],
 )  # fmt: skip

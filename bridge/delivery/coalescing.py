@@ -2,7 +2,8 @@
 
 Rules: order is the incident's own (`seq`). An event is not sent while an older one is under way. Where the
 destination takes the newest state, a state that was not told yet gives way to a newer one, except between the
-calls of one event: what was begun is finished. A due older event is not put off by a newer one that still
+calls of one event: what was begun is finished, unless the rest of it is refused although the destination takes
+others (one full mailbox of twenty). A due older event is not put off by a newer one that still
 waits; it is the newer one that goes at once. A pager is not told of what was over before it could be told.
 
 Theory: `Told` remembers the newest event the destination has. It decides both "was anyone told of this at
@@ -98,7 +99,7 @@ def coalesce(
         return Coalesced()
     # What was begun is finished, unless a dead letter that a person sent off again is older than what was told.
     if line.waiting[0].step and (caps.mode == "every" or line.waiting[0].seq >= line.told.seq):
-        return Coalesced(send=line.waiting[:1])
+        return _begun(line, caps, wanted, now, policy)
     if caps.mode == "newest":
         return _newest(line, caps, wanted, now, policy)
     return _every(line, wanted, now, policy, at_most if caps.atomic else 1, has_room)
@@ -111,6 +112,17 @@ def told_after(told: Told, before: Delivery, after: Delivery, verdict: Verdict) 
     if after.state is DeliveryState.PENDING or (isinstance(verdict, Retry) and after.maybe_duplicate):
         return replace(told, maybe=True)
     return told
+
+
+def _begun(
+    line: Line, caps: Caps, wanted: Callable[[Delivery], bool], now: datetime, policy: Policy
+) -> Coalesced:
+    begun, *later = line.waiting
+    if caps.mode == "newest" and begun.refusals:
+        instead = _newest(replace(line, waiting=tuple(later)), caps, wanted, now, policy)
+        if instead.send:
+            return replace(instead, settled=(_superseded(begun, REPLACED), *instead.settled))
+    return Coalesced(send=(begun,))
 
 
 def _every(

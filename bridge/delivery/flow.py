@@ -203,8 +203,8 @@ class Taking(Word, frozen=True, kw_only=True):
                 return verdict
             case Reject(final=True, reason=reason) if rejected >= MAX_REJECTED:
                 return Blocked(reason=f"{reason}; it rejected {rejected} incidents in a row and took none")
-            case Reject(final=True):
-                return verdict
+            case Reject(final=final) if final or delivery.step:
+                return verdict  # with a step: it has taken the event's first call, so it is well
             case Blocked(reason=reason) | Reject(reason=reason) if not is_alone:
                 return Split(reason=reason)
             case Blocked(reason=reason) | Reject(reason=reason) if is_own:

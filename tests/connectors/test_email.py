@@ -266,10 +266,16 @@ async def test_who_is_refused_for_now_gets_the_mail_later_and_nobody_gets_it_twi
         last = await deliver(connector, event(), first.memory, first.next_step)
 
     assert (first.next_step, last.next_step) == (TEAM, "")
-    assert isinstance(again, Retry)
-    assert again.reason == f"refused for {TEAM} (451: 4.7.1 greylisted)"
-    assert not again.whole_destination
+    assert again == Reject(reason=f"refused for {TEAM} (451: 4.7.1 greylisted)", final=False)
     assert [recipients for recipients, _ in boxes.got] == [(ONCALL,), (TEAM,)]
+
+
+async def test_a_server_that_shuts_down_says_nothing_about_who_is_left():
+    async with serving(Mailboxes(refuses={TEAM: "421 4.3.2 shutting down"})) as boxes:
+        told = await deliver(relay(boxes), event(), step=TEAM)
+
+    assert isinstance(told, Retry)
+    assert told.whole_destination
 
 
 async def test_who_is_refused_for_good_is_a_dead_letter_that_says_who_and_others_have_the_mail():

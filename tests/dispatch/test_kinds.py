@@ -281,6 +281,37 @@ async def test_a_relp_receiver_whose_disk_is_full_loses_nothing(world: World) ->
     assert set(world.states("d").values()) == {"delivered"}
 
 
+async def test_a_full_mailbox_keeps_nothing_from_the_others_and_is_no_dead_server(world: World) -> None:
+    world.settings = HOURS
+    world.foreign["d"] = build("email", server="d:587")
+    oncall, full = build("email").example["to"]
+    got: list[str] = []
+
+    def server(body: dict[str, Any]) -> Response:
+        refused = {full: (452, "mailbox full")}
+        if body["request"].recipients == (full,):
+            return MailResponse(code=452, text="mailbox full", to="rcpt", refused=refused)
+        assert body["request"].recipients == (oncall, full)
+        got.append(body["request"].message.partition(b"Message-ID: <")[2].partition(b"@")[0].decode())
+        return MailResponse(code=250, text="taken", to="data", refused=refused)
+
+    world.answers["d"] = server
+    world.emit("a", OPENED)
+    async with world.running() as dispatcher:
+        await world.run(1200)
+        for incident, kind in (("b", OPENED), ("a", EventKind.REMINDER), ("a", EventKind.CLOSED)):
+            world.emit(incident, kind)
+        dispatcher.wake()
+        await world.run(60)
+        assert sorted(got) == ["a.1", "a.3", "b.1"]
+        await world.until(world.is_done, within_s=3 * 3600)
+    assert world.states("d") == {
+        ("a", 1): "superseded", ("a", 2): "superseded", ("a", 3): "dead", ("b", 1): "dead",
+    }  # fmt: skip
+    assert world.shown("d")[-1]["reason"] == f"refused 8 times; last: refused for {full} (452: mailbox full)"
+    assert not {"unreachable", "blocked"} & {kind for _, _, kind, _ in world.troubles}
+
+
 async def test_a_message_that_somebody_answers_with_200_is_posted_once_a_day(world: World) -> None:
     world.settings = HOURS
     world.foreign["d"] = build("teams", url="https://d/workflows/x?sig=example-signature")

@@ -31,7 +31,17 @@ from bridge.delivery import (
     settle,
 )
 from bridge.errors import StorageError, StoreFullError
-from bridge.model import Blocked, Delivered, Delivery, DeliveryState, EventKind, Pending, Retry, Verdict
+from bridge.model import (
+    Blocked,
+    Delivered,
+    Delivery,
+    DeliveryState,
+    EventKind,
+    Pending,
+    Reject,
+    Retry,
+    Verdict,
+)
 from bridge.storage.deliveries import DeliveryStore, OutboxReader
 from bridge.storage.sqlite import open_writer
 
@@ -384,6 +394,27 @@ async def test_what_becomes_urgent_does_not_wait_for_the_next_try_of_what_is_old
     await store.take_in([row(2, seq=2)])
     assert (await due(store)).next_at > START
     await store.take_in([row(3, seq=3, urgent=True)])
+    assert (await due(store)).next_at == at(due_s)
+
+
+@pytest.mark.parametrize(
+    ("kind", "step", "due_s"),
+    [
+        (EventKind.REMINDER, "rest", 5),
+        (EventKind.CLOSED, "rest", 5),
+        (EventKind.UPDATED, "rest", 30),  # hardly anybody is told of one; the rest has its own time
+        (EventKind.CLOSED, "", 30),
+    ],
+)
+async def test_what_is_newer_does_not_wait_for_a_refused_rest_of_what_is_older(
+    store: DeliveryStore, kind: EventKind, step: str, due_s: float
+) -> None:
+    await store.take_in([row(1)])
+    (head,) = await heads(store)
+    number = await claimed(store, head)
+    await answered(store, number, [replace(head, step=step)], Reject(reason="452", final=False))
+    assert (await due(store)).next_at == at(30)
+    await store.take_in([row(2, seq=2, kind=kind, not_before=at(5))])
     assert (await due(store)).next_at == at(due_s)
 
 

@@ -18,6 +18,10 @@ from bridge.storage.times import microseconds
 
 #: Time servers set a clock back by less all the time.
 SET_BACK_S = 5.0
+#: What goes sooner for something urgent: all that failed, unless the destination asked for the wait.
+SOONER = "(until_recovery = 1 OR stuck_since IS NOT NULL)"
+#: What may give way to something newer, which coalescing decides: the rest of an event, refused for itself.
+GIVES_WAY = "step <> '' AND refusals > 0 AND request IS NULL"
 
 # ---- taking in -------------------------------------------------------------------------------------------
 
@@ -42,7 +46,9 @@ def take_in(connection: sqlite3.Connection, rows: Sequence[OutboxRow], now: date
             touched.add(row.destination)
             _join_line(connection, row, first, microseconds(now))
             if row.urgent or row.kind is EventKind.ESCALATED:
-                _reopen(connection, row, first)
+                _reopen(connection, row, first, SOONER)
+            elif row.kind is not EventKind.UPDATED:
+                _reopen(connection, row, first, GIVES_WAY)
     if rows:
         set_cursor(connection, max(row.id for row in rows))
     return frozenset(touched)
@@ -58,11 +64,11 @@ def _join_line(connection: sqlite3.Connection, row: OutboxRow, first: int, now_u
     )
 
 
-def _reopen(connection: sqlite3.Connection, row: OutboxRow, first: int) -> None:
-    """Let what became urgent not wait for an older event's next try, unless the destination asked for that."""
+def _reopen(connection: sqlite3.Connection, row: OutboxRow, first: int, which: str) -> None:
+    """Let what has joined not wait for the next try of an older event, if that is one of `which`."""
     head = connection.execute(
         f"SELECT id, request FROM delivery WHERE {IN_LINE}"  # noqa: S608
-        " AND (until_recovery = 1 OR stuck_since IS NOT NULL) ORDER BY seq LIMIT 1",
+        f" AND {which} ORDER BY seq LIMIT 1",
         (row.destination, row.tenant, row.incident),
     ).fetchone()
     if head is None:

@@ -173,6 +173,10 @@ class Email(Connector):
         reason = self._reason(response)
         codes = {code for code, _ in response.refused.values()} if response.to == "rcpt" else {response.code}
         if any(code < FOR_GOOD for code in codes | {response.code}):
+            if response.to == "rcpt" and is_later and response.code != SHUTTING_DOWN:
+                # The others have the mail, so it is this mailbox (it is full) and no fault of the server. It may
+                # not hold what follows for ever.
+                return Reject(reason=reason, final=False)
             is_general = response.to in {"connect", "hello", "auth"} or response.code == SHUTTING_DOWN
             return Retry(reason=reason, whole_destination=is_general)
         if response.code == TOO_LARGE and response.to in {"mail", "data"}:
