@@ -297,13 +297,15 @@ def _escaped(character: str) -> str:
         return character
     code = ord(character)
     forms = [
-        re.escape(character), rf"\\{re.escape(character)}", re.escape(json.dumps(character)[1:-1]),
+        rf"\\{re.escape(character)}", re.escape(json.dumps(character)[1:-1]),
         rf"\\u{_hexadecimal(code, 4)}", f"&#0?{code};", f"&#[xX]0?{_hexadecimal(code, 2)};",
         re.escape(html.escape(character)), "".join(f"%(?:25)?{_hexadecimal(each, 2)}" for each in character.encode()),
     ]  # fmt: skip
     if character in "+ ":
         forms += ["[+]", " "]  # in the query of an URL they are the same
-    return f"(?:{'|'.join(dict.fromkeys(forms))})"
+    plain = re.escape(character)
+    forms = [form for form in dict.fromkeys(forms) if form != plain]
+    return f"(?:{'|'.join([*forms, plain])})"  # last: `&`, `%` and `\\` begin others
 
 
 def _hexadecimal(number: int, digits: int) -> str:
