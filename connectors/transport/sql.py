@@ -23,12 +23,14 @@ from tenacity.wait import wait_base
 from typing_extensions import override
 
 from bridge.ports import Refused, Request, Response, Sender, Unreached, Upsert, Upserted
+from connectors.common import clip, one_line
 from connectors.transport.attempts import CONNECT_S, Trust, attempt, short_wait
 from connectors.transport.names import Names
 
 CLOSE_S = 1.0  # how long the end waits for a farewell
 #: Class 08: the connection, not what was asked.
 CONNECTION = "08"
+REASON_CHARACTERS = 200
 
 
 class UpsertSender(Sender):
@@ -86,10 +88,12 @@ class UpsertSender(Sender):
         except asyncpg.PostgresError as error:
             return _refused(error)
         except ssl.SSLError as error:
-            return Unreached(reason=f"TLS with {request.address}: {error}", maybe_sent=False, kind="tls")
+            return Unreached(
+                reason=f"TLS with {request.address}: {_said(error)}", maybe_sent=False, kind="tls"
+            )
         except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError) as error:
             is_plain = "SSL" in str(error)
-            reason = f"no connection to {request.address}: {error}"
+            reason = f"no connection to {request.address}: {_said(error)}"
             return Unreached(reason=reason, maybe_sent=False, kind="tls" if is_plain else "connect")
         return None
 
@@ -118,11 +122,13 @@ class UpsertSender(Sender):
             return Unreached(reason=reason, maybe_sent=True, kind="timeout")
         except asyncpg.PostgresError as error:
             if (error.sqlstate or "").startswith(CONNECTION):
-                reason = f"{request.address} broke off: {error}"
+                reason = f"{request.address} broke off: {_said(error)}"
                 return Unreached(reason=reason, maybe_sent=True, kind="reset")
             return _refused(error)
         except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-            return Unreached(reason=f"{request.address} broke off: {error}", maybe_sent=True, kind="reset")
+            return Unreached(
+                reason=f"{request.address} broke off: {_said(error)}", maybe_sent=True, kind="reset"
+            )
 
     @override
     async def close(self) -> None:
@@ -132,6 +138,11 @@ class UpsertSender(Sender):
 
 def _login(request: Upsert) -> tuple[object, ...]:
     return request.password, request.tls, request.ca_file
+
+
+def _said(error: Exception) -> str:
+    """Return a server's words as one short line: they may hold anything."""
+    return clip(one_line(str(error)), REASON_CHARACTERS)
 
 
 def _refused(error: Any) -> Refused:
