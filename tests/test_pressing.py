@@ -6,20 +6,22 @@ import asyncio
 import hmac
 import json
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from builders import episode, event, view
 from slack_sdk.signature import SignatureVerifier
 from test_api import TOKENS, World, running
 from test_correcting import Mind, incident
 from timeline import START, alert, webhook
 
-from bridge.api.pressing import BUTTONS
+from bridge.api.pressing import BUTTONS, MENU
 from bridge.auth import PAGERDUTY_SIGNATURE, SLACK_SIGNATURE, SLACK_TIMESTAMP
 from bridge.intake.gate import UNSETTLED_BYTES
-from connectors.kinds.slack.blocks import ACK, FALSE_ALARM
+from connectors.kinds.slack.blocks import ACK, FALSE_ALARM, SPLIT, blocks
 
 NOW_S = int(START.timestamp())
 SLACK, PAGERDUTY = "slack-secret-of-default-1", "pagerduty-secret-of-default-1"
@@ -106,6 +108,50 @@ async def test_a_button_acknowledges_and_the_incident_and_the_log_say_who(world:
 
 def test_the_buttons_of_our_messages_are_those_that_are_understood() -> None:
     assert {ACK, FALSE_ALARM} == set(BUTTONS)
+    assert SPLIT == MENU
+
+
+async def test_alerts_that_are_chosen_leave_for_an_incident_of_their_own(world: World, mind: Mind) -> None:
+    mind.hear(
+        5, webhook([alert({"alertname": "Disk", "instance": "db-2", "severity": "critical"}, starts=START)])
+    )
+    one = await incident(world, 2)
+    told = event(
+        incident=view(
+            id=one["incident"],
+            episodes=tuple(
+                episode(fingerprint=each["fingerprint"], starts_at=datetime.fromisoformat(each["starts_at"]))
+                for each in one["episodes"]
+            ),
+        )
+    )
+    (block,) = [
+        each for each in blocks(told, 10, buttons=True) if each.get("block_id", "").startswith("split/")
+    ]
+    options = block["accessory"]["options"]
+
+    def chosen(*numbers: int, press: str) -> bytes:
+        action = {
+            "type": "multi_static_select", "action_id": SPLIT, "block_id": block["block_id"],
+            "selected_options": [options[number] for number in numbers],
+        }  # fmt: skip
+        return button("mia", "", press=press, actions=[action])
+
+    for numbers, status in (((), 200), ((0, 1), 409), ((1,), 200), ((1,), 409)):
+        body = chosen(*numbers, press=str(numbers))
+        assert (await post(world, "/v1/slack", body, as_slack(body)))[0] == status, numbers
+    mind.catch_up(10)
+    assert [each["episode_count"] for each in (await world.json("/api/v1/incidents"))["items"]] == [1, 1]
+    shown = await world.json(f"/api/v1/incidents/{one['incident']}")
+    assert [(each["kind"], each["author"]) for each in shown["actions"]] == [
+        ("split", "mia (Slack U024BE7LH)")
+    ]
+    bad = button(
+        "mia",
+        "",
+        actions=[{"action_id": SPLIT, "block_id": block["block_id"], "selected_options": [{"value": "x/y"}]}],
+    )
+    assert (await post(world, "/v1/slack", bad, as_slack(bad)))[0] == 400
 
 
 async def test_a_false_alarm_is_the_verdict(world: World, mind: Mind) -> None:

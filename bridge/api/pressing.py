@@ -1,4 +1,4 @@
-"""What people do about an incident in Slack and in PagerDuty: buttons and webhooks that come back.
+"""What people do about an incident in Slack and in PagerDuty: buttons, a menu and webhooks that come back.
 
 Both are said of the incident as the API's own words are, by `correcting`: they go through the inbox, stand in the audit
 log, and the incident's `actions` name who it was. The signature says for which tenant; what is another tenant's is not
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import parse_qs
@@ -27,7 +28,7 @@ from urllib.parse import parse_qs
 import msgspec
 from aiohttp import web
 
-from bridge.analysis.feedback import MAX_AUTHOR, Feedback, FeedbackKind
+from bridge.analysis.feedback import MAX_AUTHOR, MAX_NAMED, EpisodeRef, Feedback, FeedbackKind
 from bridge.api.asking import body_of, problem
 from bridge.api.correcting import Correcting
 from bridge.api.surroundings import Credential, Surroundings
@@ -44,6 +45,9 @@ ANSWER_S = 2.5
 REMEMBERED = 10_000
 #: What the buttons of our messages are called; their value is the incident.
 BUTTONS = {"tocsin_ack": FeedbackKind.ACK, "tocsin_false_alarm": FeedbackKind.FALSE_ALARM}
+#: And the menu, whose block is called after the incident and whose options are alerts.
+MENU, BLOCK = "tocsin_split", "split/"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: What PagerDuty tells of that is said of an incident.
 PAGES = {"incident.acknowledged": FeedbackKind.ACK, "incident.resolved": FeedbackKind.NOTE}
 RESOLVED = "resolved in PagerDuty"
@@ -64,15 +68,21 @@ class _User(Word, frozen=True, kw_only=True):
     name: str = ""
 
 
-class _Button(Word, frozen=True, kw_only=True):
-    action_id: str = ""
+class _Option(Word, frozen=True, kw_only=True):
     value: str = ""
+
+
+class _Pressed(Word, frozen=True, kw_only=True):
+    action_id: str = ""
+    block_id: str = ""
+    value: str = ""
+    selected_options: tuple[_Option, ...] = ()
 
 
 class _Payload(Word, frozen=True, kw_only=True):
     type: str
     user: _User = _User()
-    actions: tuple[_Button, ...] = ()
+    actions: tuple[_Pressed, ...] = ()
 
 
 class _Agent(Word, frozen=True, kw_only=True):
@@ -105,17 +115,21 @@ class Pressing:
         self._taken: dict[tuple[str, str], None] = {}  # tenant and action, the oldest first
 
     async def slack(self, request: web.Request) -> web.StreamResponse:
-        """Answer POST /v1/slack: a button in one of our messages was pressed."""
+        """Answer POST /v1/slack: a button in one of our messages was pressed, or alerts were chosen to leave."""
         who, body = await self._admitted(request, "slack")
         payload = _payload(body)
-        pressed = next((each for each in payload.actions if each.action_id in BUTTONS), None)
+        pressed = next((each for each in payload.actions if each.action_id in {*BUTTONS, MENU}), None)
         if pressed is None or payload.type != "block_actions":
             return _answer()  # a link, or a button of somebody else's
+        leaving = tuple(map(_chosen, pressed.selected_options[:MAX_NAMED]))
+        if pressed.action_id == MENU and not leaving:
+            return _answer()  # what was chosen was taken back
         user = payload.user
         told = Feedback(
             action=_action("slack", body),
-            kind=BUTTONS[pressed.action_id],
-            incident=pressed.value[:200],
+            kind=BUTTONS.get(pressed.action_id, FeedbackKind.SPLIT),
+            incident=(pressed.value or pressed.block_id.removeprefix(BLOCK))[:200],
+            episodes=leaving,
             author=_named("Slack", user.name or user.username, user.id),
         )
         if not await self._take(request, who, told):
@@ -190,6 +204,16 @@ def _payload(body: bytes) -> _Payload:
     if len(given) != 1:
         raise problem(400, "the form has no field `payload`, or several")
     return _decoded(given[0].encode(), _Payload)  # type: ignore[no-any-return]
+
+
+def _chosen(option: _Option) -> EpisodeRef:
+    """Return the alert that an option stands for: its fingerprint and when it began, in microseconds."""
+    fingerprint, _, began_us = option.value.partition("/")
+    try:
+        began = EPOCH + timedelta(microseconds=int(began_us))
+    except (ValueError, OverflowError) as error:
+        raise problem(400, "an option is no alert of ours") from error
+    return EpisodeRef(fingerprint=fingerprint[:200], starts_at=began)
 
 
 def _decoded(body: bytes, form: Any) -> Any:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bridge.model import Event, EventKind, IncidentState
+from bridge.model import Event, EventEpisode, EventKind, IncidentState
 from connectors.common import OVER, clip, clip_escaped, one_line
 from connectors.wording import AHEAD, alert_mark, alert_text, links, mark, suspect, together
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HEADER_CHARACTERS, FALLBACK_CHARACTERS, REPLY_CHARACTERS = 150, 300, 600
 #: All below the 3000 characters of a section, escapes included.
 SUMMARY_CHARACTERS, LINE_CHARACTERS, LISTED = 2900, 220, 10
 LINK_CHARACTERS = 1500
 BUTTON_CHARACTERS = 2000
-#: What the buttons are called when they come back (`POST /v1/slack`).
-ACK, FALSE_ALARM = "tocsin_ack", "tocsin_false_alarm"
+#: What the buttons and the menu are called when they come back (`POST /v1/slack`).
+ACK, FALSE_ALARM, SPLIT = "tocsin_ack", "tocsin_false_alarm", "tocsin_split"
+#: Of an option of a menu, and of a block's id.
+OPTION_CHARACTERS, ID_CHARACTERS = 75, 255
 
 
 def escape(text: str) -> str:
@@ -61,6 +64,7 @@ def blocks(event: Event, listed: int, *, buttons: bool = False) -> list[dict[str
         made.append(_section(reasons))
     if buttons and event.kind not in AHEAD and view.state is not IncidentState.MERGED:
         made.append({"type": "actions", "block_id": "tocsin", "elements": _buttons(event)})
+        made += _split(event, listed)
     # The id of the event as the block's: it also finds a message that was posted twice through a webhook.
     made.append({"type": "context", "block_id": event.event_id, "elements": [_mrkdwn(_facts(event))]})
     return made
@@ -75,10 +79,54 @@ def _buttons(event: Event) -> list[dict[str, Any]]:
             "type": "button",
             "action_id": name,
             "value": event.incident.id[:BUTTON_CHARACTERS],
-            "text": {"type": "plain_text", "text": words},
+            "text": _plain(words),
         }
         for name, words in (told | {FALSE_ALARM: "False alarm"}).items()
     ]
+
+
+def _split(event: Event, listed: int) -> list[dict[str, Any]]:
+    """Return the menu of alerts that can leave for an incident of their own; some have to stay.
+
+    The block's id says of which incident it is: what comes back of a menu has no value beside what was chosen.
+    """
+    view = event.incident
+    block = f"split/{view.id}"
+    if len(view.episodes) < 2 or view.state in OVER or not listed or len(block) > ID_CHARACTERS:  # noqa: PLR2004
+        return []
+    options = [
+        {"text": _plain(clip(one_line(alert_text(each)[:300]), OPTION_CHARACTERS)), "value": _ref(each)}
+        for each in view.episodes[:listed]
+    ]
+    menu = {
+        "type": "multi_static_select",
+        "action_id": SPLIT,
+        "placeholder": _plain("Choose alerts"),
+        "options": options,
+        "confirm": {
+            "title": _plain("Split the incident?"),
+            "text": _plain("The chosen alerts leave for an incident of their own."),
+            "confirm": _plain("Split"),
+            "deny": _plain("Cancel"),
+        },
+    }
+    return [
+        {
+            "type": "section",
+            "block_id": block,
+            "text": _mrkdwn("Not one incident? Split off:"),
+            "accessory": menu,
+        }
+    ]
+
+
+def _ref(episode: EventEpisode) -> str:
+    """Return an alert as the API knows it: its fingerprint and when it began, in microseconds since the epoch."""
+    return f"{episode.fingerprint[:40]}/{(episode.starts_at - EPOCH) // timedelta(microseconds=1)}"
+
+
+def _plain(text: str) -> dict[str, Any]:
+    return {"type": "plain_text", "text": text}
 
 
 def _section(text: str) -> dict[str, Any]:
