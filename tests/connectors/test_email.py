@@ -6,7 +6,7 @@ import asyncio
 import base64
 import socket
 import ssl
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -97,7 +97,8 @@ async def serving(boxes: Mailboxes, certificate=None, security="plain"):
         server.close()
         for each in talks:
             if each.transport is not None:
-                each.transport.abort()
+                with suppress(AttributeError):  # one within TLS that has ended, in Python 3.11.2
+                    each.transport.abort()
             if each._handler_coroutine is not None:
                 each._handler_coroutine.cancel()
         if waited := [each._handler_coroutine for each in talks if each._handler_coroutine]:
