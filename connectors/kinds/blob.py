@@ -29,7 +29,7 @@ from pydantic import AfterValidator, StringConstraints
 from typing_extensions import override
 
 from bridge.model import Blocked, Delivered, Duplicate, Event, Verdict
-from bridge.ports import Caps, Connector, Http, HttpResponse, Memory, Rendered, Request, Response
+from bridge.ports import Connector, Http, HttpResponse, Memory, Rendered, Request, Response
 from connectors.clouds.azure import AzureSettings, auth, judge_azure
 from connectors.credentials import CA_FILE, KIND, SMALLEST_BYTES, CaFile, FromFile, HttpUrl, Secret
 from connectors.formats import FORMAT, Format
@@ -38,10 +38,12 @@ from connectors.formats.objects import (
     JSON_LINES,
     MAX_BYTES,
     MAX_EVENTS,
+    OBJECT_CAPS,
     STORED_AS,
     ObjectPath,
     Put,
     StoredAs,
+    caps_of,
     fixed_part,
     lacking,
     put,
@@ -129,21 +131,11 @@ class Blob(Connector):
         "container": "incidents",
         "identity": "managed",
     }
-    caps = Caps(
-        mode="every",
-        max_events=MAX_EVENTS,
-        max_bytes=MAX_BYTES,
-        delivery_class="at least once, deduplicate on event_id",
-        atomic=True,
-    )
+    caps = OBJECT_CAPS
 
     def __init__(self, settings: BlobSettings) -> None:
         self._settings = settings
-        self.caps = msgspec.structs.replace(
-            self.caps, max_events=settings.max_events, max_bytes=settings.max_bytes
-        )
-        if settings.max_events == 1:
-            self.caps = msgspec.structs.replace(self.caps, delivery_class="exactly-once effect")
+        self.caps = caps_of(settings.max_events, settings.max_bytes)
 
     @override
     def render(

@@ -25,7 +25,7 @@ from pydantic import StringConstraints
 from typing_extensions import override
 
 from bridge.model import Blocked, Delivered, Duplicate, Event, Reject, Verdict
-from bridge.ports import Caps, Connector, Http, HttpResponse, Memory, Rendered, Request, Response
+from bridge.ports import Connector, Http, HttpResponse, Memory, Rendered, Request, Response
 from connectors.clouds.google import GoogleSettings, auth, fault, judge_google
 from connectors.common import json_object
 from connectors.credentials import CA_FILE, KIND, SMALLEST_BYTES, CaFile, OriginUrl
@@ -34,9 +34,11 @@ from connectors.formats.objects import (
     HIVE,
     MAX_BYTES,
     MAX_EVENTS,
+    OBJECT_CAPS,
     STORED_AS,
     ObjectPath,
     StoredAs,
+    caps_of,
     lacking,
     put,
     shape,
@@ -83,21 +85,11 @@ class Gcs(Connector):
 
     Settings: ClassVar[type[GcsSettings]] = GcsSettings
     example: ClassVar[dict[str, Any]] = {"name": "lake", "kind": "gcs", "bucket": "example-incidents"}
-    caps = Caps(
-        mode="every",
-        max_events=MAX_EVENTS,
-        max_bytes=MAX_BYTES,
-        delivery_class="at least once, deduplicate on event_id",
-        atomic=True,
-    )
+    caps = OBJECT_CAPS
 
     def __init__(self, settings: GcsSettings) -> None:
         self._settings = settings
-        self.caps = msgspec.structs.replace(
-            self.caps, max_events=settings.max_events, max_bytes=settings.max_bytes
-        )
-        if settings.max_events == 1:
-            self.caps = msgspec.structs.replace(self.caps, delivery_class="exactly-once effect")
+        self.caps = caps_of(settings.max_events, settings.max_bytes)
 
     @override
     def render(
